@@ -1,0 +1,29 @@
+"""`kilotune report`: the page of a run, made again from its records."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kilotune.cli.terminal import command, out, print_json
+
+EXAMPLES = """Example:
+
+    kilotune report runs/2026-01-31-reviews
+"""
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Make a run's report.html again from its records."""
+    with command(as_json):
+        from kilotune.experiments.record import RunFolder
+        from kilotune.report.build import build_report
+
+        path = build_report(RunFolder(run))
+        if as_json:
+            print_json({"report": str(path)})
+        else:
+            out.print(str(path), markup=False, soft_wrap=True)

@@ -1,0 +1,69 @@
+"""A finished run on the terminal: verdict, table, paths."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from kilotune.cli.terminal import out, print_json
+
+if TYPE_CHECKING:
+    from kilotune.pipeline import Run
+
+
+def finish(run: "Run", as_json: bool) -> None:
+    """Print the run for a person, or as one JSON document."""
+    if as_json:
+        print_json(as_document(run))
+    else:
+        _print(run)
+
+
+def as_document(run: "Run") -> dict[str, Any]:
+    """The run as plain data."""
+    from dataclasses import asdict
+
+    return {
+        "run": str(run.folder),
+        "verdict": asdict(run.verdict),
+        "test": [asdict(judgement) for judgement in run.judgements],
+        "tuned_against_base": asdict(run.tuned_against_base),
+        "weights": str(run.weights),
+        "report": str(run.report),
+    }
+
+
+def _print(run: "Run") -> None:
+    from kilotune.report.view import TITLES
+
+    verdict = run.verdict
+    out.print()
+    for remark in verdict.remarks:
+        out.print(f"{remark}.", style="bold red", markup=False)
+    style = "bold green" if verdict.name == "healthy" else "bold yellow"
+    out.print(f"Verdict: {verdict.summary}.", style=style, markup=False)
+    for step in verdict.next_steps:
+        out.print(f"  next: {step.arguments}  ({step.why})", markup=False)
+    out.print()
+    table = Table(title=f"Held-out test, {run.judgements[0].examples} examples, 95% intervals")
+    table.add_column("system")
+    for column in ("accuracy", "macro-F1", "named no label"):
+        table.add_column(column, justify="right")
+    for row in run.judgements:
+        figures = (str(row.accuracy), str(row.macro_f1), str(row.no_label))
+        # A Text, since rich would read the intervals' brackets as markup.
+        table.add_row(TITLES[row.name], *(_plain(f) for f in figures),
+                      style="bold" if row.name == "tuned" else None)  # fmt: skip
+    out.print(table)
+    paired = run.tuned_against_base
+    out.print(
+        f"Tuned against base, same prompts: {paired.wins} better, {paired.losses} worse "
+        f"(McNemar p = {paired.p_value:.2g})"
+    )
+    out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
+    out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)

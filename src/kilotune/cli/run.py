@@ -1,0 +1,72 @@
+"""`kilotune run`: the main job."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kilotune.cli.results import finish
+from kilotune.cli.terminal import TerminalProgress, command
+
+EXAMPLES = """Examples:
+
+    kilotune run reviews.csv --text text --label label
+
+    kilotune run reviews.csv --test test.csv --preset article --out runs/classic
+
+    kilotune run recipe.yaml --set tune.learning_rate=2e-4 --set tune.rank=4
+"""
+
+
+def run(
+    source: Annotated[Path, typer.Argument(help="A labelled file, or a recipe (.yaml).")],
+    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Validation file; without it a part is split off.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Held-out test file; without it a part is split off.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="'smollm2' (built in), a model folder, or a hub id.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="auto (the default), article, or article-top-layers.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/DATE-NAME without it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check, baseline, tune and judge: from a labelled file to an adapter and a report."""
+    with command(as_json):
+        from kilotune.recipe.load import load_recipe
+
+        given: dict[str, Any] = {"text": text, "label": label, "validation": val, "test": test}
+        is_recipe = source.suffix.lower() in {".yaml", ".yml"}
+        if not is_recipe:
+            given["train"] = source
+        tree: dict[str, Any] = {"data": {k: v for k, v in given.items() if v is not None}}
+        if model is not None:
+            tree["model"] = {"name": model}
+        recipe = load_recipe(
+            source if is_recipe else None, preset=preset, settings=tree, overrides=settings or ()
+        )
+        if not is_recipe:
+            _look_at(source)
+
+        from kilotune import pipeline
+
+        finish(pipeline.run(recipe, out, TerminalProgress()), as_json)
+
+
+def _look_at(source: Path) -> None:
+    """Say what is wrong with the file before torch takes seconds to load."""
+    from kilotune.data.readers import read_table
+
+    read_table(source)

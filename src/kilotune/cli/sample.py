@@ -1,0 +1,29 @@
+"""`kilotune sample`: a real labelled file to try kilotune on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kilotune.cli.terminal import command, out, print_json
+
+EXAMPLES = """Example:
+
+    kilotune sample movie-reviews --out demo
+"""
+
+
+def sample(
+    name: Annotated[str, typer.Argument(help="movie-reviews")],
+    folder: Annotated[Path, typer.Option("--out", help="Where to write it.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write a real labelled file and a test file (300 and 500 examples)."""
+    with command(as_json):
+        from kilotune.data.samples import write_sample
+
+        train, test = write_sample(name, folder)
+        if as_json:
+            print_json({"train": str(train), "test": str(test)})
+        else:
+            out.print(f"{train}\n{test}", markup=False, soft_wrap=True)

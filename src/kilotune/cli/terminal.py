@@ -1,0 +1,97 @@
+"""What every command shares: the terminal, progress on it, errors, JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from kilotune.errors import KilotuneError
+from kilotune.progress import Bar
+
+UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
+
+# Results go to standard output, everything on the way there to standard error.
+out = Console(highlight=False)
+log = Console(stderr=True, highlight=False)
+
+
+class TerminalProgress:
+    """Stages, lines and bars on standard error; plain lines where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._bars = RichProgress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=log,
+            transient=True,
+        )
+
+    def stage(self, title: str) -> None:
+        """Print the title of a new stage."""
+        log.print(f"[bold]{title}[/bold]")
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        log.print(f"  {line}", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Bar]:
+        """Show a bar; one that opens inside another is drawn below it."""
+        if not self._bars.tasks:
+            self._bars.start()
+        task = self._bars.add_task(title, total=total, note="")
+        try:
+            yield _TerminalBar(self._bars, task)
+        finally:
+            self._bars.remove_task(task)
+            if not self._bars.tasks:
+                self._bars.stop()
+
+
+class _TerminalBar:
+    def __init__(self, bars: RichProgress, task: Any) -> None:
+        self._bars = bars
+        self._task = task
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        fields = {"note": note} if note else {}
+        self._bars.update(self._task, advance=steps, **fields)
+
+
+@contextmanager
+def command(as_json: bool = False) -> Iterator[None]:
+    """Turn what a command raises into one line and an exit status."""
+    quieten_libraries()
+    try:
+        yield
+    except KilotuneError as error:
+        if as_json:
+            print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
+        log.print(f"kilotune: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(UNUSABLE) from error
+    except KeyboardInterrupt as error:
+        log.print("kilotune: interrupted; what was done is kept", style="yellow")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def print_json(content: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def quieten_libraries() -> None:
+    """Keep the libraries' own bars and notices off the screen; their errors still come."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

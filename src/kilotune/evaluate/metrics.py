@@ -1,0 +1,84 @@
+"""From generated answers to labels, and from labels to accuracy and F1."""
+
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+NO_LABEL = ""  # the prediction of an answer that names no label, or several
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """One class: precision, recall and F1 in [0, 1], and how many examples have it."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def parse_label(answer: str, labels: Sequence[str]) -> str:
+    """The label that `answer` names, or NO_LABEL.
+
+    An answer that *is* a label, after Unicode NFKC and without case and outer punctuation, names
+    it; so does one in which exactly one label stands, as whole words. ("The answer is positive."
+    names positive; "positive or negative" names none.)
+    """
+    plain = {_plain(label): label for label in labels}
+    said = _plain(answer)
+    if said in plain:
+        return plain[said]
+    found = {label for form, label in plain.items() if _stands_in(form, said)}
+    # "not sports" beside "sports": the longer label contains the shorter one.
+    longest = [a for a in found if not any(a != b and _plain(a) in _plain(b) for b in found)]
+    return longest[0] if len(longest) == 1 else NO_LABEL
+
+
+def accuracy(references: Sequence[str], predictions: Sequence[str]) -> float:
+    """The share of predictions that equal their reference."""
+    return float(accuracy_score(references, predictions))
+
+
+def macro_f1(references: Sequence[str], predictions: Sequence[str], labels: Sequence[str]) -> float:
+    """The mean F1 of the classes among `labels` that are met or named at least once.
+
+    A class that neither occurs nor is predicted has no F1 and is left out, so that the figure of
+    a small sample does not depend on classes it says nothing about.
+    """
+    with warnings.catch_warnings():
+        # scikit-learn warns where no class is met, or a prediction is none of `labels`.
+        warnings.simplefilter("ignore")
+        score = f1_score(
+            references, predictions, labels=list(labels), average="macro", zero_division=np.nan
+        )
+    return 0.0 if np.isnan(score) else float(score)
+
+
+def per_class(
+    references: Sequence[str], predictions: Sequence[str], labels: Sequence[str]
+) -> list[ClassFigures]:
+    """Precision, recall, F1 and support of each of `labels`."""
+    columns = precision_recall_fscore_support(
+        references, predictions, labels=labels, zero_division=0
+    )
+    return [
+        ClassFigures(label, float(p), float(r), float(f), int(n))
+        for label, p, r, f, n in zip(labels, *columns, strict=True)
+    ]
+
+
+def _plain(text: str) -> str:
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return folded.strip("\"'`*_.,;:!?()[]{}<>。，！？；：「」『』《》“”‘’ ")
+
+
+def _stands_in(form: str, said: str) -> bool:
+    # \w borders would find nothing around Chinese labels, which stand without spaces.
+    border = r"(?<![a-z0-9_]){}(?![a-z0-9_])" if form.isascii() else "{}"
+    return bool(form) and re.search(border.format(re.escape(form)), said) is not None

@@ -1,0 +1,187 @@
+"""A run on disk: one folder of plain files, the source of truth, written by one process."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from kilotune.data.example import Example
+from kilotune.data.writers import write_atomically
+from kilotune.errors import KilotuneError
+from kilotune.recipe.load import dump_recipe, load_recipe
+from kilotune.recipe.schema import Recipe
+
+RECIPE, DATA, ENVIRONMENT = "recipe.yaml", "data.json", "environment.json"
+FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
+PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
+REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
+
+PACKAGES = ("kilotune", "torch", "transformers", "peft", "accelerate", "scikit-learn")
+
+
+class RunFolder:
+    """The folder of one run. Every file is written to a temporary name and renamed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its verdict."""
+        return (self / VERDICT).exists()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run's one lock. Raises KilotuneError while another process holds it.
+
+        The lock is the system's own, gone with the process: a killed run leaves none behind.
+        """
+        try:
+            with FileLock(self / LOCK, timeout=0):
+                yield
+        except Timeout as error:
+            raise KilotuneError(
+                "another process is writing this run",
+                where=str(self.path),
+                fix="Wait for it to end",
+            ) from error
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write `content` (dataclasses and all) as JSON."""
+        write_atomically(self / name, to_json(content) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run. Raises KilotuneError when it is not there or damaged."""
+        try:
+            return json.loads((self / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise KilotuneError(
+                f"{name} is missing or damaged",
+                where=str(self.path),
+                fix="Give the folder of a run that went at least as far as training",
+            ) from error
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe, so that `kilotune run RUN/recipe.yaml` repeats the run."""
+        write_atomically(self / RECIPE, dump_recipe(recipe))
+
+    def read_recipe(self) -> Recipe:
+        """The recipe as it was resolved."""
+        if not (self / RECIPE).exists():
+            raise KilotuneError(
+                "not a run folder", where=str(self.path), fix="Give the folder of a run"
+            )
+        return load_recipe(self / RECIPE)
+
+    def append_metrics(self, line: Mapping[str, float]) -> None:
+        """Add one line to the training log."""
+        with (self / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(line)) + "\n")
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The training log; a step logged twice (by a resumed run) counts as it was last."""
+        if not (self / METRICS).exists():
+            return []
+        lines = (self / METRICS).read_text(encoding="utf-8").splitlines()
+        by_key = {}
+        for line in map(json.loads, lines):
+            by_key[line["step"], "eval_loss" in line, "loss" in line] = line
+        return list(by_key.values())
+
+    def write_predictions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the judged examples, one a row, as Parquet."""
+        part = self / f".{PREDICTIONS}.part"
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
+        os.replace(part, self / PREDICTIONS)
+
+    def read_predictions(self) -> list[dict[str, Any]]:
+        """The judged examples."""
+        rows: list[dict[str, Any]] = pq.read_table(self / PREDICTIONS).to_pylist()
+        return rows
+
+
+def create_run(out: Path | None, name: str) -> RunFolder:
+    """A new folder: `out`, else `runs/DATE-NAME`, numbered where that is taken.
+
+    Raises KilotuneError when `out` holds anything already: nothing is ever overwritten.
+    """
+    if out is not None:
+        check_new(out)
+        out.mkdir(parents=True, exist_ok=True)
+        return RunFolder(out)
+    stem = f"{datetime.now():%Y-%m-%d}-{name}"
+    for number in range(1, 10_000):
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return RunFolder(path)
+    raise KilotuneError("too many runs of this name today", where=stem, fix="Give --out")
+
+
+def check_new(out: Path) -> None:
+    """Raise KilotuneError if `out` is a file, or a folder with anything in it."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise KilotuneError(
+            "exists already and is left as it is",
+            where=str(out),
+            fix=f"Choose another --out, or go on with it: kilotune resume {out}",
+        )
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """SHA-256 over ids, messages, labels and groups: the same data, the same value."""
+    digest = hashlib.sha256()
+    for example in examples:
+        content = asdict(example)
+        content.pop("origin")
+        digest.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def environment(**facts: Any) -> dict[str, Any]:
+    """The machine and the versions that a run was made with."""
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **facts,
+    }
+
+
+def to_json(content: Any) -> str:
+    """JSON with dataclasses and paths spelled out."""
+    return json.dumps(content, default=_plain, ensure_ascii=False, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

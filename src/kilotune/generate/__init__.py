@@ -1,0 +1,1 @@
+"""Answers, as users get them: real generation from the model's own prompt."""

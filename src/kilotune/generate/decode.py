@@ -1,0 +1,98 @@
+"""Batched generation, shortest waste first, each answer in its prompt's place."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from kilotune.models.load import Model
+from kilotune.progress import Progress
+from kilotune.recipe.schema import DecodingSettings
+
+# Tokens of prompt, padding included, that one batch may hold.
+TOKEN_BUDGET = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer. `stopped` says that it ended by itself and not at the length limit."""
+
+    text: str
+    stopped: bool
+
+
+def generation_config(
+    settings: DecodingSettings, *, answer_tokens: int, stop_ids: Sequence[int], pad_id: int
+) -> GenerationConfig:
+    """The recipe's decoding for transformers; `answer_tokens` is the longest answer expected."""
+    limit = settings.max_new_tokens
+    sampled = settings.temperature > 0
+    # transformers reads 0 and 1.0 as "off", and warns of sampling settings beside greedy.
+    sampling = {
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+    }
+    return GenerationConfig(
+        do_sample=sampled,
+        max_new_tokens=answer_tokens + 4 if limit == "auto" else limit,
+        eos_token_id=list(stop_ids),
+        pad_token_id=pad_id,
+        **(sampling if sampled else {}),
+    )
+
+
+def generate(
+    model: Model,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    *,
+    seed: int,
+    progress: Progress,
+    title: str = "generating",
+) -> list[Generation]:
+    """An answer for every prompt (token ids), in the order of `prompts`.
+
+    Sampling draws from `seed` alone, and leaves the global generators as they were.
+    """
+    answers: list[Generation | None] = [None] * len(prompts)
+    stops = set(config.eos_token_id)
+    sampling = torch.random.fork_rng() if config.do_sample else nullcontext()
+    with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
+        if config.do_sample:
+            torch.manual_seed(seed)
+        for batch in _batches(prompts):
+            inputs = _left_padded([prompts[i] for i in batch], config.pad_token_id)
+            inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+            output = model.generate(**inputs, generation_config=config)
+            for index, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):
+                answers[index] = _read(tokenizer, ids.tolist(), stops)
+            bar.advance(len(batch))
+    return [answer for answer in answers if answer is not None]
+
+
+def _batches(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Indices in batches of about the same length, the longest first: memory fails at once."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    start = 0
+    while start < len(order):
+        size = max(1, TOKEN_BUDGET // len(prompts[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    longest = max(len(prompt) for prompt in prompts)
+    ids = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def _read(tokenizer: Any, ids: list[int], stops: set[int]) -> Generation:
+    end = next((i for i, token in enumerate(ids) if token in stops), None)
+    text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+    return Generation(text.strip(), end is not None)

@@ -1,0 +1,52 @@
+"""Tuned weights to a folder that plain transformers and peft load, and back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig
+
+from kilotune.models.freeze import Tunable
+from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer
+from kilotune.recipe.schema import ModelSettings
+
+ADAPTER, WHOLE = "adapter", "model"
+
+
+def save_tuned(
+    tunable: Tunable, tokenizer: Any, generation: GenerationConfig, run: Path
+) -> Path:
+    """Save into `run`: `adapter/` for LoRA, `model/` where the weights themselves were trained.
+
+    With them go the tokenizer, its chat template and `generation_config.json`. Returns the folder.
+    """
+    folder = run / (ADAPTER if tunable.adapter else WHOLE)
+    part = run / f".{folder.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    tunable.model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    generation.save_pretrained(part)
+    part.rename(folder)
+    return folder
+
+
+def tuned_folder(run: Path) -> Path:
+    """Where a finished run keeps its tuned weights."""
+    return run / (ADAPTER if (run / ADAPTER).is_dir() else WHOLE)
+
+
+def load_tuned(run: Path, settings: ModelSettings) -> tuple[Model, Any, GenerationConfig]:
+    """The tuned model of a run, its tokenizer and its decoding, ready to generate."""
+    folder = tuned_folder(run)
+    if folder.name == ADAPTER:
+        dtype = compute_dtype(settings.precision)
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = load_model(config["base_model_name_or_path"], settings, dtype)
+        model = PeftModel.from_pretrained(base, folder).eval()
+    else:
+        model = load_model(str(folder), settings, torch.float32)
+    tokenizer = load_tokenizer(str(folder), settings)
+    return model, tokenizer, GenerationConfig.from_pretrained(folder)

@@ -1,0 +1,114 @@
+"""A model and its tokenizer by name: built-in, a folder, or a hub id."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from kilotune.errors import KilotuneError
+from kilotune.models.builtin import BUILTIN, builtin_folder
+from kilotune.recipe.schema import ModelSettings, TuneSettings
+
+Model = Any  # transformers.PreTrainedModel or peft.PeftModel; neither ships types
+
+
+def locate(settings: ModelSettings) -> str:
+    """The folder or hub id that `from_pretrained` takes for `settings.name`, checked to exist.
+
+    Raises KilotuneError that says what is missing and where it was looked for.
+    """
+    name = settings.name
+    if name in BUILTIN:
+        return str(builtin_folder(name))
+    folder = Path(name).expanduser()
+    source = str(folder.resolve()) if folder.is_dir() else name
+    try:
+        AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise KilotuneError(
+            "not a built-in model, not a model folder, and not found on the hub or in its cache",
+            where=name,
+            fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds config.json",
+        ) from error
+    return source
+
+
+def load_tokenizer(source: str, settings: ModelSettings) -> Any:
+    """The tokenizer at `source`, with a padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, trust_remote_code=settings.trust_remote_code
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Model:
+    """The causal language model at `source` on this machine's best device, ready to generate."""
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, trust_remote_code=settings.trust_remote_code
+    )
+    return model.to(best_device()).eval()
+
+
+def best_device() -> torch.device:
+    """CUDA where there is any, then Apple's, then the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """The type that matrix products are done in; `auto` is bfloat16 where the hardware has it."""
+    if precision != "auto":
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[precision]
+    device = best_device().type
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def weight_dtype(tune: TuneSettings, compute: torch.dtype) -> torch.dtype:
+    """The type that the weights are held in.
+
+    Adapters are float32 beside weights of any type. Weights trained themselves must be float32:
+    a step of 1e-5 is lost in bfloat16's 8 bits; autocast then does the products.
+    """
+    adapters = getattr(tune, "method", None) == "lora"
+    return compute if adapters else torch.float32
+
+
+def decoder_layers(model: Model) -> tuple[str, Any]:
+    """The name and the list of a model's decoder layers (`model.layers` in most families)."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == layer_count(model):
+            return name, module
+    raise KilotuneError(
+        "cannot find the decoder layers",
+        where=type(model).__name__,
+        fix="Tune all layers, or use a model whose layers are one list",
+    )
+
+
+def layer_count(model: Model) -> int:
+    """How many decoder layers the model has."""
+    return int(model.config.get_text_config().num_hidden_layers)
+
+
+def takes_argument(model: Model, name: str) -> bool:
+    """Whether the model's own forward has the keyword argument `name`."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return name in inspect.signature(inner.forward).parameters
+
+
+def stop_ids(model: Model, template_stop: int) -> list[int]:
+    """The tokens that end generation: the template's own first, then the model's."""
+    own = model.generation_config.eos_token_id
+    more = own if isinstance(own, list) else [own]
+    return list(dict.fromkeys([template_stop, *(i for i in more if i is not None)]))

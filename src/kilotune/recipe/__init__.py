@@ -1,0 +1,1 @@
+"""Every setting of a run: one validated, frozen model, YAML on disk."""

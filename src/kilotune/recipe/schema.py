@@ -1,0 +1,133 @@
+"""The recipe: every setting of a run, validated, frozen, free of torch."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
+
+Metric = Literal["accuracy", "macro_f1", "loss"]
+
+
+def _layers(value: object) -> object:
+    if isinstance(value, str) and value != "all" and not re.fullmatch(r"top:[1-9]\d*", value):
+        raise ValueError("must be 'all', 'top:K' (as in top:6) or a list of layer numbers")
+    return value
+
+
+Layers = Annotated[str | tuple[NonNegativeInt, ...], BeforeValidator(_layers)]
+
+
+class Settings(BaseModel):
+    """Base of every part: frozen, and an unknown key is an error rather than a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSettings(Settings):
+    """The pretrained model."""
+
+    name: str = Field("smollm2", description="a built-in name, a folder, or a hub id")
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    trust_remote_code: bool = False
+
+
+class DataSettings(Settings):
+    """Where the examples are and how they are split."""
+
+    train: Path
+    validation: Path | None = None
+    test: Path | None = None
+    text: str | None = Field(None, description="column with the text; found by name when absent")
+    label: str | None = Field(None, description="column with the label; found by name when absent")
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    instruction: str | None = Field(None, description="system message; {labels} lists the labels")
+    max_length: PositiveInt = Field(1024, description="tokens; longer prompts are cut")
+
+
+class StoppingSettings(Settings):
+    """When to stop before the last epoch. `patience` counts evaluations, one an epoch."""
+
+    metric: Metric = "macro_f1"
+    patience: PositiveInt = 1
+    minimum_gain: float = Field(0.0, ge=0)
+
+
+class TuneSettings(Settings):
+    """What every way of tuning shares."""
+
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(3, gt=0)
+    batch_size: PositiveInt = Field(8, description="examples an optimiser step sees")
+    micro_batch_size: PositiveInt | Literal["auto"] = "auto"
+    schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    stopping: StoppingSettings = StoppingSettings()
+    report_to: tuple[str, ...] = Field((), description="trackers, by transformers' names")
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Self:
+        micro = self.micro_batch_size
+        if micro != "auto" and self.batch_size % micro:
+            raise ValueError(f"micro_batch_size {micro} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class LoraSettings(TuneSettings):
+    """Low-rank adapters (Hu et al. 2021, section 4); everything else stays frozen."""
+
+    method: Literal["lora"] = "lora"
+    rank: PositiveInt = 8
+    lora_alpha: float = Field(16, gt=0)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    layers: Layers = "all"
+
+
+class TopLayersSettings(TuneSettings):
+    """The top decoder layers trained in full, all below them frozen."""
+
+    method: Literal["top_layers"]
+    layers: Layers = "top:4"
+
+
+class DecodingSettings(Settings):
+    """How answers are generated; exported with the adapter."""
+
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_k: NonNegativeInt = 0
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: PositiveInt | Literal["auto"] = Field(
+        "auto", description="auto: the longest label plus its end token and a margin of 4"
+    )
+
+
+class JudgeSettings(Settings):
+    """What is measured besides accuracy and F1."""
+
+    before_after: NonNegativeInt = Field(10, description="examples shown before and after")
+    train_sample: PositiveInt = Field(100, description="training examples judged for the verdict")
+    bootstrap_samples: PositiveInt = 2000
+
+
+class Recipe(Settings):
+    """Every setting of one run."""
+
+    preset: str = "auto"
+    seed: NonNegativeInt = 0
+    model: ModelSettings = ModelSettings()
+    data: DataSettings
+    tune: Annotated[LoraSettings | TopLayersSettings, Field(discriminator="method")]
+    decoding: DecodingSettings = DecodingSettings()
+    judge: JudgeSettings = JudgeSettings()

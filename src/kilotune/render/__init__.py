@@ -1,0 +1,1 @@
+"""Examples as token ids with a label mask, by the model's own chat template. No torch here."""

@@ -1,0 +1,38 @@
+"""The HTML page of a run."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import plotly
+
+from kilotune.data.writers import write_atomically
+from kilotune.experiments import record
+from kilotune.experiments.record import RunFolder
+from kilotune.report.figures import loss_figure, systems_figure
+from kilotune.report.view import read_run
+
+
+def build_report(folder: RunFolder) -> Path:
+    """Write `report.html`, which needs no other file and no network. Returns its path."""
+    view = read_run(folder)
+    charts = {
+        name: figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True})
+        for name, figure in (("systems", systems_figure(view)), ("loss", loss_figure(view)))
+    }
+    templates = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = templates.get_template("run.html.j2").render(
+        view=view, charts=charts, plotly_js=plotly.offline.get_plotlyjs()
+    )
+    write_atomically(folder / record.REPORT, page)
+    return folder / record.REPORT
+
+
+def _template(name: str) -> str:
+    return (files("kilotune.report") / "templates" / name).read_text(encoding="utf-8")

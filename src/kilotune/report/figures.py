@@ -1,0 +1,70 @@
+"""The page's charts."""
+
+import plotly.graph_objects as go
+
+from kilotune.report.view import RunView
+
+INK, TRAIN, VALIDATION, MACRO = "#1f2933", "#8aa1b5", "#c2410c", "#0f766e"
+
+
+def systems_figure(view: RunView) -> go.Figure:
+    """Accuracy and macro-F1 of every system, with their 95% intervals."""
+    figure = go.Figure()
+    titles = [system.title for system in view.systems]
+    for title, color, values in (
+        ("accuracy", VALIDATION, [system.accuracy for system in view.systems]),
+        ("macro-F1", MACRO, [system.macro_f1 for system in view.systems]),
+    ):
+        figure.add_scatter(
+            x=[v["value"] for v in values],
+            y=titles,
+            name=title,
+            mode="markers",
+            marker={"size": 10, "color": color},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [v["high"] - v["value"] for v in values],
+                "arrayminus": [v["value"] - v["low"] for v in values],
+            },
+        )
+    figure.update_xaxes(range=[0, 1.02], title="on the held-out test, with 95% intervals")
+    # Side by side, or the intervals of a system would lie on each other.
+    figure.update_layout(scattermode="group", scattergap=0.6)
+    return _styled(figure, height=300)
+
+
+def loss_figure(view: RunView) -> go.Figure:
+    """Training loss by step, validation loss and generated macro-F1 by evaluation."""
+    figure = go.Figure()
+    steps = [line for line in view.metrics if "loss" in line]
+    checks = [line for line in view.metrics if "eval_loss" in line]
+    for name, color, lines, key, axis in (
+        ("training loss", TRAIN, steps, "loss", "y"),
+        ("validation loss", VALIDATION, checks, "eval_loss", "y"),
+        ("validation macro-F1 (generated)", MACRO, checks, "eval_macro_f1", "y2"),
+    ):
+        figure.add_scatter(
+            x=[line["step"] for line in lines],
+            y=[line[key] for line in lines],
+            name=name,
+            yaxis=axis,
+            mode="lines" if lines is steps else "lines+markers",
+            line={"color": color},
+        )
+    figure.update_layout(
+        yaxis={"title": "loss", "rangemode": "tozero"},
+        yaxis2={"title": "macro-F1", "overlaying": "y", "side": "right", "range": [0, 1.02]},
+        xaxis={"title": "step"},
+    )
+    return _styled(figure, height=340)
+
+
+def _styled(figure: go.Figure, height: int) -> go.Figure:
+    return figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 10, "r": 10, "t": 40, "b": 10},
+        font={"family": "system-ui, sans-serif", "color": INK},
+        legend={"orientation": "h", "y": 1.15, "x": 0},
+    )

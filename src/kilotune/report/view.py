@@ -1,0 +1,122 @@
+"""A run's records as what the page shows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kilotune.experiments import record
+from kilotune.experiments.record import RunFolder
+from kilotune.recipe.schema import Recipe
+
+TITLES = {
+    "majority": "commonest label",
+    "tfidf": "TF-IDF + logistic regression",
+    "base": "base model",
+    "tuned": "tuned model",
+}
+# Of the examples shown before and after, at most this share are ones the tuning spoilt.
+LOSSES_SHARE = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRow:
+    """One line of the main table."""
+
+    title: str
+    accuracy: dict[str, float]
+    macro_f1: dict[str, float]
+    no_label: int
+    stopped: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One example before and after: what both models said."""
+
+    id: str
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+    base_right: bool
+    tuned_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """All that the page shows, in the form it shows it."""
+
+    name: str
+    recipe: Recipe
+    recipe_yaml: str
+    verdict: dict[str, Any]
+    systems: tuple[SystemRow, ...]
+    examples: int
+    parts: dict[str, int]
+    classes: list[dict[str, Any]]
+    paired: dict[str, Any]
+    comparisons: tuple[Comparison, ...]
+    findings: list[dict[str, Any]]
+    metrics: list[dict[str, float]]
+    tuning: dict[str, Any]
+    environment: dict[str, Any]
+    frozen: int
+    moved: int
+
+
+def read_run(folder: RunFolder) -> RunView:
+    """Read the records of a finished run. Raises KilotuneError where one is missing."""
+    recipe = folder.read_recipe()
+    judgement = folder.read_json(record.JUDGEMENT)
+    proof = folder.read_json(record.PROOF)
+    tests = judgement["test"]
+    shown = recipe.judge.before_after
+    return RunView(
+        name=folder.path.resolve().name,
+        recipe=recipe,
+        recipe_yaml=(folder / record.RECIPE).read_text(encoding="utf-8"),
+        verdict=folder.read_json(record.VERDICT),
+        systems=tuple(_system(system) for system in tests),
+        examples=tests[0]["examples"],
+        parts={k: len(v) for k, v in folder.read_json(record.DATA)["split"].items()},
+        classes=next(system["classes"] for system in tests if system["name"] == "tuned"),
+        paired=judgement["tuned_against_base"],
+        comparisons=most_changed(folder.read_predictions(), shown),
+        findings=folder.read_json(record.FINDINGS),
+        metrics=folder.read_metrics(),
+        tuning=judgement["tuning"],
+        environment=folder.read_json(record.ENVIRONMENT),
+        frozen=len(proof["frozen"]),
+        moved=len(proof["moved"]),
+    )
+
+
+def most_changed(rows: list[dict[str, Any]], count: int) -> tuple[Comparison, ...]:
+    """`count` examples: those that tuning put right and those it spoilt, then the others."""
+    every = [_comparison(row) for row in rows]
+    wins = [c for c in every if c.tuned_right and not c.base_right]
+    losses = [c for c in every if c.base_right and not c.tuned_right]
+    same = [c for c in every if c.base_right == c.tuned_right]
+    spoilt = losses[: round(count * LOSSES_SHARE)]
+    return tuple([*wins[: count - len(spoilt)], *spoilt, *same][:count])
+
+
+def _comparison(row: dict[str, Any]) -> Comparison:
+    return Comparison(
+        id=row["id"],
+        prompt=row["prompt"],
+        reference=row["reference"],
+        base=row["base_output"],
+        tuned=row["tuned_output"],
+        base_right=row["base_prediction"] == row["reference"],
+        tuned_right=row["tuned_prediction"] == row["reference"],
+    )
+
+
+def _system(system: dict[str, Any]) -> SystemRow:
+    return SystemRow(
+        title=TITLES[system["name"]],
+        accuracy=system["accuracy"],
+        macro_f1=system["macro_f1"],
+        no_label=system["no_label"],
+        stopped=system["stopped"],
+    )

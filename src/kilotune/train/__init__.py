@@ -1,0 +1,1 @@
+"""The training itself: batches, loss, stopping, and a subclass of transformers' Trainer."""

@@ -1,0 +1,292 @@
+"""Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+
+from kilotune.errors import KilotuneError
+from kilotune.models.freeze import Tunable
+from kilotune.models.load import Model, compute_dtype, takes_argument
+from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe, TuneSettings
+from kilotune.render.labels import Rendering
+from kilotune.train.batches import Batch, collate
+from kilotune.train.loss import labelled_count, labelled_loss
+from kilotune.train.memory import available_bytes, micro_batch_size
+from kilotune.train.stopping import EarlyStopping
+
+Measure = Callable[[Model], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What came of a training: its log, where it was best and why it ended."""
+
+    history: tuple[dict[str, float], ...]
+    steps: int
+    best_step: int
+    best_metric: float
+    stopped: str
+    micro_batch_size: int
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user pressed Ctrl-C; a checkpoint of the last step has been written."""
+
+
+class LabelledTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer with a loss over labelled tokens and a generated validation metric.
+
+    `measure` is called at every evaluation with the model as it is and returns the generated
+    metrics by name.
+    """
+
+    # The loss is already a mean over the whole accumulated batch.
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, measure: Measure, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.measure = measure
+        self.sliced = takes_argument(self.model, "logits_to_keep")
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
+        count = sum(labelled_count(batch) for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(count).to(device)).sum()
+
+    def compute_loss(
+        self,
+        model: Model,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The batch's share of the mean over all labelled tokens of the step."""
+        assert not return_outputs and num_items_in_batch is not None
+        # Processes average their gradients; the mean is over the tokens of all of them.
+        share = self.accelerator.num_processes / num_items_in_batch
+        return labelled_loss(model, inputs, sliced=self.sliced) * share
+
+    def evaluation_loop(
+        self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
+        """Validation loss and generated metrics.
+
+        Here and not after `evaluate`, so that stopping and the choice of the best see them.
+        """
+        model = self.model
+        training = model.training
+        model.eval()
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in dataloader:
+                inputs = self._prepare_inputs(batch)
+                total += labelled_loss(model, inputs, sliced=self.sliced).double().cpu()
+                count += int(labelled_count(inputs))
+            sums = self.accelerator.gather(torch.tensor([float(total), float(count)])[None])
+            measured = self.measure(model)
+        model.train(training)
+        loss = float(sums[:, 0].sum() / sums[:, 1].sum())
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in {"loss": loss, **measured}.items()}
+        return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Checkpoints hold what is trained: adapters, or the trained layers, not the whole."""
+        trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        if not hasattr(self.model, "peft_config"):
+            state = state_dict or self.model.state_dict()
+            state_dict = {name: tensor for name, tensor in state.items() if name in trained}
+        super()._save(output_dir, state_dict)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Frozen weights are missing from our checkpoints by design; nothing else may be."""
+        if load_result.unexpected_keys:
+            raise KilotuneError(
+                "the checkpoint is of another model",
+                where=self.args.output_dir,
+                fix="Start a new run",
+            )
+
+
+def tune(
+    tunable: Tunable,
+    recipe: Recipe,
+    *,
+    train: Sequence[Rendering],
+    validation: Sequence[Rendering],
+    pad_id: int,
+    folder: Path,
+    measure: Measure,
+    on_log: Callable[[dict[str, float]], None],
+    progress: Progress,
+) -> Tuning:
+    """Train `tunable` in place, the best checkpoint restored.
+
+    Goes on from the last checkpoint in `folder`, if there is one. `on_log` receives each line of
+    the training log. Raises Interrupted after Ctrl-C, once a checkpoint is written.
+    """
+    settings = recipe.tune
+    longest = max(len(r.token_ids) for r in (*train, *validation))
+    micro = settings.micro_batch_size
+    if micro == "auto":
+        micro = micro_batch_size(tunable.model, longest, settings.batch_size, available_bytes())
+    stopping = EarlyStopping.of(settings.stopping)
+    watch = _Watch(on_log, progress)
+    trainer = LabelledTrainer(
+        model=tunable.model,
+        args=_arguments(settings, recipe, micro, folder),
+        train_dataset=_Items(train),
+        eval_dataset=_Items(validation),
+        data_collator=partial(collate, pad_id=pad_id),
+        callbacks=[stopping, watch],
+        measure=measure,
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
+    resumed = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    try:
+        trainer.train(resume_from_checkpoint=resumed)
+    finally:
+        watch.close()
+    if watch.interrupted:
+        raise Interrupted
+    # A resumed run gets its callbacks back from the checkpoint, as new objects.
+    stopping = next(c for c in trainer.callback_handler.callbacks if isinstance(c, EarlyStopping))
+    tunable.model.eval()
+    state = trainer.state
+    return Tuning(
+        history=tuple(state.log_history),
+        steps=state.global_step,
+        best_step=state.best_global_step or state.global_step,
+        best_metric=float(state.best_metric or math.nan),
+        stopped=_reason(stopping, state.global_step),
+        micro_batch_size=micro,
+    )
+
+
+def _reason(stopping: EarlyStopping, step: int) -> str:
+    if stopping.stopped:
+        return (
+            f"early, at step {step}: validation {stopping.metric} gained no more than "
+            f"{stopping.minimum_gain:g} in {stopping.patience} evaluation(s)"
+        )
+    return f"at the last epoch, step {step}"
+
+
+def _arguments(
+    settings: TuneSettings, recipe: Recipe, micro: int, folder: Path
+) -> TrainingArguments:
+    compute = compute_dtype(recipe.model.precision)
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=max(micro, 8),
+        gradient_accumulation_steps=max(1, settings.batch_size // micro),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        # Float32 weights that are trained themselves do their products in bfloat16 by autocast.
+        bf16=settings.method == "top_layers" and compute == torch.bfloat16,  # type: ignore[attr-defined]
+        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        seed=recipe.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{settings.stopping.metric}",
+        greater_is_better=settings.stopping.metric != "loss",
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=1,
+        report_to=list(settings.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+class _Items(torch.utils.data.Dataset[Rendering]):
+    """A sequence as the Dataset that the Trainer wants."""
+
+    def __init__(self, renderings: Sequence[Rendering]) -> None:
+        self.renderings = renderings
+
+    def __len__(self) -> int:
+        return len(self.renderings)
+
+    def __getitem__(self, index: int) -> Rendering:
+        return self.renderings[index]
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Shows the training as it goes, and turns Ctrl-C into a checkpoint and a clean stop."""
+
+    def __init__(self, on_log: Callable[[dict[str, float]], None], progress: Progress) -> None:
+        self.on_log_line = on_log
+        self.progress = progress
+        self.interrupted = False
+        self.open = ExitStack()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar and take over Ctrl-C."""
+        self.bar = self.open.enter_context(self.progress.bar("tuning", state.max_steps))
+        self.bar.advance(state.global_step)
+        self.open.enter_context(_on_interrupt(self._interrupt))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Pass a line on to the record; show the training loss beside the bar."""
+        line = {key: float(value) for key, value in (logs or {}).items()}
+        self.on_log_line({"step": state.global_step, **line})
+        if "loss" in line:
+            self.bar.advance(note=f"loss {line['loss']:.3f}")
+        if "eval_loss" in line:
+            self.progress.say(_evaluation_line(line))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After Ctrl-C: save here and stop."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def close(self) -> None:
+        """Close the bar and give Ctrl-C back, however the training ended."""
+        self.open.close()
+
+    def _interrupt(self, *signal_arguments: object) -> None:
+        if self.interrupted:  # asked twice: now, without a checkpoint
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self.progress.say("Interrupted: saving a checkpoint after this step (again to stop now)")
+
+
+def _evaluation_line(line: dict[str, float]) -> str:
+    figures = (
+        ("validation loss", "eval_loss"),
+        ("accuracy", "eval_accuracy"),
+        ("macro-F1", "eval_macro_f1"),
+    )
+    shown = [f"{name} {line[key]:.3f}" for name, key in figures if key in line]
+    return f"epoch {line.get('epoch', 0):.0f}: {', '.join(shown)} (generated)"
+
+
+@contextmanager
+def _on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the host program's business
+        return
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
