@@ -14,6 +14,7 @@ from kilotune.generate.answer import Prompting
 from kilotune.models.export import load_tuned
 from kilotune.progress import Progress, Silent
 from kilotune.render.template import chat_template
+from kilotune.render.wording import wording
 
 COLUMN = "prediction"
 
@@ -42,14 +43,14 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         )
     examples = [
         Example(f"file:{row.line}", (Message("user", text),), Origin(file.name, row.line))
-        .with_system(data["instruction"])
         for row in table.rows
         if (text := as_text(row.values.get(column)))
-    ]  # fmt: skip
+    ]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)
+    words = wording(recipe.data.instruction, recipe.data.question, data["labels"])
     prompting = Prompting(
-        chat_template(tokenizer), generation, recipe.data.max_length, recipe.seed
+        chat_template(tokenizer), words, generation, recipe.data.max_length, recipe.seed
     )
     said = prompting.answers(model, examples, progress, "predicting")
     labels = {

@@ -1,7 +1,7 @@
 """How long work tells the outside how far it is, without knowing a terminal."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -21,15 +21,8 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """One line worth keeping on the screen."""
 
-    def bar(self, title: str, total: int) -> "BarContext":
+    def bar(self, title: str, total: int) -> AbstractContextManager[Bar]:
         """A bar of `total` steps, for a `with` statement."""
-
-
-class BarContext(Protocol):
-    """The context manager that `Progress.bar` returns."""
-
-    def __enter__(self) -> Bar: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentBar:

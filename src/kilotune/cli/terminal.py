@@ -64,8 +64,9 @@ class _TerminalBar:
         self._task = task
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        fields = {"note": note} if note else {}
-        self._bars.update(self._task, advance=steps, **fields)
+        self._bars.advance(self._task, steps)
+        if note:
+            self._bars.update(self._task, note=note)
 
 
 @contextmanager

@@ -50,7 +50,9 @@ def check_leakage(
     return [Finding("leakage", "warning", rows, message, fix)]
 
 
-def check_unseen_labels(train: Iterable[Example], given: Iterable[Example], name: str) -> list[Finding]:
+def check_unseen_labels(
+    train: Iterable[Example], given: Iterable[Example], name: str
+) -> list[Finding]:
     """Labels of `given` (called `name`) that no training example has."""
     known = {example.label for example in train}
     unseen = [example for example in given if example.label and example.label not in known]
@@ -86,9 +88,10 @@ def _missing_label(examples: Sequence[Example]) -> list[Finding]:
 
 
 def _too_few(examples: Sequence[Example]) -> list[Finding]:
-    if len(examples) >= MINIMUM_EXAMPLES:
+    different = len({comparable(example.text) for example in examples})
+    if different >= MINIMUM_EXAMPLES:
         return []
-    message = f"only {len(examples)} examples"
+    message = f"only {different} different texts"
     fix = f"Label at least {MINIMUM_EXAMPLES}; 50 or more give a result worth trusting"
     return [Finding("too-few-examples", "error", (), message, fix)]
 

@@ -45,11 +45,12 @@ class Example:
             return self.messages[:-1]
         return self.messages
 
-    def with_system(self, content: str) -> "Example":
-        """The same example under a system message, unless it has one of its own."""
-        if not content or (self.messages and self.messages[0].role == "system"):
-            return self
-        return replace(self, messages=(Message("system", content), *self.messages))
+    def with_text(self, text: str) -> "Example":
+        """The same example with another `text`."""
+        messages = list(self.messages)
+        last = max(i for i, message in enumerate(messages) if message.role == "user")
+        messages[last] = Message("user", text)
+        return replace(self, messages=tuple(messages))
 
 
 def comparable(text: str) -> str:

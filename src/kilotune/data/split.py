@@ -58,8 +58,8 @@ def hold_out(
     groups = [example.group or comparable(example.text) for example in examples]
     # One fold of k is a fraction 1/k; above a half, the other k - 1 folds are held out.
     wanted = round(1 / min(fraction, 1 - fraction))
-    # scikit-learn wants no more folds than the largest class has members.
-    folds = max(2, min(wanted, max(Counter(labels).values())))
+    # scikit-learn wants no more folds than there are groups, or members of the largest class.
+    folds = max(2, min(wanted, len(set(groups)), max(Counter(labels).values())))
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class rarer than the folds is reported by the checks, with its rows.
@@ -68,4 +68,3 @@ def hold_out(
     held = set((smaller if fraction <= 0.5 else larger).tolist())
     kept = [example for index, example in enumerate(examples) if index not in held]
     return kept, [example for index, example in enumerate(examples) if index in held]
-

@@ -24,12 +24,12 @@ def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> 
     Words and pairs of words; characters one to three where the writing has no spaces.
     """
     spaceless = _share_spaceless(train) > SPACELESS_SHARE
-    vectorizer = TfidfVectorizer(
-        analyzer="char" if spaceless else "word",
-        ngram_range=(1, 3) if spaceless else (1, 2),
-        sublinear_tf=True,
-        token_pattern=r"(?u)\b\w+\b",
+    grams = (
+        {"analyzer": "char", "ngram_range": (1, 3)}
+        if spaceless
+        else {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
     )
+    vectorizer = TfidfVectorizer(sublinear_tf=True, **grams)
     model = make_pipeline(vectorizer, LogisticRegression(C=10, max_iter=1000))
     model.fit(list(train), list(labels))
     return [str(label) for label in model.predict(list(texts))]

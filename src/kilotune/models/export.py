@@ -16,9 +16,7 @@ from kilotune.recipe.schema import ModelSettings
 ADAPTER, WHOLE = "adapter", "model"
 
 
-def save_tuned(
-    tunable: Tunable, tokenizer: Any, generation: GenerationConfig, run: Path
-) -> Path:
+def save_tuned(tunable: Tunable, tokenizer: Any, generation: GenerationConfig, run: Path) -> Path:
     """Save into `run`: `adapter/` for LoRA, `model/` where the weights themselves were trained.
 
     With them go the tokenizer, its chat template and `generation_config.json`. Returns the folder.

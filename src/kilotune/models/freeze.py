@@ -105,4 +105,4 @@ def _train_layers(model: Model, settings: TopLayersSettings) -> Model:
 
 def _digest(tensor: torch.Tensor) -> str:
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(memoryview(raw.numpy()), digest_size=16).hexdigest()
+    return hashlib.blake2b(raw.numpy().data, digest_size=16).hexdigest()

@@ -37,9 +37,7 @@ def locate(settings: ModelSettings) -> str:
 
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
     """The tokenizer at `source`, with a padding token."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        source, trust_remote_code=settings.trust_remote_code
-    )
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -70,4 +70,4 @@ def layer_indices(layers: Layers, total: int) -> list[int]:
 def _conv1d() -> type[torch.nn.Module]:
     from transformers.pytorch_utils import Conv1D
 
-    return Conv1D  # type: ignore[no-any-return]
+    return Conv1D

@@ -78,9 +78,7 @@ def _read(path: Path) -> Tree:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise KilotuneError(
-            "no such recipe", where=str(path), fix="Check the path"
-        ) from error
+        raise KilotuneError("no such recipe", where=str(path), fix="Check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{path}:{line + 1}" if line is not None else str(path)
@@ -113,7 +111,9 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = _merge(old, value)
+        merged[key] = value
     return merged
 
 
@@ -121,5 +121,5 @@ def _problems(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         parts = [str(part) for part in problem["loc"] if part not in ("lora", "top_layers")]
-        lines.append(f"{'.'.join(parts)}: {problem['msg'].lower()}")
+        lines.append(f"{'.'.join(parts)}: {problem['msg'].removeprefix('Value error, ')}")
     return some(lines, 8)

@@ -51,6 +51,7 @@ class DataSettings(Settings):
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     test_fraction: float = Field(0.2, gt=0, lt=1)
     instruction: str | None = Field(None, description="system message; {labels} lists the labels")
+    question: str | None = Field(None, description="user message; {text} stands for the text")
     max_length: PositiveInt = Field(1024, description="tokens; longer prompts are cut")
 
 
@@ -80,7 +81,7 @@ class TuneSettings(Settings):
     def _whole_micro_batches(self) -> Self:
         micro = self.micro_batch_size
         if micro != "auto" and self.batch_size % micro:
-            raise ValueError(f"micro_batch_size {micro} does not divide batch_size {self.batch_size}")
+            raise ValueError(f"micro_batch_size {micro} does not divide {self.batch_size}")
         return self
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kilotune.data.example import Example, Message
 from kilotune.errors import KilotuneError
+from kilotune.render.wording import Wording
 
 Tokenizer = Any  # a transformers fast tokenizer, kept untyped so that this needs no torch
 
@@ -78,14 +79,16 @@ def special_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
 
 
-def fit_prompt(template: ChatTemplate, example: Example, max_length: int) -> tuple[Example, bool]:
-    """Cut the end of the user's text until prompt and answer fit `max_length` tokens.
+def fit(
+    template: ChatTemplate, wording: Wording, example: Example, max_length: int
+) -> tuple[Example, bool]:
+    """Word an example and cut the end of its text until all fits `max_length` tokens.
 
-    The instruction and the answer are never cut. Returns the example and whether it was cut;
+    The wording and the answer are never cut. Returns the worded example and whether it was cut;
     raises KilotuneError when nothing of the text would be left.
     """
     cut = False
-    while (excess := _length(template, example) - max_length) > 0:
+    while (excess := _length(template, wording.apply(example)) - max_length) > 0:
         ids = template.encode(example.text)
         if len(ids) <= excess:
             raise KilotuneError(
@@ -94,20 +97,13 @@ def fit_prompt(template: ChatTemplate, example: Example, max_length: int) -> tup
                 fix="Raise data.max_length",
             )
         shorter = template.tokenizer.decode(ids[: len(ids) - excess])
-        example, cut = _with_text(example, shorter), True
-    return example, cut
+        example, cut = example.with_text(shorter), True
+    return wording.apply(example), cut
 
 
 def _length(template: ChatTemplate, example: Example) -> int:
     answer = template.encode(example.messages[-1].content) if example.label else []
     return len(template.prompt_ids(example.prompt)) + len(answer) + 1
-
-
-def _with_text(example: Example, text: str) -> Example:
-    messages = list(example.messages)
-    last = max(i for i, message in enumerate(messages) if message.role == "user")
-    messages[last] = Message("user", text)
-    return replace(example, messages=tuple(messages))
 
 
 def _accepts_system(tokenizer: Tokenizer) -> bool:

@@ -14,11 +14,12 @@ def labelled_logits(model: Model, batch: Batch, *, sliced: bool) -> torch.Tensor
     vocabulary of 50,000 the output head is otherwise a large part of a step.
     """
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
+    columns = batch["columns"]
     if sliced:
-        logits: torch.Tensor = model(**inputs, logits_to_keep=batch["columns"], use_cache=False).logits
+        logits: torch.Tensor = model(**inputs, logits_to_keep=columns, use_cache=False).logits
         return logits
     whole: torch.Tensor = model(**inputs, use_cache=False).logits
-    return whole[:, batch["columns"]]
+    return whole[:, columns]
 
 
 def labelled_loss(model: Model, batch: Batch, *, sliced: bool) -> torch.Tensor:

@@ -44,7 +44,7 @@ class Interrupted(KeyboardInterrupt):
     """The user pressed Ctrl-C; a checkpoint of the last step has been written."""
 
 
-class LabelledTrainer(Trainer):  # type: ignore[misc]
+class LabelledTrainer(Trainer):
     """The Trainer with a loss over labelled tokens and a generated validation metric.
 
     `measure` is called at every evaluation with the model as it is and returns the generated
@@ -71,7 +71,7 @@ class LabelledTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The batch's share of the mean over all labelled tokens of the step."""
-        assert not return_outputs and num_items_in_batch is not None
+        assert num_items_in_batch is not None
         # Processes average their gradients; the mean is over the tokens of all of them.
         share = self.accelerator.num_processes / num_items_in_batch
         return labelled_loss(model, inputs, sliced=self.sliced) * share
@@ -229,7 +229,7 @@ class _Items(torch.utils.data.Dataset[Rendering]):
         return self.renderings[index]
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """Shows the training as it goes, and turns Ctrl-C into a checkpoint and a clean stop."""
 
     def __init__(self, on_log: Callable[[dict[str, float]], None], progress: Progress) -> None:
@@ -258,6 +258,12 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After Ctrl-C in the middle of an epoch: leave its evaluation to the resumed run."""
+        if self.interrupted and not float(state.epoch).is_integer():
+            control.should_evaluate = False
+            control.should_save = False
 
     def close(self) -> None:
         """Close the bar and give Ctrl-C back, however the training ended."""

@@ -1,0 +1,42 @@
+# Everything happens in .venv, made here: `make demo` and `make test` need nothing but Python.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-fast test-long lint clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing kilotune and what it needs into .venv (once, a few minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Fetched into the user's cache; from here on nothing needs a network.
+.PHONY: assets
+assets: $(READY)
+	@$(BIN)/kilotune fetch smollm2
+	@$(BIN)/kilotune sample movie-reviews --out demo
+
+demo: assets
+	HF_HUB_OFFLINE=1 $(BIN)/kilotune run demo/movie_reviews.csv --text text --label label \
+		--test demo/movie_reviews_test.csv
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint assets
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not long"
+
+test-fast: assets
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not slow and not long"
+
+test-long: assets
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
+
+clean:
+	rm -rf .venv build dist src/*.egg-info

@@ -1,0 +1,43 @@
+"""How an example is put into words: an instruction before it, a question around its text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kilotune.data.example import Example, Message
+from kilotune.errors import KilotuneError
+
+# Small instruct models obey a system message better when the user's turn repeats its form: of
+# the wordings tried on SmolLM2, this made the base model name a label most often.
+INSTRUCTION = "Classify the text. Answer with one of these labels and nothing else: {labels}."
+QUESTION = "Text: {text}\nLabel:"
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The system message and the form of the user's turn, in which `{text}` stands once."""
+
+    instruction: str
+    question: str
+
+    def apply(self, example: Example) -> Example:
+        """The example as it is put to a model. Its id, label and answer stay as they are."""
+        asked = example.with_text(self.question.replace("{text}", example.text))
+        if not self.instruction or asked.messages[0].role == "system":
+            return asked
+        return replace(asked, messages=(Message("system", self.instruction), *asked.messages))
+
+
+def wording(instruction: str | None, question: str | None, labels: Sequence[str]) -> Wording:
+    """The recipe's wording, or the defaults; `{labels}` lists the labels.
+
+    Raises KilotuneError for a question without `{text}`.
+    """
+    asked = QUESTION if question is None else question
+    if "{text}" not in asked:
+        raise KilotuneError(
+            "the question has no {text} to put the text in",
+            where="data.question",
+            fix=f"Write it like {QUESTION!r}",
+        )
+    told = INSTRUCTION if instruction is None else instruction
+    return Wording(told.replace("{labels}", ", ".join(labels)), asked)

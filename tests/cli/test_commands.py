@@ -1,0 +1,145 @@
+"""The command line as a user meets it: one clear line, the right exit status, nothing written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kilotune.cli.main import app
+
+runner = CliRunner()
+
+
+def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_and_check_load_no_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom kilotune.cli.main import app\n"
+        "result = CliRunner().invoke(app, sys.argv[1:])\n"
+        "assert result.exit_code in (0, 1, 2), result.output\n"
+        "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    for arguments in (["--help"], ["run", "--help"], ["check", "none.csv"], ["run", "none.csv"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+        )
+        assert done.stdout.strip() == "[]", (arguments, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["run", "resume", "predict", "check", "report", "sample"])
+def test_every_command_has_help_with_examples(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"kilotune {command} " in result.output
+    assert "Example" in result.output
+
+
+ROWS = "\n".join(f"text {i},{'ab'[i % 2]}" for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        (None, [], "no such file"),
+        ("", [], "empty"),
+        ("text,label\n", [], "no rows"),
+        (f"body,label\n{ROWS}\n", ["--text", "text"], "no column 'text'; the columns are body"),
+        (f"text,kind\n{ROWS}\n", ["--label", "label"], "--label"),
+        ("text,label\n" + "\n".join(f"t{i},a" for i in range(20)), [], "the same label, 'a'"),
+        ("text,label\n" + "\n".join(f"t{i},{'ab'[i % 2]}" for i in range(9)), [], "only 9"),
+        (f"text,label\n{ROWS}\n,a\n", [], "1 rows without text: data:22"),
+        (f"text,label\n{ROWS}\n", ["--set", "tune.rnak=4"], "tune.rnak"),
+        (f"text,label\n{ROWS}\n", ["--preset", "best"], "no preset 'best'"),
+        (f"text,label\n{ROWS}\n", ["--model", "no/such"], "not a built-in model"),
+        (f"text,label\n{ROWS}\n", ["--test", "none.csv"], "none.csv: no such file"),
+        (f"text,label\n{ROWS}\n", ["--test", "data.csv"], "the test file is the training file"),
+    ],
+)
+def test_unusable_input_is_one_line_status_2_and_nothing_written(
+    content: str | None, arguments: list[str], words: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("data.csv").write_text(content)
+    before = sorted(tmp_path.rglob("*"))
+    result = invoke("run", "data.csv", *arguments)
+    assert result.exit_code == 2, result.output
+    assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("kilotune: ")]
+    assert len(lines) == 1, result.stderr
+    assert words in lines[0]
+    assert lines[0].count(". ") >= 1  # what to do follows what is wrong
+    assert "Traceback" not in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_json_errors_are_a_document_too(tmp_path: Path) -> None:
+    result = invoke("run", tmp_path / "none.csv", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["what"] == "no such file"
+
+
+def test_check_finds_and_says_with_status_1(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(f"text,label\n{ROWS}\ntext 0,b\n")
+    result = invoke("check", path, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["examples"] == 21
+    assert [f["code"] for f in document["findings"]] == ["conflicting-labels"]
+    assert "conflicting-labels" in invoke("check", path).stdout
+    path.write_text(f"text,label\n{ROWS}\n")
+    assert invoke("check", path).exit_code == 0
+
+
+def test_run_predict_and_report_on_a_tiny_model(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    common = ["--model", tiny_model, "--set", "tune.epochs=1", "--out", out]
+    result = invoke("run", labelled, "--text", "text", "--label", "label", *common, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["run"] == str(out)
+    assert [system["name"] for system in document["test"]] == [
+        "majority", "tfidf", "base", "tuned",
+    ]  # fmt: skip
+    assert Path(document["report"]).exists()
+
+    again = invoke("run", labelled, *common)
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+
+    labels = tmp_path / "labels.csv"
+    result = invoke("predict", out, labelled, "-o", labels)
+    assert result.exit_code == 0, result.output
+    assert labels.read_text().splitlines()[0] == "text,label,prediction"
+
+    page = Path(document["report"])
+    page.unlink()
+    assert invoke("report", out).exit_code == 0
+    assert page.exists()
+
+
+def test_a_run_for_people_ends_with_verdict_table_and_paths(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    result = invoke(
+        "run", labelled, "--model", tiny_model, "--out", out, "--preset", "article",
+        "--set", "tune.epochs=1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Verdict: underfit" in result.stdout
+    assert "next: --set tune.learning_rate=0.0005" in result.stdout
+    for words in ("commonest label", "TF-IDF", "base model", "tuned model"):
+        assert words in result.stdout
+    assert str(out / "adapter") in result.stdout
+    assert str(out / "report.html") in result.stdout
+    assert "validation loss" in result.stderr

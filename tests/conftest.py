@@ -1,0 +1,33 @@
+"""What several test files need. Nothing here reaches a network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random Llama of 3 layers."""
+    from tests.tiny import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of the real small model; `make test` has fetched it."""
+    from kilotune.models.builtin import builtin_folder
+
+    return builtin_folder("smollm2")
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A labelled file of 40 rows."""
+    from tests.tiny import labelled_csv
+
+    return labelled_csv(tmp_path / "films.csv")

@@ -1,0 +1,83 @@
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilotune.data.checks import MINIMUM_EXAMPLES
+from kilotune.data.example import Example, Message, Origin, comparable
+from kilotune.data.split import hold_out, split_examples
+
+
+def made(texts: list[str], labels: list[str]) -> list[Example]:
+    return [
+        Example(f"data:{i}", (Message("user", t),), Origin("a", i), label)
+        for i, (t, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+
+
+def parts_of(examples: list[Example], seed: int = 0) -> tuple[list[str], ...]:
+    split = split_examples(
+        examples,
+        validation=None,
+        test=None,
+        validation_fraction=0.2,
+        test_fraction=0.2,
+        seed=seed,
+    )
+    return tuple(split.ids().values())
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([f"text {i}" for i in range(40)]), st.sampled_from("abc")),
+        min_size=10,
+        max_size=60,
+    ).filter(lambda pairs: len({text for text, _ in pairs}) >= MINIMUM_EXAMPLES),
+    st.integers(0, 5),
+)
+def test_parts_are_disjoint_complete_and_keep_repeated_texts_together(
+    pairs: list[tuple[str, str]], seed: int
+) -> None:
+    texts, labels = [t for t, _ in pairs], [label for _, label in pairs]
+    examples = made(texts, labels)
+    parts = parts_of(examples, seed)
+    assert sorted(i for part in parts for i in part) == sorted(e.id for e in examples)
+    by_id = {e.id: comparable(e.text) for e in examples}
+    texts_of = [{by_id[i] for i in part} for part in parts]
+    together = set.union(*texts_of)
+    assert sum(len(texts) for texts in texts_of) == len(together)
+
+
+def test_classes_keep_their_shares() -> None:
+    labels = ["a"] * 120 + ["b"] * 60 + ["c"] * 20
+    examples = made([f"t{i}" for i in range(200)], labels)
+    kept, held = hold_out(examples, 0.2, seed=3)
+    assert Counter(e.label for e in held) == {"a": 24, "b": 12, "c": 4}
+    assert len(kept) == 160
+
+
+def test_the_same_seed_gives_the_same_parts_and_another_seed_others() -> None:
+    examples = made([f"t{i}" for i in range(50)], ["a", "b"] * 25)
+    assert parts_of(examples, 1) == parts_of(examples, 1)
+    assert parts_of(examples, 1) != parts_of(examples, 2)
+
+
+def test_more_than_half_can_be_held_out() -> None:
+    examples = made([f"t{i}" for i in range(100)], ["a", "b"] * 50)
+    kept, held = hold_out(examples, 0.75, seed=0)
+    assert (len(kept), len(held)) == (25, 75)
+
+
+def test_given_parts_are_used_as_they_are() -> None:
+    examples = made([f"t{i}" for i in range(20)], ["a", "b"] * 10)
+    given_test = made(["x", "y"], ["a", "b"])
+    split = split_examples(
+        examples,
+        validation=None,
+        test=given_test,
+        validation_fraction=0.2,
+        test_fraction=0.2,
+        seed=0,
+    )
+    assert split.test == tuple(given_test)
+    assert len(split.train) + len(split.validation) == 20

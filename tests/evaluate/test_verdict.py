@@ -1,0 +1,84 @@
+import pytest
+
+from kilotune.evaluate.evidence import wilson
+from kilotune.evaluate.judgement import judge_system
+from kilotune.evaluate.verdict import Verdict, decide, remarks_on
+from kilotune.recipe.load import load_recipe
+
+FALLING = [2.0, 1.0, 0.5, 0.3, 0.2, 0.1] * 2
+
+
+def verdict(
+    train: tuple[int, int],
+    validation: tuple[int, int],
+    losses: list[float] = FALLING,
+    preset: str = "auto",
+    majority: tuple[int, int] = (30, 60),
+) -> Verdict:
+    return decide(
+        load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}),
+        train=wilson(*train),
+        validation=wilson(*validation),
+        majority=wilson(*majority),
+        losses=losses,
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "losses", "name"),
+    [
+        ((98, 100), (54, 60), FALLING, "healthy"),
+        ((60, 100), (35, 60), FALLING, "underfit"),
+        ((100, 100), (45, 60), FALLING, "overfit"),
+        ((99, 100), (33, 60), FALLING, "no_signal"),
+        ((50, 100), (30, 60), [1.0, 2.0, 9.0], "unstable"),
+        ((50, 100), (30, 60), [1.0, float("nan"), 0.5], "unstable"),
+    ],
+)
+def test_rules(
+    train: tuple[int, int], validation: tuple[int, int], losses: list[float], name: str
+) -> None:
+    assert verdict(train, validation, losses).name == name
+
+
+def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
+    found = verdict((60, 100), (35, 60), preset="article")
+    assert found.summary.startswith("underfit: only 60% of its own training examples")
+    arguments = [step.arguments for step in found.next_steps]
+    assert arguments == [
+        "--set tune.learning_rate=0.0005",
+        "--set tune.target_modules=all-linear",
+        "--set tune.epochs=6",
+    ]
+
+
+@pytest.mark.parametrize("preset", ["auto", "article", "article-top-layers"])
+@pytest.mark.parametrize("case", [(60, 35), (100, 45), (99, 33)])
+def test_next_steps_run_as_they_stand(preset: str, case: tuple[int, int]) -> None:
+    found = verdict((case[0], 100), (case[1], 60), preset=preset)
+    assert 0 < len(found.next_steps) <= 3
+    for step in found.next_steps:
+        flag, override = step.arguments.split(" ")
+        assert flag == "--set"
+        changed = load_recipe(
+            preset=preset, settings={"data": {"train": "x.csv"}}, overrides=[override]
+        )
+        assert changed != load_recipe(preset=preset, settings={"data": {"train": "x.csv"}})
+
+
+def test_a_healthy_run_needs_no_next_step() -> None:
+    assert verdict((98, 100), (54, 60)).next_steps == ()
+
+
+def test_a_bag_of_words_that_wins_is_said() -> None:
+    references = ["a", "b"] * 10
+
+    def judged(name: str, right: int):  # type: ignore[no-untyped-def]
+        said = references[:right] + [""] * (20 - right)
+        return judge_system(name, references, said, ["a", "b"], bootstrap_samples=50, seed=0)
+
+    tuned, base, words = judged("tuned", 15), judged("base", 5), judged("tfidf", 18)
+    (remark,) = remarks_on(tuned, base, words)
+    assert remark.startswith("A bag of words")
+    assert "0.900 against 0.750" in remark
+    assert remarks_on(words, base, tuned) == []

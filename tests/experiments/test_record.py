@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from kilotune.data.example import Example, Message, Origin
+from kilotune.errors import KilotuneError
+from kilotune.experiments.record import RunFolder, check_new, create_run, fingerprint
+from kilotune.recipe.load import load_recipe
+
+
+def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    create_run(out, "x")
+    (out / "mine").write_text("kept")
+    with pytest.raises(KilotuneError, match="left as it is") as caught:
+        create_run(out, "x")
+    assert f"kilotune resume {out}" in caught.value.fix
+    with pytest.raises(KilotuneError, match="left as it is"):
+        check_new(out / "mine")
+    assert (out / "mine").read_text() == "kept"
+
+
+def test_runs_of_a_day_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [create_run(None, "films").path.name for _ in range(3)]
+    assert names[0].endswith("-films")
+    assert names[1:] == [f"{names[0]}-2", f"{names[0]}-3"]
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    with (
+        folder.writing(),
+        pytest.raises(KilotuneError, match="another process"),
+        RunFolder(folder.path).writing(),
+    ):
+        pass
+    with folder.writing():
+        pass
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    folder.write_json("a.json", {"kept": 1})
+    with pytest.raises(TypeError):
+        folder.write_json("a.json", {"bad": object()})
+    assert folder.read_json("a.json") == {"kept": 1}
+    assert [path.name for path in folder.path.iterdir()] == ["a.json"]
+
+
+def test_recipe_and_predictions_come_back(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    recipe = load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}})
+    folder.write_recipe(recipe)
+    assert folder.read_recipe() == recipe
+    rows = [{"id": "data:2", "prompt": "a\nb", "reference": "x"}]
+    folder.write_predictions(rows)
+    assert folder.read_predictions() == rows
+
+
+def test_a_step_logged_twice_counts_once(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    assert folder.read_metrics() == []
+    for line in ({"step": 1, "loss": 2.0}, {"step": 1, "eval_loss": 1.0}, {"step": 1, "loss": 3.0}):
+        folder.append_metrics(line)
+    assert folder.read_metrics() == [{"step": 1, "loss": 3.0}, {"step": 1, "eval_loss": 1.0}]
+
+
+def test_damaged_and_missing_records_are_clear_errors(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(KilotuneError, match="not a run folder"):
+        folder.read_recipe()
+    (tmp_path / "data.json").write_text("{")
+    with pytest.raises(KilotuneError, match=r"data\.json is missing or damaged"):
+        folder.read_json("data.json")
+
+
+def test_the_fingerprint_follows_content_not_place() -> None:
+    def example(text: str, file: str) -> Example:
+        return Example("data:1", (Message("user", text),), Origin(file, 1), "a")
+
+    assert fingerprint([example("x", "a.csv")]) == fingerprint([example("x", "b.csv")])
+    assert fingerprint([example("x", "a.csv")]) != fingerprint([example("y", "a.csv")])
+    assert json.dumps(fingerprint([]))

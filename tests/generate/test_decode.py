@@ -1,0 +1,83 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kilotune.generate import decode
+from kilotune.generate.decode import Generation, generate, generation_config
+from kilotune.models.load import load_model, load_tokenizer
+from kilotune.progress import Silent
+from kilotune.recipe.schema import DecodingSettings, ModelSettings
+
+PROMPTS = [list(range(10, 10 + length)) for length in (5, 17, 9, 30, 2)]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model: Path) -> tuple[Any, Any]:
+    settings = ModelSettings()
+    model = load_model(str(tiny_model), settings, torch.float32)
+    return model, load_tokenizer(str(tiny_model), settings)
+
+
+def answers(
+    loaded: tuple[Any, Any], prompts: list[list[int]], seed: int = 0, **settings: Any
+) -> list[Generation]:
+    model, tokenizer = loaded
+    config = generation_config(
+        DecodingSettings(max_new_tokens=8, **settings),
+        answer_tokens=3,
+        stop_ids=[tokenizer.eos_token_id],
+        pad_id=tokenizer.pad_token_id,
+    )
+    return generate(model, tokenizer, prompts, config, seed=seed, progress=Silent())
+
+
+def test_a_batch_says_what_each_prompt_alone_says(loaded: tuple[Any, Any]) -> None:
+    alone = [answers(loaded, [prompt])[0] for prompt in PROMPTS]
+    assert answers(loaded, PROMPTS) == alone
+    assert len({answer.text for answer in alone}) > 1
+
+
+def test_small_batches_keep_the_order(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = answers(loaded, PROMPTS)
+    monkeypatch.setattr(decode, "TOKEN_BUDGET", 20)
+    assert answers(loaded, PROMPTS) == whole
+
+
+def test_sampling_follows_its_seed_and_leaves_the_global_generator(
+    loaded: tuple[Any, Any],
+) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first = answers(loaded, PROMPTS, seed=1, temperature=1.0)
+    assert torch.equal(torch.rand(2), expected)
+    assert answers(loaded, PROMPTS, seed=1, temperature=1.0) == first
+    assert answers(loaded, PROMPTS, seed=2, temperature=1.0) != first
+
+
+def test_an_answer_ends_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> None:
+    _, tokenizer = loaded
+    stop = tokenizer.eos_token_id
+    word = tokenizer.encode("yes", add_special_tokens=False)
+    ended = decode._read(tokenizer, [*word, stop, *word], {stop})
+    assert ended == Generation("yes", stopped=True)
+    assert decode._read(tokenizer, word, {stop}) == Generation("yes", stopped=False)
+
+
+def test_decoding_settings_reach_transformers() -> None:
+    settings = DecodingSettings(temperature=0.7, top_k=50, top_p=0.9)
+    config = generation_config(settings, answer_tokens=3, stop_ids=[2, 5], pad_id=0)
+    assert (config.do_sample, config.temperature, config.top_k, config.top_p) == (
+        True,
+        0.7,
+        50,
+        0.9,
+    )
+    assert (config.max_new_tokens, config.eos_token_id) == (7, [2, 5])
+    assert not generation_config(
+        DecodingSettings(), answer_tokens=3, stop_ids=[2], pad_id=0
+    ).do_sample

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from kilotune.errors import KilotuneError
+from kilotune.models.load import load_model
+from kilotune.models.lora import attach_lora, layer_indices, linear_names
+from kilotune.recipe.schema import LoraSettings, ModelSettings
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def tiny(folder: Path, dtype: torch.dtype = torch.float32):  # type: ignore[no-untyped-def]
+    return load_model(str(folder), ModelSettings(), dtype)
+
+
+def trained(model) -> list[str]:  # type: ignore[no-untyped-def]
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def test_all_linear_layers_of_a_block_are_found(tiny_model: Path) -> None:
+    assert linear_names(tiny(tiny_model)) == ALL
+
+
+def test_adapters_are_float32_beside_bfloat16_weights_and_nothing_else_trains(
+    tiny_model: Path,
+) -> None:
+    settings = LoraSettings(learning_rate=1e-3, rank=4)
+    model = attach_lora(tiny(tiny_model, torch.bfloat16), settings, seed=0)
+    assert len(trained(model)) == 3 * 7 * 2
+    assert all("lora_" in name for name in trained(model))
+    dtypes = {p.dtype for p in model.parameters() if p.requires_grad}
+    assert dtypes == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_top_layers_and_named_modules_alone(tiny_model: Path) -> None:
+    settings = LoraSettings(learning_rate=1e-3, layers="top:1", target_modules=("q_proj",))
+    names = trained(attach_lora(tiny(tiny_model), settings, seed=0))
+    assert len(names) == 2
+    assert all(".layers.2.self_attn.q_proj." in name for name in names)
+
+
+def test_the_same_seed_gives_the_same_adapters_and_leaves_the_global_one(tiny_model: Path) -> None:
+    settings = LoraSettings(learning_rate=1e-3)
+    torch.manual_seed(7)
+    first = attach_lora(tiny(tiny_model), settings, seed=1)
+    drawn = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.equal(torch.rand(1), drawn)
+    second = attach_lora(tiny(tiny_model), settings, seed=1)
+    other = attach_lora(tiny(tiny_model), settings, seed=2)
+    name = next(n for n in trained(first) if "lora_A" in n)
+    parameter = [dict(m.named_parameters())[name] for m in (first, second, other)]
+    assert torch.equal(parameter[0], parameter[1])
+    assert not torch.equal(parameter[0], parameter[2])
+
+
+def test_an_unknown_target_lists_those_there_are(tiny_model: Path) -> None:
+    settings = LoraSettings(learning_rate=1e-3, target_modules=("c_attn",))
+    with pytest.raises(KilotuneError, match="no linear layer called c_attn") as caught:
+        attach_lora(tiny(tiny_model), settings, seed=0)
+    assert "q_proj" in caught.value.fix
+
+
+def test_layer_numbers() -> None:
+    assert layer_indices("all", 3) == [0, 1, 2]
+    assert layer_indices("top:2", 3) == [1, 2]
+    assert layer_indices((0, 2), 3) == [0, 2]
+    with pytest.raises(KilotuneError, match="the model has 3 layers"):
+        layer_indices("top:4", 3)
+    with pytest.raises(KilotuneError, match="the model has 3 layers"):
+        layer_indices((3,), 3)

@@ -1,0 +1,85 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilotune.data.example import Example, Message, Origin
+from kilotune.errors import KilotuneError
+from kilotune.render.checks import check_renderings
+from kilotune.render.labels import render
+from kilotune.render.template import chat_template
+from tests.tiny import CHATML, byte_tokenizer
+
+# No special tokens: their text in a message is for the checks of the data.
+CONTENT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
+    lambda text: "<|" not in text
+)
+
+
+def conversation(*turns: str) -> Example:
+    roles = ("user", "assistant")
+    messages = tuple(Message(roles[i % 2], turn) for i, turn in enumerate(turns))
+    return Example("data:1", messages, Origin("a", 1), label=turns[-1])
+
+
+def trained_text(example: Example, template_text: str = CHATML) -> str:
+    template = chat_template(byte_tokenizer(template_text))
+    rendering = render(template, example)
+    pairs = zip(rendering.token_ids, rendering.label_mask, strict=True)
+    return template.tokenizer.decode([token for token, label in pairs if label])
+
+
+def test_the_answer_and_its_end_are_trained_and_nothing_else() -> None:
+    template = chat_template(byte_tokenizer())
+    rendering = render(template, conversation("hi", "yes"))
+    # 3 special tokens and "user\nhi", "\n", "assistant\n", one token a byte.
+    prompt = 1 + len("user\nhi") + 1 + 1 + 1 + len("assistant\n")
+    assert rendering.prompt_length == prompt
+    assert rendering.label_mask == (False,) * prompt + (True,) * (len("yes") + 1)
+    assert template.tokenizer.decode(rendering.token_ids[prompt:]) == "yes<|im_end|>"
+
+
+def test_every_assistant_turn_is_trained() -> None:
+    example = conversation("hi", "one", "and", "two")
+    assert trained_text(example) == "one<|im_end|>two<|im_end|>"
+
+
+def test_a_template_without_an_end_gets_the_tokenizers() -> None:
+    plain = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}Question: {{ m['content'] }}\n"
+        "{% else %}Answer: {{ m['content'] }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}Answer: {% endif %}"
+    )
+    assert trained_text(conversation("hi", "yes"), plain) == "yes<|im_end|>"
+
+
+def test_a_template_that_ends_turns_with_another_token_than_eos() -> None:
+    tokenizer = byte_tokenizer(eos_token="<|endoftext|>")
+    template = chat_template(tokenizer)
+    assert tokenizer.decode([template.stop_id]) == "<|im_end|>"
+    rendering = render(template, conversation("hi", "yes"))
+    assert rendering.token_ids[-1] == template.stop_id
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    # Drops the first answer as soon as another turn follows.
+    forgetful = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{{ m['content'] if loop.last or m['role'] == 'user' else '' }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    template = chat_template(byte_tokenizer(forgetful))
+    with pytest.raises(KilotuneError, match="turn 4"):
+        render(template, conversation("hi", "one", "and", "two"))
+
+
+@given(st.lists(CONTENT, min_size=2, max_size=6).filter(lambda turns: len(turns) % 2 == 0))
+def test_prompts_are_prefixes_and_answers_read_back(turns: list[str]) -> None:
+    template = chat_template(byte_tokenizer())
+    example = conversation(*turns)
+    rendering = render(template, example)
+    assert list(rendering.token_ids[: rendering.prompt_length]) == template.prompt_ids(
+        example.prompt
+    )
+    assert len(rendering.token_ids) == len(rendering.label_mask)
+    assert trained_text(example) == "".join(f"{turn}<|im_end|>" for turn in turns[1::2])
+    assert check_renderings(template, [example], [rendering]) == []

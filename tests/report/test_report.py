@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+
+from kilotune.errors import KilotuneError
+from kilotune.evaluate.evidence import PairedTest
+from kilotune.evaluate.judgement import judge_system
+from kilotune.evaluate.verdict import NextStep, Verdict
+from kilotune.experiments.record import RunFolder, create_run
+from kilotune.recipe.load import load_recipe
+from kilotune.report.build import build_report
+from kilotune.report.view import most_changed, read_run
+
+
+def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, str]:
+    return {
+        "id": f"test:{number}",
+        "prompt": f"<b>text {number}</b>",
+        "reference": reference,
+        "base_output": base,
+        "base_prediction": base,
+        "tuned_output": tuned,
+        "tuned_prediction": tuned,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = create_run(tmp_path / "films", "films")
+    made.write_recipe(load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}}))
+    rows = [row(1, "b", "a"), row(2, "a", "a"), row(3, "a", "b"), row(4, "", "a")]
+    made.write_predictions(rows)
+    references = [r["reference"] for r in rows]
+    systems = {name: [r[f"{name}_prediction"] for r in rows] for name in ("base", "tuned")}
+    systems = {"majority": references, "tfidf": references, **systems}
+    judged = [
+        judge_system(name, references, said, ["a", "b"], bootstrap_samples=50, seed=0, stopped=0.5)
+        for name, said in systems.items()
+    ]
+    tuning = {"stopped": "early", "best_step": 3, "micro_batch_size": 8}
+    made.write_json(
+        "judgement.json",
+        {"test": judged, "tuned_against_base": PairedTest(2, 1, 1, 1.0), "tuning": tuning},
+    )
+    step = NextStep("--set tune.epochs=6", "more steps")
+    made.write_json("verdict.json", Verdict("underfit", "underfit: <5%", ("Beaten",), {}, (step,)))
+    made.write_json("freeze_proof.json", {"frozen": {"w": ["x", "x"]}, "moved": ["a", "b"]})
+    made.write_json("data.json", {"split": {"train": ["1"], "validation": ["2"], "test": ["3"]}})
+    made.write_json("findings.json", [])
+    made.write_json("environment.json", {"started": "now"})
+    made.append_metrics({"step": 1, "loss": 2.0})
+    made.append_metrics({"step": 1, "eval_loss": 1.0, "eval_macro_f1": 0.5})
+    return made
+
+
+def test_the_page_holds_verdict_figures_and_examples_and_needs_nothing_else(
+    folder: RunFolder,
+) -> None:
+    page = build_report(folder).read_text(encoding="utf-8")
+    body = page[page.index("<body>") :]
+    for words in (
+        "underfit: &lt;5%.",
+        "Beaten.",
+        "--set tune.epochs=6",
+        "tuned model",
+        "2 better, 1 worse, 1 the same",
+        "0.750",
+    ):
+        assert words in body, words
+    # Outside plotly's own code nothing points anywhere.
+    assert "http" not in body
+
+
+def test_what_users_wrote_is_escaped(folder: RunFolder) -> None:
+    page = build_report(folder).read_text(encoding="utf-8")
+    assert "&lt;b&gt;text 1&lt;/b&gt;" in page
+    assert "<b>text" not in page
+
+
+def test_the_view_recomputes_nothing(folder: RunFolder) -> None:
+    view = read_run(folder)
+    tuned = view.systems[-1]
+    assert (tuned.title, tuned.accuracy["value"], tuned.no_label) == ("tuned model", 0.75, 0)
+    assert view.systems[2].no_label == 1
+    assert (view.frozen, view.moved, view.examples) == (1, 2, 4)
+
+
+def test_the_most_changed_come_first_and_spoilt_ones_are_not_left_out() -> None:
+    rows = [row(i, "b", "a") for i in range(20)] + [row(30, "a", "b"), row(31, "a", "a")]
+    shown = most_changed(rows, 6)
+    assert [c.id for c in shown] == [f"test:{i}" for i in range(5)] + ["test:30"]
+    few = most_changed([row(1, "a", "a"), row(2, "b", "a")], 10)
+    assert [c.id for c in few] == ["test:2", "test:1"]
+    assert most_changed(rows, 0) == ()
+
+
+def test_a_run_without_its_records_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="not a run folder"):
+        build_report(RunFolder(tmp_path))

@@ -1,0 +1,207 @@
+"""The whole job on a tiny random model: every record is there, and says what happened."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+import kilotune
+from kilotune.errors import KilotuneError
+from kilotune.experiments.record import RunFolder
+from kilotune.pipeline import Run
+from kilotune.predict import predict
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import Recipe
+from kilotune.render.template import chat_template
+from kilotune.train import trainer
+from tests.tiny import labelled_csv
+
+RECORDS = {
+    "adapter", "checkpoints", "data.json", "environment.json", "findings.json",
+    "freeze_proof.json", "judgement.json", "metrics.jsonl", "predictions.parquet", "recipe.yaml",
+    "report.html", "run.lock", "verdict.json",
+}  # fmt: skip
+
+
+def recipe(data: Path, model: Path, *overrides: str, preset: str = "auto") -> Recipe:
+    always = ["model.precision=float32", "tune.learning_rate=1e-2", "judge.bootstrap_samples=200"]
+    settings = {"data": {"train": str(data)}, "model": {"name": str(model)}}
+    return load_recipe(preset=preset, settings=settings, overrides=[*always, *overrides])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("finished")
+    data = labelled_csv(folder / "films.csv", 80)
+    chosen = recipe(data, tiny_model, "tune.epochs=4", "tune.stopping.patience=4")
+    return kilotune.run(chosen, folder / "run")
+
+
+def test_every_record_is_written_and_nothing_else(finished: Run) -> None:
+    assert {path.name for path in finished.folder.iterdir()} == RECORDS
+    assert {path.name for path in finished.weights.iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "generation_config.json",
+        "tokenizer.json",
+    }
+
+
+def test_the_parts_are_disjoint_and_the_predictions_are_of_the_test_part(
+    finished: Run,
+) -> None:
+    folder = RunFolder(finished.folder)
+    parts = folder.read_json("data.json")["split"]
+    assert {name: len(ids) for name, ids in parts.items()} == {
+        "train": 51, "validation": 13, "test": 16,
+    }  # fmt: skip
+    assert len(set().union(*parts.values())) == 80
+    rows = folder.read_predictions()
+    assert [row["id"] for row in rows] == parts["test"]
+
+
+def test_the_figures_are_those_of_the_predictions(finished: Run) -> None:
+    rows = RunFolder(finished.folder).read_predictions()
+    for judgement in finished.judgements:
+        right = sum(row[f"{judgement.name}_prediction"] == row["reference"] for row in rows)
+        assert judgement.accuracy.value == pytest.approx(right / len(rows))
+    assert [j.name for j in finished.judgements] == ["majority", "tfidf", "base", "tuned"]
+
+
+def test_the_frozen_part_is_proved(finished: Run) -> None:
+    proof = RunFolder(finished.folder).read_json("freeze_proof.json")
+    assert all(before == after for before, after in proof["frozen"].values())
+    assert len(proof["moved"]) == 3 * 7 * 2
+    assert proof["unmoved"] == []
+
+
+def test_plain_peft_and_transformers_generate_the_same(finished: Run, tiny_model: Path) -> None:
+    folder = RunFolder(finished.folder)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, finished.weights).eval()
+    tokenizer = AutoTokenizer.from_pretrained(finished.weights)
+    config = GenerationConfig.from_pretrained(finished.weights)
+    wording = folder.read_json("data.json")["wording"]
+    for row in folder.read_predictions()[:8]:
+        messages = [
+            {"role": "system", "content": wording["instruction"]},
+            {"role": "user", "content": wording["question"].replace("{text}", row["prompt"])},
+        ]
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        output = model.generate(**inputs, generation_config=config)
+        said = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert said.strip() == row["tuned_output"]
+
+
+def test_predict_labels_a_file_as_the_run_did(finished: Run, tmp_path: Path) -> None:
+    rows = RunFolder(finished.folder).read_predictions()
+    file, out = tmp_path / "new.jsonl", tmp_path / "labelled.jsonl"
+    lines = [json.dumps({"n": i, "text": row["prompt"]}) for i, row in enumerate(rows)]
+    file.write_text("\n".join([*lines, '{"n": 99, "text": ""}']))
+    unlabelled = predict(finished.folder, file, out)
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["n"] for row in written] == [*range(len(rows)), 99]
+    assert [row["prediction"] for row in written] == [*(r["tuned_prediction"] for r in rows), ""]
+    assert unlabelled == sum(row["prediction"] == "" for row in written)
+    with pytest.raises(KilotuneError, match="left as it is"):
+        predict(finished.folder, file, out)
+
+
+def test_the_saved_recipe_repeats_the_run(finished: Run, tmp_path: Path) -> None:
+    again = kilotune.run(load_recipe(finished.folder / "recipe.yaml"), tmp_path / "again")
+    assert again.judgements == finished.judgements
+    assert again.verdict == finished.verdict
+    first, second = (RunFolder(run.folder) for run in (finished, again))
+    assert second.read_predictions() == first.read_predictions()
+    losses = [[m["loss"] for m in f.read_metrics() if "loss" in m] for f in (first, second)]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_cannot_be_resumed(finished: Run) -> None:
+    with pytest.raises(KilotuneError, match="the run is finished"):
+        kilotune.resume(finished.folder)
+
+
+def test_a_stopped_run_resumes_to_the_same_result(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(labelled, tiny_model, "tune.epochs=2", "tune.stopping.patience=9")
+    whole = kilotune.run(chosen, tmp_path / "whole")
+
+    class StopsAtStepFive(trainer._Watch):
+        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            self.interrupted = state.global_step == 5
+            super().on_step_end(args, state, control, **kwargs)
+
+    monkeypatch.setattr(trainer, "_Watch", StopsAtStepFive)
+    with pytest.raises(KeyboardInterrupt):
+        kilotune.run(chosen, tmp_path / "parts")
+    monkeypatch.undo()
+    with pytest.raises(KilotuneError, match="not finished"):
+        predict(tmp_path / "parts", labelled, tmp_path / "out.csv")
+    resumed = kilotune.resume(tmp_path / "parts")
+    assert resumed.judgements == whole.judgements
+    log = RunFolder(tmp_path / "parts").read_metrics()
+    assert [m["step"] for m in log if "loss" in m] == list(range(1, 9))
+
+
+def test_resuming_on_changed_data_is_refused(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kilotune.session.tune", lambda *a, **k: stop())
+    with pytest.raises(KeyboardInterrupt):
+        kilotune.run(recipe(labelled, tiny_model), tmp_path / "run")
+    labelled.write_text(labelled.read_text() + "one more,good\n")
+    with pytest.raises(KilotuneError, match="data have changed"):
+        kilotune.resume(tmp_path / "run")
+
+
+def test_top_layers_saves_a_whole_model(labelled: Path, tiny_model: Path, tmp_path: Path) -> None:
+    chosen = recipe(
+        labelled, tiny_model, "tune.layers=top:1", "tune.epochs=1", preset="article-top-layers"
+    )
+    run = kilotune.run(chosen, tmp_path / "run")
+    assert run.weights == tmp_path / "run" / "model"
+    base = AutoModelForCausalLM.from_pretrained(tiny_model).state_dict()
+    tuned = AutoModelForCausalLM.from_pretrained(run.weights).state_dict()
+    changed = {name for name in base if not torch.equal(base[name], tuned[name])}
+    assert changed
+    assert all(name.startswith("model.layers.2.") for name in changed)
+    out = tmp_path / "labelled.csv"
+    predict(run.folder, labelled, out)
+    assert len(out.read_text().splitlines()) == 41
+
+
+def test_given_validation_and_test_files_are_respected(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    for name in ("val", "test"):
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{name} one,good\n{name} two,bad\n")
+    overrides = [f"data.validation={tmp_path}/val.csv", f"data.test={tmp_path}/test.csv"]
+    run = kilotune.run(recipe(labelled, tiny_model, *overrides, "tune.epochs=1"), tmp_path / "run")
+    parts = RunFolder(run.folder).read_json("data.json")["split"]
+    assert len(parts["train"]) == 40
+    assert parts["validation"] == ["validation:2", "validation:3"]
+    assert parts["test"] == ["test:2", "test:3"]
+
+
+def test_a_cut_text_is_found_and_said(labelled: Path, tiny_model: Path, tmp_path: Path) -> None:
+    template = chat_template(AutoTokenizer.from_pretrained(tiny_model))
+    assert template.stop_id
+    rows = labelled.read_text().replace("film 0 ", "film 0 " + "long " * 40)
+    labelled.write_text(rows)
+    chosen = recipe(labelled, tiny_model, "data.max_length=220", "tune.epochs=1", "seed=1")
+    run = kilotune.run(chosen, tmp_path / "run")
+    findings = RunFolder(run.folder).read_json("findings.json")
+    parts = RunFolder(run.folder).read_json("data.json")["split"]
+    expected = [] if "data:2" in parts["test"] else [["truncated", ["data:2"]]]
+    assert [[f["code"], f["rows"]] for f in findings] == expected

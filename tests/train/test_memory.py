@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import torch
+
+from kilotune.models.load import load_model
+from kilotune.recipe.schema import ModelSettings
+from kilotune.train.memory import activation_bytes, available_bytes, micro_batch_size
+
+
+def test_the_largest_divisor_that_fits_is_chosen(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    one = activation_bytes(model, 100)
+    for room, expected in ((100 * one, 8), (7 * one, 4), (3 * one, 2), (one, 1), (0, 1)):
+        assert micro_batch_size(model, 100, 8, room) == expected
+    assert micro_batch_size(model, 100, 12, 5 * one) == 4
+
+
+def test_longer_examples_take_more(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    assert activation_bytes(model, 200) > 2 * activation_bytes(model, 100)
+    assert available_bytes() > 0

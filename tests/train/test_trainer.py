@@ -1,0 +1,183 @@
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kilotune.models.freeze import Tunable
+from kilotune.models.load import load_model
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.render.labels import Rendering
+from kilotune.train.trainer import Interrupted, Tuning, tune
+
+PAD = 256
+
+
+def renderings(count: int) -> list[Rendering]:
+    """The last token repeats the first: learnable by copying."""
+    made = []
+    for number in range(count):
+        ids = [(37 * number + i) % 250 for i in range(6 + number % 5)]
+        ids.append(ids[0])
+        mask = (False,) * (len(ids) - 1) + (True,)
+        made.append(Rendering(f"data:{number}", tuple(ids), mask, len(ids) - 1))
+    return made
+
+
+def recipe(*overrides: str, preset: str = "auto") -> Recipe:
+    always = ["model.precision=float32", "tune.learning_rate=1e-2", "tune.stopping.patience=9"]
+    return load_recipe(
+        preset=preset, settings={"data": {"train": "x.csv"}}, overrides=[*always, *overrides]
+    )
+
+
+@dataclass
+class Trial:
+    """One training of the tiny model, its measure played from a list."""
+
+    model: Path
+    folder: Path
+    recipe: Recipe
+    measured: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    log: list[dict[str, float]] = field(default_factory=list)
+    on_measure: Callable[[int], None] = lambda count: None
+
+    def run(self) -> Tuning:
+        base = load_model(str(self.model), ModelSettings(), torch.float32)
+        self.tunable = Tunable(base, self.recipe.tune, self.recipe.seed)
+        self.weights: list[torch.Tensor] = []
+
+        def measure(model: Any) -> dict[str, float]:
+            self.weights.append(self.flat())
+            self.on_measure(len(self.weights))
+            return {"macro_f1": self.measured.pop(0), "accuracy": 0.0}
+
+        return tune(
+            self.tunable,
+            self.recipe,
+            train=renderings(20),
+            validation=renderings(6),
+            pad_id=PAD,
+            folder=self.folder,
+            measure=measure,
+            on_log=self.log.append,
+            progress=Silent(),
+        )
+
+    def flat(self) -> torch.Tensor:
+        return torch.cat([p.detach().flatten().clone() for _, p in self.tunable.trained()])
+
+    def losses(self) -> list[float]:
+        return [line["loss"] for line in self.log if "loss" in line]
+
+
+@pytest.mark.parametrize("preset", ["auto", "article-top-layers"])
+def test_the_best_checkpoint_is_restored(tiny_model: Path, tmp_path: Path, preset: str) -> None:
+    layers = ["tune.layers=top:1"] if preset != "auto" else []
+    trial = Trial(tiny_model, tmp_path, recipe(*layers, preset=preset), [0.2, 0.9, 0.4])
+    tuning = trial.run()
+    assert (tuning.steps, tuning.best_step, tuning.best_metric) == (9, 6, 0.9)
+    assert torch.equal(trial.flat(), trial.weights[1])
+    assert not torch.equal(trial.flat(), trial.weights[2])
+    assert trial.tunable.prove().unmoved == ()
+
+
+def test_training_stops_early_and_says_why(tiny_model: Path, tmp_path: Path) -> None:
+    short = recipe("tune.stopping.patience=1", "tune.stopping.minimum_gain=0.05")
+    tuning = Trial(tiny_model, tmp_path, short, [0.5, 0.52, 0.9]).run()
+    assert tuning.steps == 6
+    assert tuning.stopped.startswith("early, at step 6: validation macro_f1 gained no more")
+
+
+def test_every_step_and_evaluation_is_logged(tiny_model: Path, tmp_path: Path) -> None:
+    trial = Trial(tiny_model, tmp_path, recipe("tune.epochs=2"))
+    trial.run()
+    assert len(trial.losses()) == 6
+    assert [line["eval_macro_f1"] for line in trial.log if "eval_loss" in line] == [0.1, 0.2]
+    assert all({"step", "grad_norm", "learning_rate"} <= line.keys()
+               for line in trial.log if "loss" in line)  # fmt: skip
+
+
+def test_the_micro_batch_does_not_change_the_training(tiny_model: Path, tmp_path: Path) -> None:
+    trials = [
+        Trial(tiny_model, tmp_path / str(micro), recipe(f"tune.micro_batch_size={micro}"))
+        for micro in (8, 2)
+    ]
+    for trial in trials:
+        trial.run()
+    whole, parts = (trial.losses() for trial in trials)
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_validation_loss_is_the_mean_over_labelled_tokens(tiny_model: Path, tmp_path: Path) -> None:
+    trial = Trial(tiny_model, tmp_path, recipe("tune.epochs=1"))
+    trial.run()
+    (logged,) = [line["eval_loss"] for line in trial.log if "eval_loss" in line]
+    total, count = 0.0, 0
+    for rendering in renderings(6):
+        ids = torch.tensor([rendering.token_ids])
+        labels = torch.where(torch.tensor([rendering.label_mask]), ids, -100)
+        with torch.no_grad():
+            total += float(trial.tunable.model(input_ids=ids, labels=labels).loss)
+        count += 1
+    assert logged == pytest.approx(total / count, rel=1e-5)
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_like_an_uninterrupted_run(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    whole = Trial(tiny_model, tmp_path / "whole", recipe())
+    whole.run()
+
+    def press(count: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = Trial(tiny_model, tmp_path / "parts", recipe(), on_measure=press)
+    with pytest.raises(Interrupted):
+        stopped.run()
+    # Pressed in the evaluation after the first epoch of 3 steps: the next step is the last.
+    assert len(stopped.losses()) == 4
+    assert (tmp_path / "parts" / "checkpoint-4").is_dir()
+
+    resumed = Trial(tiny_model, tmp_path / "parts", recipe(), [0.2, 0.3])
+    tuning = resumed.run()
+    assert tuning.steps == 9
+    assert stopped.losses() + resumed.losses() == pytest.approx(whole.losses(), abs=1e-6)
+    assert torch.allclose(resumed.flat(), whole.flat(), atol=1e-6)
+
+
+def test_a_resumed_run_keeps_its_patience(tiny_model: Path, tmp_path: Path) -> None:
+    patient = recipe("tune.stopping.patience=2", "tune.epochs=4")
+
+    def press(count: int) -> None:
+        if count == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = Trial(tiny_model, tmp_path, patient, [0.5, 0.4], on_measure=press)
+    with pytest.raises(Interrupted):
+        stopped.run()
+    resumed = Trial(tiny_model, tmp_path, patient, [0.4, 0.4])
+    tuning = resumed.run()
+    assert tuning.steps == 9
+    assert tuning.stopped.startswith("early, at step 9")
+    assert tuning.best_step == 3
+
+
+def test_checkpoints_hold_what_is_trained_alone(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    top = recipe("tune.layers=top:1", preset="article-top-layers")
+    trial = Trial(tiny_model, tmp_path, top)
+    trial.run()
+    file = next(tmp_path.glob("checkpoint-*/model.safetensors"))
+    with safe_open(file, "pt") as saved:
+        assert set(saved.keys()) == {name for name, _ in trial.tunable.trained()}
+    state = json.loads((file.parent / "trainer_state.json").read_text())
+    assert "EarlyStopping" in state["stateful_callbacks"]
