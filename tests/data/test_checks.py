@@ -80,4 +80,6 @@ def test_errors_come_together_and_warnings_do_not_stop() -> None:
         stop_on_errors(check_examples(made(("", "a"), ("x", None))), "a.csv")
     message = str(caught.value)
     assert message.startswith("a.csv: ")
-    assert all(part in message for part in ("without text", "without a label", "only 2 different texts"))
+    assert all(
+        part in message for part in ("without text", "without a label", "only 2 different texts")
+    )

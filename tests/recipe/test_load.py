@@ -84,6 +84,17 @@ def test_a_wrong_setting_is_named(override: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("question", ["{text}", "Text: {text}", "What of [{text}"])
+def test_prose_given_to_set_stays_prose(question: str) -> None:
+    recipe = load_recipe(settings=DATA, overrides=[f"data.question={question}"])
+    assert recipe.data.question == question
+
+
+def test_a_mapping_given_to_set_is_a_mapping() -> None:
+    recipe = load_recipe(settings=DATA, overrides=["tune.stopping={patience: 5}"])
+    assert recipe.tune.stopping.patience == 5
+
+
 def test_all_wrong_settings_are_named_at_once() -> None:
     with pytest.raises(KilotuneError) as caught:
         load_recipe(settings=DATA, overrides=["tune.rank=0", "decoding.top_p=2"])

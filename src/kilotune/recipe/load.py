@@ -101,10 +101,20 @@ def _override(argument: str) -> Tree:
         raise KilotuneError(
             f"cannot read --set {argument}", fix="Write it as --set tune.learning_rate=2e-4"
         )
-    value: Any = yaml.safe_load(text)
+    value = _value(text)
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)
+
+
+def _value(text: str) -> Any:
+    """YAML, but prose stays prose: `Text: {text}` and `{text}` are no mappings."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    written_as_mapping = text.lstrip().startswith("{") and ":" in text
+    return text if isinstance(value, dict) and not written_as_mapping else value
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
