@@ -1,6 +1,7 @@
 """What several test files need. Nothing here reaches a network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def smollm2() -> Path:
     from kilotune.models.builtin import builtin_folder
 
     return builtin_folder("smollm2")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_tiny_models(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Threads only wait for each other on matrices this small, worse on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    real = request.node.get_closest_marker("slow") or request.node.get_closest_marker("long")
+    torch.set_num_threads(threads if real else 1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

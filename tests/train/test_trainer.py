@@ -153,21 +153,44 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_like_an_uninterrupted_run(
     assert torch.allclose(resumed.flat(), whole.flat(), atol=1e-6)
 
 
-def test_a_resumed_run_keeps_its_patience(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_patience_and_its_best_in_a_moved_folder(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     patient = recipe("tune.stopping.patience=2", "tune.epochs=4")
 
     def press(count: int) -> None:
         if count == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = Trial(tiny_model, tmp_path, patient, [0.5, 0.4], on_measure=press)
+    stopped = Trial(tiny_model, tmp_path / "here", patient, [0.5, 0.4], on_measure=press)
     with pytest.raises(Interrupted):
         stopped.run()
-    resumed = Trial(tiny_model, tmp_path, patient, [0.4, 0.4])
+    (tmp_path / "here").rename(tmp_path / "there")
+    resumed = Trial(tiny_model, tmp_path / "there", patient, [0.4, 0.4])
     tuning = resumed.run()
     assert tuning.steps == 9
     assert tuning.stopped.startswith("early, at step 9")
     assert tuning.best_step == 3
+    assert torch.equal(resumed.flat(), stopped.weights[0])
+
+
+@pytest.mark.parametrize("measured", [[0.5, 0.4, 0.3], [0.3, 0.5, 0.4]], ids=["early", "whole"])
+def test_resuming_after_the_end_trains_no_step_and_finds_the_best_in_a_moved_folder(
+    tiny_model: Path, tmp_path: Path, measured: list[float]
+) -> None:
+    patient = recipe("tune.stopping.patience=2")
+    first = Trial(tiny_model, tmp_path / "here", patient, list(measured))
+    before = first.run()
+    (tmp_path / "here").rename(tmp_path / "there")
+    again = Trial(tiny_model, tmp_path / "there", patient, [])
+    after = again.run()
+    assert again.losses() == []
+    assert (after.steps, after.best_step, after.stopped) == (
+        before.steps,
+        before.best_step,
+        before.stopped,
+    )
+    assert torch.equal(again.flat(), first.flat())
 
 
 def test_checkpoints_hold_what_is_trained_alone(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from kilotune.cli.terminal import out, print_json
 
@@ -44,15 +46,17 @@ def _print(run: "Run") -> None:
     for step in verdict.next_steps:
         out.print(f"  next: {step.arguments}  ({step.why})", markup=False)
     out.print()
-    table = Table(title=f"Held-out test, {run.judgements[0].examples} examples, 95% intervals")
-    table.add_column("system")
-    for column in ("accuracy", "macro-F1", "named no label"):
-        table.add_column(column, justify="right")
+    title = f"Held-out test, {run.judgements[0].examples} examples, 95% intervals"
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("system", no_wrap=True)
+    for column in ("accuracy", "macro-F1", "no label"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in run.judgements:
         figures = (str(row.accuracy), str(row.macro_f1), str(row.no_label))
         # A Text, since rich would read the intervals' brackets as markup.
-        table.add_row(TITLES[row.name], *(_plain(f) for f in figures),
-                      style="bold" if row.name == "tuned" else None)  # fmt: skip
+        table.add_row(
+            TITLES[row.name], *map(Text, figures), style="bold" if row.name == "tuned" else None
+        )
     out.print(table)
     paired = run.tuned_against_base
     out.print(
@@ -61,9 +65,3 @@ def _print(run: "Run") -> None:
     )
     out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
     out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)

@@ -9,7 +9,7 @@ from kilotune.recipe.schema import Recipe
 
 TITLES = {
     "majority": "commonest label",
-    "tfidf": "TF-IDF + logistic regression",
+    "tfidf": "TF-IDF, logistic regr.",
     "base": "base model",
     "tuned": "tuned model",
 }

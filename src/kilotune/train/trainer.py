@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from kilotune.errors import KilotuneError
@@ -139,27 +146,26 @@ def tune(
     micro = settings.micro_batch_size
     if micro == "auto":
         micro = micro_batch_size(tunable.model, longest, settings.batch_size, available_bytes())
-    stopping = EarlyStopping.of(settings.stopping)
-    watch = _Watch(on_log, progress)
+    folder = folder.absolute()
+    watch = _Watch(on_log, progress, folder)
     trainer = LabelledTrainer(
         model=tunable.model,
         args=_arguments(settings, recipe, micro, folder),
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
         data_collator=partial(collate, pad_id=pad_id),
-        callbacks=[stopping, watch],
+        callbacks=[EarlyStopping.of(settings.stopping), watch],
         measure=measure,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
-    resumed = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    try:
-        trainer.train(resume_from_checkpoint=resumed)
-    finally:
-        watch.close()
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if not (checkpoint and _is_over(trainer, Path(checkpoint))):
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        finally:
+            watch.close()
     if watch.interrupted:
         raise Interrupted
-    # A resumed run gets its callbacks back from the checkpoint, as new objects.
-    stopping = next(c for c in trainer.callback_handler.callbacks if isinstance(c, EarlyStopping))
     tunable.model.eval()
     state = trainer.state
     return Tuning(
@@ -167,18 +173,43 @@ def tune(
         steps=state.global_step,
         best_step=state.best_global_step or state.global_step,
         best_metric=float(state.best_metric or math.nan),
-        stopped=_reason(stopping, state.global_step),
+        stopped=_reason(state),
         micro_batch_size=micro,
     )
 
 
-def _reason(stopping: EarlyStopping, step: int) -> str:
+def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
+    """Whether training had come to its end at `checkpoint`; if so its best is restored.
+
+    The Trainer would go on after an early stop: on resuming it forgets that a callback asked.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    if not (_stopping(state).stopped or state.global_step >= state.max_steps):
+        return False
+    trainer.state = state
+    _find_best(state, checkpoint.parent)
+    trainer._load_best_model()
+    return True
+
+
+def _find_best(state: TrainerState, folder: Path) -> None:
+    """The state names its best checkpoint by where it was written; a run may have moved."""
+    if state.best_global_step:
+        state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")
+
+
+def _stopping(state: TrainerState) -> EarlyStopping:
+    return EarlyStopping.from_state(state.stateful_callbacks["EarlyStopping"])
+
+
+def _reason(state: TrainerState) -> str:
+    stopping = _stopping(state)
     if stopping.stopped:
         return (
-            f"early, at step {step}: validation {stopping.metric} gained no more than "
-            f"{stopping.minimum_gain:g} in {stopping.patience} evaluation(s)"
+            f"early, at step {state.global_step}: validation {stopping.metric} gained no more "
+            f"than {stopping.minimum_gain:g} in {stopping.patience} evaluation(s)"
         )
-    return f"at the last epoch, step {step}"
+    return f"at the last epoch, step {state.global_step}"
 
 
 def _arguments(
@@ -209,6 +240,7 @@ def _arguments(
         greater_is_better=settings.stopping.metric != "loss",
         restore_callback_states_from_checkpoint=True,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is no number must be seen
         report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -232,14 +264,18 @@ class _Items(torch.utils.data.Dataset[Rendering]):
 class _Watch(TrainerCallback):
     """Shows the training as it goes, and turns Ctrl-C into a checkpoint and a clean stop."""
 
-    def __init__(self, on_log: Callable[[dict[str, float]], None], progress: Progress) -> None:
+    def __init__(
+        self, on_log: Callable[[dict[str, float]], None], progress: Progress, folder: Path
+    ) -> None:
+        self.folder = folder
         self.on_log_line = on_log
         self.progress = progress
         self.interrupted = False
         self.open = ExitStack()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the bar and take over Ctrl-C."""
+        """Open the bar, take over Ctrl-C, and find the best checkpoint of a moved run again."""
+        _find_best(state, self.folder)
         self.bar = self.open.enter_context(self.progress.bar("tuning", state.max_steps))
         self.bar.advance(state.global_step)
         self.open.enter_context(_on_interrupt(self._interrupt))
