@@ -12,12 +12,14 @@ from kilotune.experiments.record import RunFolder
 from kilotune.report.figures import loss_figure, systems_figure
 from kilotune.report.view import read_run
 
+CONFIG = {"responsive": True, "displayModeBar": False}
+
 
 def build_report(folder: RunFolder) -> Path:
     """Write `report.html`, which needs no other file and no network. Returns its path."""
     view = read_run(folder)
     charts = {
-        name: figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True})
+        name: figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
         for name, figure in (("systems", systems_figure(view)), ("loss", loss_figure(view)))
     }
     templates = jinja2.Environment(

@@ -20,6 +20,7 @@ def systems_figure(view: RunView) -> go.Figure:
             y=titles,
             name=title,
             mode="markers",
+            orientation="h",
             marker={"size": 10, "color": color},
             error_x={
                 "type": "data",
@@ -29,6 +30,7 @@ def systems_figure(view: RunView) -> go.Figure:
             },
         )
     figure.update_xaxes(range=[0, 1.02], title="on the held-out test, with 95% intervals")
+    figure.update_yaxes(autorange="reversed")  # in the order of the table
     # Side by side, or the intervals of a system would lie on each other.
     figure.update_layout(scattermode="group", scattergap=0.6)
     return _styled(figure, height=300)
@@ -54,7 +56,14 @@ def loss_figure(view: RunView) -> go.Figure:
         )
     figure.update_layout(
         yaxis={"title": "loss", "rangemode": "tozero"},
-        yaxis2={"title": "macro-F1", "overlaying": "y", "side": "right", "range": [0, 1.02]},
+        yaxis2={
+            "title": "macro-F1",
+            "overlaying": "y",
+            "side": "right",
+            "range": [0, 1.02],
+            "dtick": 0.2,
+            "showgrid": False,
+        },
         xaxis={"title": "step"},
     )
     return _styled(figure, height=340)
