@@ -121,6 +121,7 @@ def _verdict(session: Session, tuning: Tuning, on_validation: Judged, on_test: J
         validation=on_validation.judgements["tuned"].accuracy,
         majority=on_validation.judgements["majority"].accuracy,
         losses=[line["loss"] for line in tuning.history if "loss" in line],
+        validation_losses=[line["eval_loss"] for line in tuning.history if "eval_loss" in line],
         remarks=remarks_on(test["tuned"], test["base"], test["tfidf"]),
     )
 

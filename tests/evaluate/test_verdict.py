@@ -12,6 +12,7 @@ def verdict(
     train: tuple[int, int],
     validation: tuple[int, int],
     losses: list[float] = FALLING,
+    validation_losses: list[float] = FALLING,
     preset: str = "auto",
     majority: tuple[int, int] = (30, 60),
 ) -> Verdict:
@@ -21,24 +22,31 @@ def verdict(
         validation=wilson(*validation),
         majority=wilson(*majority),
         losses=losses,
+        validation_losses=validation_losses,
     )
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "losses", "name"),
+    ("train", "validation", "losses", "validation_losses", "name"),
     [
-        ((98, 100), (54, 60), FALLING, "healthy"),
-        ((60, 100), (35, 60), FALLING, "underfit"),
-        ((100, 100), (45, 60), FALLING, "overfit"),
-        ((99, 100), (33, 60), FALLING, "no_signal"),
-        ((50, 100), (30, 60), [1.0, 2.0, 9.0], "unstable"),
-        ((50, 100), (30, 60), [1.0, float("nan"), 0.5], "unstable"),
+        ((98, 100), (54, 60), FALLING, [0.5, 0.3], "healthy"),
+        ((60, 100), (35, 60), FALLING, [0.5, 0.3], "underfit"),
+        ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.4], "overfit"),
+        # The same gap while validation was still gaining is no harm done.
+        ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.31], "healthy"),
+        ((99, 100), (33, 60), FALLING, [0.5, 0.6], "no_signal"),
+        ((50, 100), (30, 60), [1.0, 2.0, 9.0], [0.5], "unstable"),
+        ((50, 100), (30, 60), [1.0, float("nan"), 0.5], [0.5], "unstable"),
     ],
 )
 def test_rules(
-    train: tuple[int, int], validation: tuple[int, int], losses: list[float], name: str
+    train: tuple[int, int],
+    validation: tuple[int, int],
+    losses: list[float],
+    validation_losses: list[float],
+    name: str,
 ) -> None:
-    assert verdict(train, validation, losses).name == name
+    assert verdict(train, validation, losses, validation_losses).name == name
 
 
 def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
@@ -55,7 +63,7 @@ def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
 @pytest.mark.parametrize("preset", ["auto", "article", "article-top-layers"])
 @pytest.mark.parametrize("case", [(60, 35), (100, 45), (99, 33)])
 def test_next_steps_run_as_they_stand(preset: str, case: tuple[int, int]) -> None:
-    found = verdict((case[0], 100), (case[1], 60), preset=preset)
+    found = verdict((case[0], 100), (case[1], 60), FALLING, [0.3, 0.5], preset=preset)
     assert 0 < len(found.next_steps) <= 3
     for step in found.next_steps:
         flag, override = step.arguments.split(" ")

@@ -14,8 +14,11 @@ Name = Literal["healthy", "underfit", "overfit", "unstable", "no_signal"]
 # Tuned at a rate that works, these models answer nearly all of their own training examples
 # right within three epochs; below this the training has not taken hold.
 FITTED_ACCURACY = 0.85
-# Some gap between training and validation is normal; its interval must lie above this.
+# A model of any size knows a few hundred examples by heart and may be better for it: a gap is
+# overfitting where its interval lies above the first, *and* validation loss rose by the second
+# from its lowest, so that the later steps did harm.
 OVERFIT_GAP = 0.05
+RISEN_LOSS_RATIO = 1.1
 # The last tenth of the steps against the first: a loss that rose has diverged.
 DIVERGED_LOSS_RATIO = 1.1
 # Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
@@ -48,14 +51,18 @@ def decide(
     validation: Figure,
     majority: Figure,
     losses: Sequence[float],
+    validation_losses: Sequence[float],
     remarks: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict from generated accuracy on training and validation examples and the loss curve.
+    """The verdict from generated accuracy on training and validation examples and loss curves.
+
+    `losses` has one value a step, `validation_losses` one an evaluation.
 
     The held-out test has no say in it: what comes next must not be chosen on the test.
     """
     gap = difference(train, validation)
-    name = _name(train, validation, majority, gap, losses)
+    risen = validation_losses[-1] / min(validation_losses)
+    name = _name(train, validation, majority, gap, losses, risen)
     figures = {
         "train_accuracy": train.value,
         "validation_accuracy": validation.value,
@@ -65,6 +72,7 @@ def decide(
         "majority_accuracy": majority.value,
         "first_loss": _mean(_ends(losses)[0]),
         "last_loss": _mean(_ends(losses)[1]),
+        "validation_loss_risen": risen,
     }
     summary = SUMMARIES[name].format(**figures)
     return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
@@ -84,7 +92,12 @@ def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[str]
 
 
 def _name(
-    train: Figure, validation: Figure, majority: Figure, gap: Figure, losses: Sequence[float]
+    train: Figure,
+    validation: Figure,
+    majority: Figure,
+    gap: Figure,
+    losses: Sequence[float],
+    risen: float,
 ) -> Name:
     first, last = (_mean(part) for part in _ends(losses))
     if not all(math.isfinite(loss) for loss in losses) or last > DIVERGED_LOSS_RATIO * first:
@@ -93,7 +106,7 @@ def _name(
         return "underfit"
     if validation.low <= majority.value:
         return "no_signal"
-    if gap.low > OVERFIT_GAP:
+    if gap.low > OVERFIT_GAP and risen > RISEN_LOSS_RATIO:
         return "overfit"
     return "healthy"
 
@@ -104,7 +117,8 @@ SUMMARIES: dict[Name, str] = {
     "underfit": "underfit: only {train_accuracy:.0%} of its own training examples are answered "
     "right (validation {validation_accuracy:.0%}); the training has barely moved the model",
     "overfit": "overfit: {train_accuracy:.0%} of the training but only {validation_accuracy:.0%} "
-    "of the validation examples are answered right, a gap of at least {gap_low:.0%}",
+    "of the validation examples are answered right, a gap of at least {gap_low:.0%}, and "
+    "validation loss rose to {validation_loss_risen:.1f} times its lowest",
     "unstable": "unstable: the training loss went from {first_loss:.3g} to {last_loss:.3g}",
     "no_signal": "no signal: {train_accuracy:.0%} of the training examples are answered right, "
     "but validation ({validation_accuracy:.0%}) is not surely above always answering the "
