@@ -52,7 +52,7 @@ ROWS = "\n".join(f"text {i},{'ab'[i % 2]}" for i in range(20))
         (f"text,kind\n{ROWS}\n", ["--label", "label"], "--label"),
         ("text,label\n" + "\n".join(f"t{i},a" for i in range(20)), [], "the same label, 'a'"),
         ("text,label\n" + "\n".join(f"t{i},{'ab'[i % 2]}" for i in range(9)), [], "only 9"),
-        (f"text,label\n{ROWS}\n,a\n", [], "1 rows without text: data:22"),
+        (f"text,label\n{ROWS}\n,a\n", [], "rows without text (1): data:22"),
         (f"text,label\n{ROWS}\n", ["--set", "tune.rnak=4"], "tune.rnak"),
         (f"text,label\n{ROWS}\n", ["--preset", "best"], "no preset 'best'"),
         (f"text,label\n{ROWS}\n", ["--model", "no/such"], "not a built-in model"),

@@ -42,5 +42,5 @@ def test_nothing_trained_is_found() -> None:
 def test_truncation_is_counted_and_said() -> None:
     (finding,) = truncated(["data:1", "data:2"], 64)
     assert (finding.code, finding.rows) == ("truncated", ("data:1", "data:2"))
-    assert finding.message.startswith("2 texts were cut to fit 64 tokens")
+    assert finding.message.startswith("texts cut to fit 64 tokens (2)")
     assert truncated([], 64) == []

@@ -45,7 +45,7 @@ def check_leakage(
     rows = tuple(example.id for example in held_out if comparable(example.text) in seen)
     if not rows:
         return []
-    message = f"{len(rows)} {name} texts also stand in the training file: {some(list(rows))}"
+    message = f"{name} texts that stand in the training file too ({len(rows)}): {some(list(rows))}"
     fix = f"Remove them from one of the two, or the {name} figures flatter the model"
     return [Finding("leakage", "warning", rows, message, fix)]
 
@@ -75,14 +75,14 @@ def stop_on_errors(findings: Iterable[Finding], where: str) -> None:
 
 def _empty_text(examples: Sequence[Example]) -> list[Finding]:
     rows = tuple(example.id for example in examples if not example.text)
-    message = f"{len(rows)} rows without text: {some(list(rows))}"
+    message = f"rows without text ({len(rows)}): {some(list(rows))}"
     fix = "Fill in the text or remove the rows"
     return [Finding("empty-text", "error", rows, message, fix)] if rows else []
 
 
 def _missing_label(examples: Sequence[Example]) -> list[Finding]:
     rows = tuple(example.id for example in examples if example.label is None)
-    message = f"{len(rows)} rows without a label: {some(list(rows))}"
+    message = f"rows without a label ({len(rows)}): {some(list(rows))}"
     fix = "Label the rows or remove them"
     return [Finding("missing-label", "error", rows, message, fix)] if rows else []
 
@@ -125,12 +125,12 @@ def _repeats(examples: Sequence[Example]) -> list[Finding]:
     findings = []
     if conflicting:
         rows = tuple(example.id for group in conflicting for example in group)
-        message = f"{len(conflicting)} texts carry different labels: rows {some(list(rows))}"
+        message = f"texts with different labels ({len(conflicting)}): rows {some(list(rows))}"
         fix = "Decide on one label for each text"
         findings.append(Finding("conflicting-labels", "warning", rows, message, fix))
     if duplicate:
         rows = tuple(example.id for group in duplicate for example in group[1:])
-        message = f"{len(rows)} rows repeat another: {some(list(rows))}"
+        message = f"rows that repeat another ({len(rows)}): {some(list(rows))}"
         fix = "Remove them; they are kept in one part of the split"
         findings.append(Finding("duplicate", "warning", rows, message, fix))
     return findings

@@ -27,7 +27,7 @@ def truncated(ids: Sequence[str], max_length: int) -> list[Finding]:
     """The finding that texts were cut to fit."""
     if not ids:
         return []
-    message = f"{len(ids)} texts were cut to fit {max_length} tokens: {some(list(ids))}"
+    message = f"texts cut to fit {max_length} tokens ({len(ids)}): {some(list(ids))}"
     return [Finding("truncated", "warning", tuple(ids), message, "Raise data.max_length")]
 
 
