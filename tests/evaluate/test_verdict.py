@@ -49,6 +49,13 @@ def test_rules(
     assert verdict(train, validation, losses, validation_losses).name == name
 
 
+def test_a_healthy_run_with_a_gap_says_so() -> None:
+    assert verdict((98, 100), (54, 60)).summary.endswith("what was learnt carries over")
+    gap = verdict((100, 100), (45, 60), FALLING, [0.5, 0.3]).summary
+    assert "100% of the training and 75% of the validation" in gap
+    assert "the gap did no harm" in gap
+
+
 def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
     found = verdict((60, 100), (35, 60), preset="article")
     assert found.summary.startswith("underfit: only 60% of its own training examples")

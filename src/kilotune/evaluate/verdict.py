@@ -75,6 +75,8 @@ def decide(
         "validation_loss_risen": risen,
     }
     summary = SUMMARIES[name].format(**figures)
+    if name == "healthy":
+        summary += HEALTHY_GAP if gap.low > OVERFIT_GAP else HEALTHY
     return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
 
 
@@ -113,7 +115,7 @@ def _name(
 
 SUMMARIES: dict[Name, str] = {
     "healthy": "healthy: {train_accuracy:.0%} of the training and {validation_accuracy:.0%} of "
-    "the validation examples are answered right; what was learnt carries over",
+    "the validation examples are answered right; ",
     "underfit": "underfit: only {train_accuracy:.0%} of its own training examples are answered "
     "right (validation {validation_accuracy:.0%}); the training has barely moved the model",
     "overfit": "overfit: {train_accuracy:.0%} of the training but only {validation_accuracy:.0%} "
@@ -124,6 +126,11 @@ SUMMARIES: dict[Name, str] = {
     "but validation ({validation_accuracy:.0%}) is not surely above always answering the "
     "commonest label ({majority_accuracy:.0%})",
 }
+
+HEALTHY = "what was learnt carries over"
+HEALTHY_GAP = (
+    "the gap did no harm, since validation loss did not rise; more examples would close it"
+)
 
 
 def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
