@@ -47,7 +47,7 @@ def _print(run: "Run") -> None:
         out.print(f"  next: {step.arguments}  ({step.why})", markup=False)
     out.print()
     title = f"Held-out test, {run.judgements[0].examples} examples, 95% intervals"
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     table.add_column("system", no_wrap=True)
     for column in ("accuracy", "macro-F1", "no label"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -9,7 +9,7 @@ from kilotune.recipe.schema import Recipe
 
 TITLES = {
     "majority": "commonest label",
-    "tfidf": "TF-IDF, logistic regr.",
+    "tfidf": "bag of words (TF-IDF)",
     "base": "base model",
     "tuned": "tuned model",
 }
