@@ -129,4 +129,8 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         for name in ("train", "validation", "test")
         if (path := getattr(data, name)) is not None
     }
-    return recipe.model_copy(update={"data": data.model_copy(update=paths)})
+    model = recipe.model
+    if Path(model.name).expanduser().is_dir():
+        name = str(Path(model.name).expanduser().absolute())
+        model = model.model_copy(update={"name": name})
+    return recipe.model_copy(update={"data": data.model_copy(update=paths), "model": model})

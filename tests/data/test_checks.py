@@ -52,6 +52,13 @@ def test_rare_classes() -> None:
     assert found == {"rare-class": ("data:22", "data:23", "data:24", "data:25")}
 
 
+def test_label_variants_are_an_error_that_names_them() -> None:
+    (finding,) = check_examples(made(*clean(), ("more", "Ａ.")))
+    assert (finding.code, finding.severity) == ("label-variants", "error")
+    assert "'a' and 'Ａ.'" in finding.message
+    assert len(finding.rows) == 11
+
+
 def test_duplicates_are_found_across_case_width_and_spaces() -> None:
     found = codes(*clean(), ("Ｔｅｘｔ   0", "a"))
     assert found == {"duplicate": ("data:22",)}

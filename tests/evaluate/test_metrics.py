@@ -25,6 +25,13 @@ def test_answers_to_labels(answer: str, expected: str) -> None:
     assert parse_label(answer, ["positive", "negative", "not positive"]) == expected
 
 
+def test_labels_of_digits_and_signs() -> None:
+    assert parse_label("Label: 10", ["1", "10"]) == "10"
+    assert parse_label("-1", ["-1", "1"]) == "-1"
+    assert parse_label("?", ["!", "?"]) == "?"
+    assert parse_label("", ["!", "?"]) == NO_LABEL
+
+
 def test_chinese_labels_stand_without_spaces() -> None:
     assert parse_label("这是正面的。", ["正面", "负面"]) == "正面"
     assert parse_label("正面或负面", ["正面", "负面"]) == NO_LABEL

@@ -68,6 +68,14 @@ def test_only_the_text_is_cut_to_fit() -> None:
     assert fitting.messages[-1].content == "yes"
 
 
+def test_a_cut_through_a_character_leaves_nothing_of_it() -> None:
+    template = chat_template(byte_tokenizer())
+    full = len(template.prompt_ids(WORDING.apply(question("字字字")).prompt)) + len("yes") + 1
+    fitting, cut = fit(template, WORDING, question("字字字"), full - 1)
+    assert cut
+    assert fitting.text == "Text: 字字\nLabel:"
+
+
 def test_no_room_for_any_text_is_an_error_that_names_the_row() -> None:
     template = chat_template(byte_tokenizer())
     with pytest.raises(KilotuneError, match="max_length 20") as caught:

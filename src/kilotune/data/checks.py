@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kilotune.data.example import Example, comparable
+from kilotune.data.example import Example, comparable, plain_label
 from kilotune.errors import KilotuneError, some
 
 Severity = Literal["error", "warning", "note"]
@@ -114,6 +114,22 @@ def _classes(examples: Sequence[Example]) -> list[Finding]:
     return [Finding("rare-class", "warning", rows, message, "Label more of them, or merge classes")]
 
 
+def _label_variants(examples: Sequence[Example]) -> list[Finding]:
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for example in examples:
+        if example.label:
+            spellings[plain_label(example.label)].add(example.label)
+    variants = [forms for forms in spellings.values() if len(forms) > 1]
+    if not variants:
+        return []
+    labels = set.union(*variants)
+    rows = tuple(example.id for example in examples if example.label in labels)
+    named = some([" and ".join(repr(form) for form in sorted(forms)) for forms in variants])
+    message = f"labels that differ only in case, width, spaces or punctuation: {named}"
+    fix = "Spell each label in one way; generated answers cannot tell them apart"
+    return [Finding("label-variants", "error", rows, message, fix)]
+
+
 def _repeats(examples: Sequence[Example]) -> list[Finding]:
     by_text: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
@@ -136,4 +152,4 @@ def _repeats(examples: Sequence[Example]) -> list[Finding]:
     return findings
 
 
-CHECKS = (_empty_text, _missing_label, _too_few, _classes, _repeats)
+CHECKS = (_empty_text, _missing_label, _too_few, _classes, _label_variants, _repeats)

@@ -53,6 +53,15 @@ class Example:
         return replace(self, messages=tuple(messages))
 
 
+def plain_label(text: str) -> str:
+    """A label as answers are compared with it: `comparable`, without punctuation around it.
+
+    A label that is nothing but punctuation stays as it is.
+    """
+    form = comparable(text)
+    return form.strip("\"'`*_.,;:!?()[]{}<>。，！？；：「」『』《》“”‘’ ") or form
+
+
 def comparable(text: str) -> str:
     """Text as compared for duplicates: Unicode NFKC, no case, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

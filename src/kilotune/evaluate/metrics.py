@@ -1,13 +1,14 @@
 """From generated answers to labels, and from labels to accuracy and F1."""
 
 import re
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+
+from kilotune.data.example import plain_label
 
 NO_LABEL = ""  # the prediction of an answer that names no label, or several
 
@@ -30,13 +31,15 @@ def parse_label(answer: str, labels: Sequence[str]) -> str:
     it; so does one in which exactly one label stands, as whole words. ("The answer is positive."
     names positive; "positive or negative" names none.)
     """
-    plain = {_plain(label): label for label in labels}
-    said = _plain(answer)
-    if said in plain:
+    plain = {plain_label(label): label for label in labels}
+    said = plain_label(answer)
+    if said and said in plain:
         return plain[said]
     found = {label for form, label in plain.items() if _stands_in(form, said)}
     # "not sports" beside "sports": the longer label contains the shorter one.
-    longest = [a for a in found if not any(a != b and _plain(a) in _plain(b) for b in found)]
+    longest = [
+        a for a in found if not any(a != b and plain_label(a) in plain_label(b) for b in found)
+    ]
     return longest[0] if len(longest) == 1 else NO_LABEL
 
 
@@ -71,11 +74,6 @@ def per_class(
         ClassFigures(label, float(p), float(r), float(f), int(n))
         for label, p, r, f, n in zip(labels, *columns, strict=True)
     ]
-
-
-def _plain(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.strip("\"'`*_.,;:!?()[]{}<>。，！？；：「」『』《》“”‘’ ")
 
 
 def _stands_in(form: str, said: str) -> bool:

@@ -1,6 +1,5 @@
 """Tuned weights to a folder that plain transformers and peft load, and back."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer
+from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer, locate
 from kilotune.recipe.schema import ModelSettings
 
 ADAPTER, WHOLE = "adapter", "model"
@@ -41,8 +40,7 @@ def load_tuned(run: Path, settings: ModelSettings) -> tuple[Model, Any, Generati
     folder = tuned_folder(run)
     if folder.name == ADAPTER:
         dtype = compute_dtype(settings.precision)
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = load_model(config["base_model_name_or_path"], settings, dtype)
+        base = load_model(locate(settings), settings, dtype)
         model = PeftModel.from_pretrained(base, folder).eval()
     else:
         model = load_model(str(folder), settings, torch.float32)

@@ -96,7 +96,8 @@ def fit(
                 where=f"{example.origin.file}:{example.origin.row}",
                 fix="Raise data.max_length",
             )
-        shorter = template.tokenizer.decode(ids[: len(ids) - excess])
+        # A cut through a character leaves a mark of its lost bytes.
+        shorter = template.tokenizer.decode(ids[: len(ids) - excess]).rstrip("\ufffd")
         example, cut = example.with_text(shorter), True
     return wording.apply(example), cut
 
