@@ -53,7 +53,8 @@ def test_rare_classes() -> None:
 
 
 def test_label_variants_are_an_error_that_names_them() -> None:
-    (finding,) = check_examples(made(*clean(), ("more", "Ａ.")))
+    finding, rare = check_examples(made(*clean(), ("more", "Ａ.")))
+    assert rare.code == "rare-class"
     assert (finding.code, finding.severity) == ("label-variants", "error")
     assert "'a' and 'Ａ.'" in finding.message
     assert len(finding.rows) == 11
