@@ -50,7 +50,11 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
     with folder.writing():
         folder.write_recipe(prepared.recipe)
         folder.write_json(record.DATA, prepared.record())
-        return _run_stages(prepared, source, folder, progress)
+        try:
+            return _run_stages(prepared, source, folder, progress)
+        except KeyboardInterrupt:
+            progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
+            raise
 
 
 def resume(path: Path, progress: Progress | None = None) -> Run:

@@ -143,3 +143,18 @@ def test_a_run_for_people_ends_with_verdict_table_and_paths(
     assert str(out / "adapter") in result.stdout
     assert str(out / "report.html") in result.stdout
     assert "validation loss" in result.stderr
+
+
+def test_ctrl_c_is_status_130_and_says_how_to_go_on(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kilotune.session.tune", stopped)
+    out = tmp_path / "run"
+    result = invoke("run", labelled, "--model", tiny_model, "--out", out)
+    assert result.exit_code == 130
+    assert f"kilotune resume {out}" in result.stderr
+    monkeypatch.undo()
+    assert invoke("resume", out).exit_code == 0
