@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilotune.data.readers import read_table
-from kilotune.data.writers import write_table
+from kilotune.data.writers import to_json, write_table
 from kilotune.errors import KilotuneError
 
 # Text that survives a CSV: no lone surrogates, and no outer spaces in names.
@@ -88,6 +88,11 @@ def test_what_is_written_is_read_back(
     values = [{"text": text, "label": label} for text, label in rows]
     write_table(path, ("text", "label"), values)
     assert [row.values for row in read_table(path).rows] == values
+
+
+def test_json_has_no_nan_and_spells_out_paths() -> None:
+    content = {"a": [float("nan"), 1.5, float("inf")], "p": Path("x")}
+    assert json.loads(to_json(content)) == {"a": [None, 1.5, None], "p": "x"}
 
 
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:

@@ -89,6 +89,25 @@ def test_the_best_checkpoint_is_restored(tiny_model: Path, tmp_path: Path, prese
     assert trial.tunable.prove().unmoved == ()
 
 
+def test_no_autocast_is_left_around_what_is_judged(tiny_model: Path, tmp_path: Path) -> None:
+    chosen = recipe(
+        "model.precision=bfloat16",
+        "tune.epochs=1",
+        preset="article-top-layers",
+    )
+    chosen = chosen.model_copy(update={"tune": chosen.tune.model_copy(update={"layers": "top:1"})})
+    trial = Trial(tiny_model, tmp_path, chosen)
+    trial.run()
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        inside = trial.tunable.model.model(ids).last_hidden_state
+    assert inside.dtype == torch.float32
+    plain = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    plain.load_state_dict(trial.tunable.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(trial.tunable.model(ids).logits, plain(ids).logits)
+
+
 def test_training_stops_early_and_says_why(tiny_model: Path, tmp_path: Path) -> None:
     short = recipe("tune.stopping.patience=1", "tune.stopping.minimum_gain=0.05")
     tuning = Trial(tiny_model, tmp_path, short, [0.5, 0.52, 0.9]).run()

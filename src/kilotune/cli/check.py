@@ -1,6 +1,5 @@
 """`kilotune check`: what is wrong with a labelled file."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +27,7 @@ def check(
         examples = load_examples(file, text=text, label=label)
         findings = check_examples(examples)
         if as_json:
-            document = [asdict(finding) for finding in findings]
-            print_json({"file": str(file), "examples": len(examples), "findings": document})
+            print_json({"file": file, "examples": len(examples), "findings": findings})
         else:
             for finding in findings:
                 color = {"error": "red", "warning": "yellow"}.get(finding.severity, "blue")

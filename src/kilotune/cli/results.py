@@ -21,16 +21,14 @@ def finish(run: "Run", as_json: bool) -> None:
 
 
 def as_document(run: "Run") -> dict[str, Any]:
-    """The run as plain data."""
-    from dataclasses import asdict
-
+    """The run as one document."""
     return {
-        "run": str(run.folder),
-        "verdict": asdict(run.verdict),
-        "test": [asdict(judgement) for judgement in run.judgements],
-        "tuned_against_base": asdict(run.tuned_against_base),
-        "weights": str(run.weights),
-        "report": str(run.report),
+        "run": run.folder,
+        "verdict": run.verdict,
+        "test": run.judgements,
+        "tuned_against_base": run.tuned_against_base,
+        "weights": run.weights,
+        "report": run.report,
     }
 
 

@@ -1,6 +1,5 @@
 """What every command shares: the terminal, progress on it, errors, JSON."""
 
-import json
 import os
 import sys
 import warnings
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
 
@@ -88,7 +88,7 @@ def command(as_json: bool = False) -> Iterator[None]:
 
 def print_json(content: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.write(to_json(content, indent=None) + "\n")
 
 
 def quieten_libraries() -> None:

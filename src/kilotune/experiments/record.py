@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from kilotune.data.example import Example
-from kilotune.data.writers import write_atomically
+from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.schema import Recipe
@@ -90,7 +90,7 @@ class RunFolder:
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Add one line to the training log."""
         with (self / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(line)) + "\n")
+            file.write(to_json(dict(line), indent=None) + "\n")
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The training log; a step logged twice (by a resumed run) counts as it was last."""
@@ -165,19 +165,6 @@ def environment(**facts: Any) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         **facts,
     }
-
-
-def to_json(content: Any) -> str:
-    """JSON with dataclasses and paths spelled out."""
-    return json.dumps(content, default=_plain, ensure_ascii=False, indent=2)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _version(name: str) -> str | None:

@@ -1,6 +1,5 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +41,7 @@ class Tuning:
     history: tuple[dict[str, float], ...]
     steps: int
     best_step: int
-    best_metric: float
+    best_metric: float | None
     stopped: str
     micro_batch_size: int
 
@@ -166,13 +165,15 @@ def tune(
             watch.close()
     if watch.interrupted:
         raise Interrupted
+    # Training leaves autocast around the forward; what is judged and exported has none.
+    trainer.accelerator.unwrap_model(tunable.model, keep_fp32_wrapper=False)
     tunable.model.eval()
     state = trainer.state
     return Tuning(
         history=tuple(state.log_history),
         steps=state.global_step,
         best_step=state.best_global_step or state.global_step,
-        best_metric=float(state.best_metric or math.nan),
+        best_metric=state.best_metric,
         stopped=_reason(state),
         micro_batch_size=micro,
     )
@@ -188,7 +189,8 @@ def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
         return False
     trainer.state = state
     _find_best(state, checkpoint.parent)
-    trainer._load_best_model()
+    if state.best_model_checkpoint:
+        trainer._load_best_model()
     return True
 
 
