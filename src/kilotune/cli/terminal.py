@@ -35,6 +35,7 @@ class TerminalProgress:
             TextColumn("[dim]{task.fields[note]}"),
             console=log,
             transient=True,
+            disable=not log.is_terminal,
         )
 
     def stage(self, title: str) -> None:
