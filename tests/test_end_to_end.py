@@ -68,7 +68,7 @@ def test_plain_peft_loads_the_adapter_and_says_the_same(auto: Run, smollm2: Path
     rows = folder.read_predictions()
     conversations = [
         [
-            {"role": "system", "content": wording["instruction"]},
+            {"role": "system", "content": wording["system"]},
             {"role": "user", "content": wording["question"].replace("{text}", row["prompt"])},
         ]
         for row in rows

@@ -88,7 +88,7 @@ def test_plain_peft_and_transformers_generate_the_same(finished: Run, tiny_model
     wording = folder.read_json("data.json")["wording"]
     for row in folder.read_predictions()[:8]:
         messages = [
-            {"role": "system", "content": wording["instruction"]},
+            {"role": "system", "content": wording["system"]},
             {"role": "user", "content": wording["question"].replace("{text}", row["prompt"])},
         ]
         inputs = tokenizer.apply_chat_template(

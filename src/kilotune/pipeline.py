@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from kilotune.data.checks import Finding
+from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.evidence import PairedTest, mcnemar
 from kilotune.evaluate.judgement import Judgement

@@ -48,7 +48,7 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     ]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)
-    words = wording(recipe.data.instruction, recipe.data.question, data["labels"])
+    words = wording(recipe.data.system, recipe.data.question, data["labels"])
     prompting = Prompting(
         chat_template(tokenizer), words, generation, recipe.data.max_length, recipe.seed
     )

@@ -3,15 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.data.checks import (
-    Finding,
-    check_examples,
-    check_leakage,
-    check_unseen_labels,
-    stop_on_errors,
-)
+from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
 from kilotune.data.example import Example
-from kilotune.data.normalise import load_examples
+from kilotune.data.finding import Finding, stop_on_errors
+from kilotune.data.normalise import load_dataset
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import fingerprint
@@ -52,7 +47,7 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in files[0] if example.label}))
-    words = wording(recipe.data.instruction, recipe.data.question, labels)
+    words = wording(recipe.data.system, recipe.data.question, labels)
     parts = split(recipe, *files)
     every = (*parts.train, *parts.validation, *parts.test)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
@@ -72,7 +67,7 @@ def read(recipe: Recipe) -> Files:
             )
 
     def examples(path: Path, source: str) -> list[Example]:
-        return load_examples(path, text=data.text, label=data.label, source=source)
+        return list(load_dataset(path, text=data.text, label=data.label, source=source).examples)
 
     return (
         examples(data.train, "data"),

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.data.checks import Finding, stop_on_errors
 from kilotune.data.example import Example
+from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.evaluate.baselines import majority, tfidf
 from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics
 from kilotune.evaluate.metrics import parse_label

@@ -1,12 +1,8 @@
 import pytest
 
-from kilotune.data.checks import (
-    check_examples,
-    check_leakage,
-    check_unseen_labels,
-    stop_on_errors,
-)
+from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
 from kilotune.data.example import Example, Message, Origin
+from kilotune.data.finding import stop_on_errors
 from kilotune.errors import KilotuneError
 
 

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilotune.data.checks import MINIMUM_EXAMPLES
+from kilotune.data.checks.conversation import MINIMUM_EXAMPLES
 from kilotune.data.example import Example, Message, Origin, comparable
 from kilotune.data.split import hold_out, split_examples
 

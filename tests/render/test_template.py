@@ -40,7 +40,7 @@ def test_a_dropped_system_message_counts_as_refused() -> None:
     assert not chat_template(byte_tokenizer(dropping)).takes_system
 
 
-def test_wording_puts_instruction_and_question_around_the_text() -> None:
+def test_wording_puts_system_and_question_around_the_text() -> None:
     worded = WORDING.apply(question("hi"))
     assert [(m.role, m.content) for m in worded.messages] == [
         ("system", "Choose."),
@@ -51,7 +51,7 @@ def test_wording_puts_instruction_and_question_around_the_text() -> None:
 
 
 def test_wording_lists_the_labels_and_wants_the_text() -> None:
-    assert wording("One of {labels}.", None, ("a", "b")).instruction == "One of a, b."
+    assert wording("One of {labels}.", None, ("a", "b")).system == "One of a, b."
     with pytest.raises(KilotuneError, match=r"no \{text\}"):
         wording(None, "Label:", ("a", "b"))
 

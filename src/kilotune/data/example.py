@@ -1,18 +1,66 @@
 """The one form in which every training item travels."""
 
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
-Role = Literal["system", "user", "assistant"]
+Task = Literal["classify", "generate", "extract", "chat"]
+
+# What a conversation is made of. A file may say other roles; the checks name them.
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a message: `source` as the file writes it, relative to `folder`.
+
+    Pictures that stand in the file itself have their bytes in `data`. Nothing is opened until it
+    is checked or rendered.
+    """
+
+    source: str
+    folder: str = ""
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, for a picture without `data`."""
+        return Path(self.folder) / self.source
+
+
+Part = str | Image
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation: a text, or texts and images in their order."""
 
-    role: Role
-    content: str
+    role: str
+    content: str | tuple[Part, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content as parts, whichever way it is written."""
+        return (self.content,) if isinstance(self.content, str) else self.content
+
+    @property
+    def text(self) -> str:
+        """The texts of the content, joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part for part in self.content if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images of the content."""
+        if isinstance(self.content, str):
+            return ()
+        return tuple(part for part in self.content if isinstance(part, Image))
+
+    def with_text(self, text: str) -> "Message":
+        """The same message with another text, its images before it."""
+        return replace(self, content=(*self.images, text) if self.images else text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +69,9 @@ class Origin:
 
     file: str
     row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.row}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +87,30 @@ class Example:
     @property
     def text(self) -> str:
         """What the user says last: the text to classify."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        return next((m.text for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def answer(self) -> str | None:
+        """What the last message answers; None where the conversation ends without an answer."""
+        if self.messages and self.messages[-1].role == "assistant":
+            return self.messages[-1].text
+        return None
 
     @property
     def prompt(self) -> tuple[Message, ...]:
         """The messages up to the last answer, which is what generation starts from."""
-        if self.messages and self.messages[-1].role == "assistant":
-            return self.messages[:-1]
-        return self.messages
+        return self.messages if self.answer is None else self.messages[:-1]
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Every image of the conversation, in order."""
+        return tuple(image for message in self.messages for image in message.images)
 
     def with_text(self, text: str) -> "Example":
         """The same example with another `text`."""
         messages = list(self.messages)
         last = max(i for i, message in enumerate(messages) if message.role == "user")
-        messages[last] = Message("user", text)
+        messages[last] = messages[last].with_text(text)
         return replace(self, messages=tuple(messages))
 
 

@@ -1,9 +1,12 @@
 """Rows to Examples: whatever the columns are called, one form comes out."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from kilotune.data.example import Example, Message, Origin
+from kilotune.data.example import Example, Message, Origin, Task
+from kilotune.data.finding import Finding
 from kilotune.data.readers import Row, Table, read_table
 from kilotune.errors import KilotuneError
 
@@ -12,9 +15,38 @@ TEXT_COLUMNS = ("text", "sentence", "content", "review", "comment", "input", "qu
 LABEL_COLUMNS = ("label", "labels", "category", "class", "target", "sentiment", "topic", "intent")
 
 
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A file as Examples: the format it was in, the task it sets, and what reading it found.
+
+    Rows that could not be read into an Example are named by `findings` of severity error.
+    """
+
+    path: Path
+    format: str
+    task: Task
+    examples: tuple[Example, ...]
+    findings: tuple[Finding, ...]
+
+
 def load_examples(
-    path: str | Path, *, text: str | None = None, label: str | None = None, source: str = "data"
+    path: str | Path, *, text: str | None = None, label: str | None = None
 ) -> list[Example]:
+    """The Examples of `load_dataset`."""
+    return list(load_dataset(path, text=text, label=label).examples)
+
+
+def load_dataset(
+    path: str | Path,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    task: Task | Literal["auto"] = "auto",
+    source: str = "data",
+) -> Dataset:
     """Read a labelled file into Examples.
 
     `text` and `label` name its columns; without them the usual names are looked for. `source`
@@ -31,7 +63,12 @@ def load_examples(
             where=str(path),
             fix="Name two columns with --text and --label",
         )
-    return [labelled_example(row, text_column, label_column, table, source) for row in table.rows]
+    examples = [
+        labelled_example(row, text_column, label_column, table, source) for row in table.rows
+    ]
+    return Dataset(
+        Path(path), "text and label columns", "classify", tuple(examples), table.findings
+    )
 
 
 def find_column(table: Table, given: str | None, usual: tuple[str, ...], what: str) -> str:

@@ -8,24 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError, some
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record and the line of the file where it starts, from 1."""
+    """One record, the line of the file where it starts (from 1), and that file in a folder."""
 
     line: int
     values: dict[str, Any]
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's records in order and the names of its columns."""
+    """A file's records in order, the names of its columns, and what reading it found."""
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def read_table(path: Path) -> Table:

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from kilotune.data.example import Example
+from kilotune.data.example import Example, Part
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.recipe.load import dump_recipe, load_recipe
@@ -148,10 +147,17 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """SHA-256 over ids, messages, labels and groups: the same data, the same value."""
     digest = hashlib.sha256()
     for example in examples:
-        content = asdict(example)
-        content.pop("origin")
-        digest.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+        turns = [(message.role, *map(_identity, message.parts)) for message in example.messages]
+        content = (example.id, turns, example.label, example.group)
+        digest.update(json.dumps(content, ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+def _identity(part: Part) -> str | list[str]:
+    """A part of a message without the folder it lies in, so that a moved run is the same."""
+    if isinstance(part, str):
+        return part
+    return [part.source, hashlib.sha256(part.data or b"").hexdigest()]
 
 
 def environment(**facts: Any) -> dict[str, Any]:

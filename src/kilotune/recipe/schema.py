@@ -36,6 +36,10 @@ class ModelSettings(Settings):
     """The pretrained model."""
 
     name: str = Field("smollm2", description="a built-in name, a folder, or a hub id")
+    chat_template: str = Field("auto", description="auto, chatml, plain, or a Jinja file")
+    template_arguments: dict[str, bool | int | str] = Field(
+        default_factory=dict, description="what the chat template takes, as enable_thinking"
+    )
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     trust_remote_code: bool = False
 
@@ -46,11 +50,20 @@ class DataSettings(Settings):
     train: Path
     validation: Path | None = None
     test: Path | None = None
+    format: str = Field("auto", description="the schema of the rows, or auto")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="the format's fields, and the file's columns for them"
+    )
     text: str | None = Field(None, description="column with the text; found by name when absent")
     label: str | None = Field(None, description="column with the label; found by name when absent")
+    group: str | None = Field(None, description="column whose values must not be split apart")
+    task: Literal["auto", "classify", "generate", "extract", "chat"] = "auto"
+    train_on: Literal["auto", "last", "all_assistant", "completion"] = Field(
+        "auto", description="which tokens are trained; auto: every answer of chats, else the last"
+    )
     validation_fraction: float = Field(0.2, gt=0, lt=1)
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    instruction: str | None = Field(None, description="system message; {labels} lists the labels")
+    system: str | None = Field(None, description="system message; {labels} lists the labels")
     question: str | None = Field(None, description="user message; {text} stands for the text")
     max_length: PositiveInt = Field(1024, description="tokens; longer prompts are cut")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from kilotune.data.checks import Finding
 from kilotune.data.example import Example
+from kilotune.data.finding import Finding
 from kilotune.errors import some
 from kilotune.render.labels import Rendering
 from kilotune.render.template import ChatTemplate
@@ -38,7 +38,7 @@ def _faults(template: ChatTemplate, example: Example, rendering: Rendering) -> l
         for token, label in zip(rendering.token_ids, rendering.label_mask, strict=True)
         if label
     ]
-    answers = "".join(m.content for m in example.messages if m.role == "assistant")
+    answers = "".join(m.text for m in example.messages if m.role == "assistant")
     bos = template.tokenizer.bos_token_id
     found = []
     if tuple(template.prompt_ids(example.prompt)) != prompt:

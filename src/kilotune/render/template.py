@@ -103,7 +103,7 @@ def fit(
 
 
 def _length(template: ChatTemplate, example: Example) -> int:
-    answer = template.encode(example.messages[-1].content) if example.label else []
+    answer = template.encode(example.messages[-1].text) if example.label else []
     return len(template.prompt_ids(example.prompt)) + len(answer) + 1
 
 
@@ -119,11 +119,11 @@ def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     if not messages or messages[0].role != "system":
         return tuple(messages)
     system, first, *rest = messages
-    return (Message(first.role, f"{system.content}\n\n{first.content}"), *rest)
+    return (Message(first.role, f"{system.text}\n\n{first.text}"), *rest)
 
 
 def _apply(tokenizer: Tokenizer, messages: Sequence[Message], generation_prompt: bool) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    turns = [{"role": message.role, "content": message.text} for message in messages]
     text: str = tokenizer.apply_chat_template(
         turns, tokenize=False, add_generation_prompt=generation_prompt
     )

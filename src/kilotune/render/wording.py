@@ -1,4 +1,4 @@
-"""How an example is put into words: an instruction before it, a question around its text."""
+"""How an example is put into words: a system message before it, a question around its text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from kilotune.errors import KilotuneError
 
 # Small instruct models obey a system message better when the user's turn repeats its form: of
 # the wordings tried on SmolLM2, this made the base model name a label most often.
-INSTRUCTION = "Classify the text. Answer with one of these labels and nothing else: {labels}."
+SYSTEM = "Classify the text. Answer with one of these labels and nothing else: {labels}."
 QUESTION = "Text: {text}\nLabel:"
 
 
@@ -16,18 +16,18 @@ QUESTION = "Text: {text}\nLabel:"
 class Wording:
     """The system message and the form of the user's turn, in which `{text}` stands once."""
 
-    instruction: str
+    system: str
     question: str
 
     def apply(self, example: Example) -> Example:
         """The example as it is put to a model. Its id, label and answer stay as they are."""
         asked = example.with_text(self.question.replace("{text}", example.text))
-        if not self.instruction or asked.messages[0].role == "system":
+        if not self.system or asked.messages[0].role == "system":
             return asked
-        return replace(asked, messages=(Message("system", self.instruction), *asked.messages))
+        return replace(asked, messages=(Message("system", self.system), *asked.messages))
 
 
-def wording(instruction: str | None, question: str | None, labels: Sequence[str]) -> Wording:
+def wording(system: str | None, question: str | None, labels: Sequence[str]) -> Wording:
     """The recipe's wording, or the defaults; `{labels}` lists the labels.
 
     Raises KilotuneError for a question without `{text}`.
@@ -39,5 +39,5 @@ def wording(instruction: str | None, question: str | None, labels: Sequence[str]
             where="data.question",
             fix=f"Write it like {QUESTION!r}",
         )
-    told = INSTRUCTION if instruction is None else instruction
+    told = SYSTEM if system is None else system
     return Wording(told.replace("{labels}", ", ".join(labels)), asked)

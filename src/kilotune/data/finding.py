@@ -1,0 +1,47 @@
+"""What checks say: a code, how bad it is, which rows, why, and what to do."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kilotune.errors import KilotuneError, some
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found. `rows` are example ids; an error stops a run, the rest is said."""
+
+    code: str
+    severity: Severity
+    rows: tuple[str, ...]
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.fix}"
+
+
+def about_rows(
+    code: str, severity: Severity, rows: Sequence[str], what: str, fix: str
+) -> list[Finding]:
+    """One finding on all of `rows`, counted and named in its message; none without rows."""
+    if not rows:
+        return []
+    message = f"{what} ({len(rows)}): {some(list(rows))}"
+    return [Finding(code, severity, tuple(rows), message, fix)]
+
+
+def errors_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in order of severity, otherwise as they came."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def stop_on_errors(findings: Iterable[Finding], where: str) -> None:
+    """Raise one KilotuneError that holds every finding of severity error."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        what = "; ".join(finding.message for finding in errors)
+        raise KilotuneError(what, where=where, fix=errors[0].fix)
