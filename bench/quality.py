@@ -98,14 +98,14 @@ def measure(
     run = kilotune.run(recipe, scratch / f"{preset}-{seed}", TerminalProgress())
     environment = json.loads((run.folder / "environment.json").read_text())
     systems = {
-        j.name: {"accuracy": str(j.accuracy), "macro_f1": str(j.macro_f1)} for j in run.judgements
+        j.name: {name: str(figure) for name, figure in j.figures.items()} for j in run.judgements
     }
     return {
         "preset": preset,
         "seed": seed,
         "verdict": run.verdict.name,
         "seconds": environment["seconds"],
-        "accuracy": next(j.accuracy.value for j in run.judgements if j.name == "tuned"),
+        "accuracy": next(j.figures["accuracy"].value for j in run.judgements if j.name == "tuned"),
         **systems,
     }
 

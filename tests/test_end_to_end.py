@@ -49,10 +49,10 @@ def test_the_tuned_model_beats_every_baseline_with_intervals_that_do_not_overlap
     tuned = by_name["tuned"]
     for name in ("majority", "tfidf", "base"):
         for figure in ("accuracy", "macro_f1"):
-            ours, theirs = getattr(tuned, figure), getattr(by_name[name], figure)
+            ours, theirs = tuned.figures[figure], by_name[name].figures[figure]
             assert ours.low > theirs.high, (name, figure, str(ours), str(theirs))
     assert tuned.stopped == 1.0
-    assert tuned.no_label == 0
+    assert tuned.unreadable == 0
     assert auto.verdict.name in {"healthy", "overfit"}
     assert auto.tuned_against_base.p_value < 1e-6
 

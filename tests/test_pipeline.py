@@ -67,8 +67,8 @@ def test_the_parts_are_disjoint_and_the_predictions_are_of_the_test_part(
 def test_the_figures_are_those_of_the_predictions(finished: Run) -> None:
     rows = RunFolder(finished.folder).read_predictions()
     for judgement in finished.judgements:
-        right = sum(row[f"{judgement.name}_prediction"] == row["reference"] for row in rows)
-        assert judgement.accuracy.value == pytest.approx(right / len(rows))
+        right = sum(row[f"{judgement.name}_right"] for row in rows)
+        assert judgement.figures["accuracy"].value == pytest.approx(right / len(rows))
     assert [j.name for j in finished.judgements] == ["majority", "tfidf", "base", "tuned"]
 
 

@@ -20,7 +20,7 @@ def test_auto_beats_the_baselines_with_other_seeds(
     run = kilotune.run(load_recipe(settings=settings), tmp_path / "run")
     by_name = {judgement.name: judgement for judgement in run.judgements}
     tuned, words = by_name["tuned"], by_name["tfidf"]
-    print(f"seed {seed}: {tuned.accuracy}, {run.verdict.summary}")
-    assert tuned.accuracy.value >= 0.83
-    assert tuned.accuracy.low > words.accuracy.high
+    print(f"seed {seed}: {tuned.figures['accuracy']}, {run.verdict.summary}")
+    assert tuned.figures["accuracy"].value >= 0.83
+    assert tuned.figures["accuracy"].low > words.figures["accuracy"].high
     assert run.tuned_against_base.p_value < 0.01

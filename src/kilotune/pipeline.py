@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
+from kilotune.data.example import Task
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.evidence import PairedTest, mcnemar
-from kilotune.evaluate.judgement import Judgement
-from kilotune.evaluate.verdict import Verdict, decide, remarks_on
+from kilotune.evaluate.judgement import Judgement, quick_metrics
+from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
+from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.models.load import locate
@@ -93,7 +95,7 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
 
     progress.stage("Baseline: the base model's own answers on validation")
     base = session.base_answer(parts.validation)
-    progress.say(_base_line(base, base.right(parts.validation)))
+    progress.say(_base_line(session, base))
     clock.lap("baseline")
 
     progress.stage("Tuning")
@@ -112,32 +114,44 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
 
     weights = session.save(folder)
     folder.write_json(record.ENVIRONMENT, _environment(session, clock))
-    paired = _record(folder, tuning, on_validation, on_test, verdict)
+    paired = _record(session.prepared.task, folder, tuning, on_validation, on_test, verdict)
     judgements = tuple(on_test.judgements.values())
     return Run(folder.path, verdict, judgements, paired, weights, build_report(folder))
 
 
 def _verdict(session: Session, tuning: Tuning, on_validation: Judged, on_test: Judged) -> Verdict:
-    test = on_test.judgements
-    return decide(
-        session.prepared.recipe,
-        train=session.judge_training().accuracy,
-        validation=on_validation.judgements["tuned"].accuracy,
-        majority=on_validation.judgements["majority"].accuracy,
+    metrics = TASKS[session.prepared.task]
+    closed = metrics.score is None
+    metric = metrics.exact if closed else metrics.graded
+    floor = "majority" if closed else "base"
+    seen = Observed(
+        metric=metric,
+        train=session.judge_training().figures[metric],
+        validation=on_validation.judgements["tuned"].figures[metric],
+        floor="always answering the commonest label" if closed else "the base model",
+        gain=session.gain(on_validation, floor, "tuned"),
         losses=[line["loss"] for line in tuning.history if "loss" in line],
         validation_losses=[line["eval_loss"] for line in tuning.history if "eval_loss" in line],
-        remarks=remarks_on(test["tuned"], test["base"], test["tfidf"]),
     )
+    test = on_test.judgements
+    remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
+    return decide(session.prepared.recipe, seen, remarks)
 
 
 def _record(
-    folder: RunFolder, tuning: Tuning, on_validation: Judged, on_test: Judged, verdict: Verdict
+    task: Task,
+    folder: RunFolder,
+    tuning: Tuning,
+    on_validation: Judged,
+    on_test: Judged,
+    verdict: Verdict,
 ) -> PairedTest:
     """Write what was found, the verdict last: it marks the run as finished."""
-    base, tuned = on_test.answers["base"], on_test.answers["tuned"]
-    paired = mcnemar(references(on_test.examples), base.predictions, tuned.predictions)
-    folder.write_predictions(_prediction_rows(on_test))
+    right = {name: on_test.right(name, task) for name in ("base", "tuned")}
+    paired = mcnemar(right["base"], right["tuned"])
+    folder.write_predictions(_prediction_rows(on_test, task))
     judged = {
+        "task": task,
         "test": list(on_test.judgements.values()),
         "validation": list(on_validation.judgements.values()),
         "tuned_against_base": paired,
@@ -149,12 +163,16 @@ def _record(
     return paired
 
 
-def _prediction_rows(judged: Judged) -> list[dict[str, str | None]]:
+def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
+    right = {name: judged.right(name, task) for name in judged.answers}
     rows = []
-    for index, example in enumerate(judged.examples):
-        row = {"id": example.id, "prompt": example.text, "reference": example.label}
+    for index, (example, reference) in enumerate(
+        zip(judged.examples, references(judged.examples), strict=True)
+    ):
+        row: dict[str, object] = {"id": example.id, "prompt": example.text, "reference": reference}
         for name, said in judged.answers.items():
             row[f"{name}_prediction"] = said.predictions[index]
+            row[f"{name}_right"] = right[name][index]
             if said.texts:
                 row[f"{name}_output"] = said.texts[index]
         rows.append(row)
@@ -176,9 +194,14 @@ def _say_findings(findings: list[Finding], progress: Progress) -> None:
         progress.say(f"{finding.severity}: {finding}")
 
 
-def _base_line(base: Answers, right: int) -> str:
-    silent = sum(not prediction for prediction in base.predictions)
-    return f"{right} of {len(base.predictions)} right; {silent} answers name no label"
+def _base_line(session: Session, base: Answers) -> str:
+    prepared = session.prepared
+    metrics = TASKS[prepared.task]
+    truth = references(prepared.parts.validation)
+    figures = quick_metrics(prepared.task, truth, base.predictions, prepared.labels)
+    said = ", ".join(f"{TITLES[name]} {value:.3f}" for name, value in figures.items())
+    unread = sum(prediction == UNREADABLE for prediction in base.predictions)
+    return f"{said}; {unread} of {len(base.predictions)} answers: {metrics.unreadable}"
 
 
 class _Clock:

@@ -2,19 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
-from kilotune.data.example import Example
+from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
-from kilotune.data.normalise import load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
+from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments.record import fingerprint
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.render.wording import Wording, wording
 
-Files = tuple[list[Example], list[Example] | None, list[Example] | None]
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The labelled file with the task it sets, and validation and test files where given."""
+
+    task: Task
+    examples: tuple[Example, ...]
+    validation: tuple[Example, ...] | None
+    test: tuple[Example, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,7 @@ class Prepared:
     recipe: Recipe
     findings: tuple[Finding, ...]
     parts: Split
+    task: Task
     labels: tuple[str, ...]
     wording: Wording
     fingerprint: str
@@ -32,6 +43,7 @@ class Prepared:
         """What `data.json` holds."""
         return {
             "fingerprint": self.fingerprint,
+            "task": self.task,
             "labels": self.labels,
             "wording": self.wording,
             "split": self.parts.ids(),
@@ -43,16 +55,26 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     progress.stage("Reading and checking the data")
     recipe = _with_absolute_paths(recipe)
     files = read(recipe)
-    findings = check(recipe, *files)
+    recipe = _with_metric(recipe, files.task)
+    findings = check(recipe, files)
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
-    labels = tuple(sorted({example.label for example in files[0] if example.label}))
+    labels = tuple(sorted({example.label for example in files.examples if example.label}))
     words = wording(recipe.data.system, recipe.data.question, labels)
-    parts = split(recipe, *files)
+    parts = split_examples(
+        files.examples,
+        validation=files.validation,
+        test=files.test,
+        validation_fraction=recipe.data.validation_fraction,
+        test_fraction=recipe.data.test_fraction,
+        seed=recipe.seed,
+    )
     every = (*parts.train, *parts.validation, *parts.test)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
-    progress.say(f"{len(every)} examples, {len(labels)} labels: {sizes} (held out)")
-    return Prepared(recipe, tuple(findings), parts, labels, words, fingerprint(every))
+    what = f"classify, {len(labels)} labels" if labels else files.task
+    progress.say(f"{len(every)} examples ({what}): {sizes} (held out)")
+    found = tuple(findings)
+    return Prepared(recipe, found, parts, files.task, labels, words, fingerprint(every))
 
 
 def read(recipe: Recipe) -> Files:
@@ -66,54 +88,50 @@ def read(recipe: Recipe) -> Files:
                 fix="Give another file, or none to have a part split off",
             )
 
-    def examples(path: Path, source: str) -> list[Example]:
-        return list(load_dataset(path, text=data.text, label=data.label, source=source).examples)
+    def dataset(path: Path, source: str, task: Task | Literal["auto"]) -> Dataset:
+        return load_dataset(path, text=data.text, label=data.label, task=task, source=source)
 
-    return (
-        examples(data.train, "data"),
-        examples(data.validation, "validation") if data.validation else None,
-        examples(data.test, "test") if data.test else None,
+    train = dataset(data.train, "data", data.task)
+
+    def part(path: Path | None, source: str) -> tuple[Example, ...] | None:
+        return dataset(path, source, train.task).examples if path else None
+
+    return Files(
+        train.task, train.examples, part(data.validation, "validation"), part(data.test, "test")
     )
 
 
-def check(
-    recipe: Recipe,
-    examples: list[Example],
-    validation: list[Example] | None,
-    test: list[Example] | None,
-) -> list[Finding]:
+def check(recipe: Recipe, files: Files) -> list[Finding]:
     """Everything that is wrong with the data. Raises KilotuneError on errors, all together."""
-    findings = check_examples(examples)
+    findings = check_examples(files.examples)
     stop_on_errors(findings, str(recipe.data.train))
     given = (
-        ("validation", validation, recipe.data.validation),
-        ("test", test, recipe.data.test),
+        ("validation", files.validation, recipe.data.validation),
+        ("test", files.test, recipe.data.test),
     )
     for name, part, path in given:
         if part is None:
             continue
         found = [f for f in check_examples(part) if f.code in {"empty-text", "missing-label"}]
-        found += check_unseen_labels(examples, part, name)
+        found += check_unseen_labels(files.examples, part, name)
         stop_on_errors(found, str(path))
-        findings += check_leakage(examples, part, name)
+        findings += check_leakage(files.examples, part, name)
     return findings
 
 
-def split(
-    recipe: Recipe,
-    examples: list[Example],
-    validation: list[Example] | None,
-    test: list[Example] | None,
-) -> Split:
-    """Train, validation and test by the recipe; given parts stay as they are."""
-    return split_examples(
-        examples,
-        validation=validation,
-        test=test,
-        validation_fraction=recipe.data.validation_fraction,
-        test_fraction=recipe.data.test_fraction,
-        seed=recipe.seed,
-    )
+def _with_metric(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with the metric that decides when to stop, which `auto` leaves to the task."""
+    stopping, metrics = recipe.tune.stopping, TASKS[task]
+    if stopping.metric == "auto":
+        stopping = stopping.model_copy(update={"metric": metrics.graded})
+    if stopping.metric not in (metrics.exact, metrics.graded, "loss"):
+        raise KilotuneError(
+            f"the task '{task}' has no metric '{stopping.metric}'",
+            where="tune.stopping.metric",
+            fix=f"Choose {metrics.exact}, {metrics.graded} or loss",
+        )
+    tune = recipe.tune.model_copy(update={"stopping": stopping})
+    return recipe.model_copy(update={"tune": tune})
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:

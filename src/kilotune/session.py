@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.data.example import Example
+from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
-from kilotune.evaluate.baselines import majority, tfidf
-from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics
-from kilotune.evaluate.metrics import parse_label
+from kilotune.evaluate.baselines import majority, nearest, tfidf
+from kilotune.evaluate.evidence import Figure, paired_gain
+from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics, scores
+from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import generation_config
@@ -27,21 +28,19 @@ from kilotune.preparation import Prepared
 from kilotune.progress import Progress
 from kilotune.render.checks import check_renderings, truncated
 from kilotune.render.labels import Rendering, render
-from kilotune.render.template import chat_template
+from kilotune.render.template import ChatTemplate, chat_template
 from kilotune.train.trainer import Tuning, tune
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The labels a system gave to some examples; what it said, and how often it stopped itself."""
+    """What a system's answers to some examples were read as; what it said, and how often it
+    stopped by itself.
+    """
 
     predictions: tuple[str, ...]
     texts: tuple[str, ...] = ()
     stopped: float | None = None
-
-    def right(self, examples: Sequence[Example]) -> int:
-        """How many of `examples`, in the same order, got their own label."""
-        return sum(p == r for p, r in zip(self.predictions, references(examples), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,15 @@ class Judged:
     examples: tuple[Example, ...]
     answers: dict[str, Answers]
     judgements: dict[str, Judgement]
+
+    def right(self, name: str, task: Task) -> list[bool]:
+        """Which answers of the system `name` are right."""
+        pairs = zip(self.answers[name].predictions, references(self.examples), strict=True)
+        return [TASKS[task].right(prediction, reference) for prediction, reference in pairs]
+
+    def scores(self, name: str, task: Task) -> list[float]:
+        """How well each answer of the system `name` agrees with its reference, in [0, 1]."""
+        return scores(task, references(self.examples), self.answers[name].predictions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +87,11 @@ class Session:
         return renderings[:border], renderings[border:], findings
 
     def answer(self, model: Model, examples: Sequence[Example], title: str) -> Answers:
-        """What `model` generates for `examples`, and the labels that its answers name."""
+        """What `model` generates for `examples`, and what its answers are read as."""
         said = self.prompting.answers(model, examples, self.progress, title)
+        read = TASKS[self.prepared.task].read
         return Answers(
-            predictions=tuple(parse_label(answer.text, self.prepared.labels) for answer in said),
+            predictions=tuple(read(answer.text, self.prepared.labels) for answer in said),
             texts=tuple(answer.text for answer in said),
             stopped=sum(answer.stopped for answer in said) / max(1, len(said)),
         )
@@ -100,7 +109,9 @@ class Session:
 
         def measure(model: Model) -> dict[str, float]:
             said = self.answer(model, part, "validating")
-            return quick_metrics(references(part), said.predictions, self.prepared.labels)
+            return quick_metrics(
+                self.prepared.task, references(part), said.predictions, self.prepared.labels
+            )
 
         return tune(
             self.tunable,
@@ -120,7 +131,8 @@ class Session:
         """Every system on `examples`; baselines learn from `known`, `base` may be there already."""
         base = base or self.base_answer(examples)
         tuned = self.answer(self.tunable.model, examples, "tuned model")
-        answers = {**baselines(known, examples), "base": base, "tuned": tuned}
+        floors = baselines(self.prepared.task, known, examples)
+        answers = {**floors, "base": base, "tuned": tuned}
         judgements = {name: self.figures(name, examples, said) for name, said in answers.items()}
         return Judged(tuple(examples), answers, judgements)
 
@@ -134,6 +146,16 @@ class Session:
             "train", sample, self.answer(self.tunable.model, sample, "training sample")
         )
 
+    def gain(self, judged: Judged, before: str, after: str) -> Figure:
+        """How much the system `after` scores above `before` on the same examples."""
+        task, recipe = self.prepared.task, self.prepared.recipe
+        return paired_gain(
+            judged.scores(before, task),
+            judged.scores(after, task),
+            samples=recipe.judge.bootstrap_samples,
+            seed=recipe.seed,
+        )
+
     def save(self, folder: RunFolder) -> Path:
         """Save what was tuned, with tokenizer, chat template and decoding. Returns where."""
         tokenizer = self.prompting.template.tokenizer
@@ -143,6 +165,7 @@ class Session:
         """The figures of one system's answers."""
         return judge_system(
             name,
+            self.prepared.task,
             references(examples),
             said.predictions,
             self.prepared.labels,
@@ -161,7 +184,7 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
     model = load_model(source, recipe.model, dtype)
     generation = generation_config(
         recipe.decoding,
-        answer_tokens=max(len(template.encode(label)) for label in prepared.labels) + 1,
+        answer_tokens=longest_answer(prepared, template),
         stop_ids=stop_ids(model, template.stop_id),
         pad_id=tokenizer.pad_token_id,
     )
@@ -171,14 +194,27 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
     return Session(prepared, prompting, Tunable(model, recipe.tune, recipe.seed), progress)
 
 
-def baselines(known: Sequence[Example], examples: Sequence[Example]) -> dict[str, Answers]:
-    """The commonest label and a bag of words, both learnt from `known`, for `examples`."""
-    labels = references(known)
-    words = tfidf([e.text for e in known], labels, [e.text for e in examples])
-    common = majority(labels, len(examples))
+def longest_answer(prepared: Prepared, template: ChatTemplate) -> int:
+    """Tokens of the longest answer of training and validation, with the token that ends it."""
+    parts = prepared.parts
+    answers = {e.answer or "" for e in (*parts.train, *parts.validation)} | set(prepared.labels)
+    return max(len(template.encode(answer)) for answer in answers) + 1
+
+
+def baselines(
+    task: Task, known: Sequence[Example], examples: Sequence[Example]
+) -> dict[str, Answers]:
+    """The commonest answer, and by TF-IDF a classifier or the nearest example's answer.
+
+    Both are learnt from `known`, for `examples`.
+    """
+    answers = references(known)
+    predict = tfidf if task == "classify" else nearest
+    words = predict([e.text for e in known], answers, [e.text for e in examples])
+    common = majority(answers, len(examples))
     return {"majority": Answers(tuple(common)), "tfidf": Answers(tuple(words))}
 
 
 def references(examples: Sequence[Example]) -> list[str]:
-    """The true labels."""
-    return [example.label or "" for example in examples]
+    """The true answers; of closed labels the label."""
+    return [example.label or example.answer or "" for example in examples]

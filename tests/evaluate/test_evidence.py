@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from kilotune.evaluate.evidence import Figure, difference, macro_f1_figure, mcnemar, wilson
+from kilotune.evaluate.evidence import (
+    Figure,
+    difference,
+    macro_f1_figure,
+    mcnemar,
+    mean_figure,
+    paired_gain,
+    wilson,
+)
 from kilotune.evaluate.metrics import macro_f1
 
 LABELS = ["a", "b", "c"]
@@ -56,13 +64,35 @@ def test_difference_against_newcombes_example() -> None:
 
 
 def test_mcnemar_counts_and_exact_p_value() -> None:
-    references = ["a"] * 12
-    before = ["a", "b", "b", "b", "b", "b", "b", "a", "a", "a", "b", "b"]
-    after = ["b", "a", "a", "a", "a", "a", "a", "a", "a", "a", "b", "b"]
-    paired = mcnemar(references, before, after)
+    before = [False] * 6 + [True] + [True] * 3 + [False] * 2
+    after = [True] * 6 + [False] + [True] * 3 + [False] * 2
+    paired = mcnemar(before, after)
     assert (paired.wins, paired.losses, paired.ties) == (6, 1, 5)
     assert paired.p_value == pytest.approx(2 * (1 + 7) / 2**7)
-    assert mcnemar(["a"], ["a"], ["a"]).p_value == 1
+    assert mcnemar([True], [True]).p_value == 1
+
+
+def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:
+    scores = np.random.default_rng(0).beta(2, 3, 400)
+    figure = mean_figure(scores.tolist(), samples=4000, seed=1)
+    half = 1.96 * scores.std() / 20
+    assert figure.value == pytest.approx(scores.mean())
+    assert (figure.low, figure.high) == pytest.approx(
+        (scores.mean() - half, scores.mean() + half), abs=0.003
+    )
+    alike = mean_figure([1.0] * 20, samples=100, seed=0)
+    assert (alike.value, alike.high) == (1, 1)
+    assert alike.low == pytest.approx(wilson(20, 20).low)
+
+
+def test_a_paired_gain_is_surer_than_two_apart() -> None:
+    before = np.random.default_rng(0).beta(2, 3, 200)
+    after = np.clip(before + 0.05, 0, 1)
+    gain = paired_gain(before.tolist(), after.tolist(), samples=2000, seed=0)
+    assert gain.value == pytest.approx(0.05, abs=0.002)
+    assert 0.04 < gain.low <= gain.value <= gain.high < 0.06
+    nothing = paired_gain([0.5] * 30, [0.5] * 30, samples=100, seed=0)
+    assert nothing.low < 0 < nothing.high
 
 
 def test_overlap() -> None:

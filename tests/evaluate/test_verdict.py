@@ -1,8 +1,8 @@
 import pytest
 
-from kilotune.evaluate.evidence import wilson
+from kilotune.evaluate.evidence import Figure, wilson
 from kilotune.evaluate.judgement import judge_system
-from kilotune.evaluate.verdict import Verdict, decide, remarks_on
+from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.recipe.load import load_recipe
 
 FALLING = [2.0, 1.0, 0.5, 0.3, 0.2, 0.1] * 2
@@ -14,16 +14,19 @@ def verdict(
     losses: list[float] = FALLING,
     validation_losses: list[float] = FALLING,
     preset: str = "auto",
-    majority: tuple[int, int] = (30, 60),
+    metric: str = "accuracy",
 ) -> Verdict:
-    return decide(
-        load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}),
+    gain = validation[0] / validation[1] - 0.5  # against a floor of a half
+    seen = Observed(
+        metric=metric,
         train=wilson(*train),
         validation=wilson(*validation),
-        majority=wilson(*majority),
+        floor="always answering the commonest label",
+        gain=Figure(gain, gain - 0.1, gain + 0.1),
         losses=losses,
         validation_losses=validation_losses,
     )
+    return decide(load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}), seen)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,16 @@ def test_next_steps_run_as_they_stand(preset: str, case: tuple[int, int]) -> Non
         assert changed != load_recipe(preset=preset, settings={"data": {"train": "x.csv"}})
 
 
+def test_free_text_is_fitted_when_its_loss_fell_and_judged_by_its_own_figure() -> None:
+    healthy = verdict((60, 100), (36, 60), metric="token_f1")
+    assert healthy.name == "no_signal"  # 0.6 against 0.5, within its noise
+    healthy = verdict((70, 100), (42, 60), metric="token_f1")
+    assert healthy.summary.startswith("healthy: token F1 is 0.70 on the training and 0.70")
+    unmoved = verdict((70, 100), (42, 60), [2.0, 1.9, 1.8], metric="token_f1")
+    assert unmoved.name == "underfit"
+    assert "training loss fell only to 90% of where it began" in unmoved.summary
+
+
 def test_a_healthy_run_needs_no_next_step() -> None:
     assert verdict((98, 100), (54, 60)).next_steps == ()
 
@@ -90,7 +103,10 @@ def test_a_bag_of_words_that_wins_is_said() -> None:
 
     def judged(name: str, right: int):  # type: ignore[no-untyped-def]
         said = references[:right] + [""] * (20 - right)
-        return judge_system(name, references, said, ["a", "b"], bootstrap_samples=50, seed=0)
+        labels = ["a", "b"]
+        return judge_system(
+            name, "classify", references, said, labels, bootstrap_samples=50, seed=0
+        )
 
     tuned, base, words = judged("tuned", 15), judged("base", 5), judged("tfidf", 18)
     (remark,) = remarks_on(tuned, base, words)

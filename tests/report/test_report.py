@@ -12,7 +12,7 @@ from kilotune.report.build import build_report
 from kilotune.report.view import most_changed, read_run
 
 
-def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, str]:
+def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, object]:
     return {
         "id": f"test:{number}",
         "prompt": f"<b>text {number}</b>",
@@ -21,6 +21,8 @@ def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, s
         "base_prediction": base,
         "tuned_output": tuned,
         "tuned_prediction": tuned,
+        "base_right": base == reference,
+        "tuned_right": tuned == reference,
     }
 
 
@@ -34,13 +36,27 @@ def folder(tmp_path: Path) -> RunFolder:
     systems = {name: [r[f"{name}_prediction"] for r in rows] for name in ("base", "tuned")}
     systems = {"majority": references, "tfidf": references, **systems}
     judged = [
-        judge_system(name, references, said, ["a", "b"], bootstrap_samples=50, seed=0, stopped=0.5)
+        judge_system(
+            name,
+            "classify",
+            references,
+            said,
+            ["a", "b"],
+            bootstrap_samples=50,
+            seed=0,
+            stopped=0.5,
+        )
         for name, said in systems.items()
     ]
     tuning = {"stopped": "early", "best_step": 3, "micro_batch_size": 8}
     made.write_json(
         "judgement.json",
-        {"test": judged, "tuned_against_base": PairedTest(2, 1, 1, 1.0), "tuning": tuning},
+        {
+            "task": "classify",
+            "test": judged,
+            "tuned_against_base": PairedTest(2, 1, 1, 1.0),
+            "tuning": tuning,
+        },
     )
     step = NextStep("--set tune.epochs=6", "more steps")
     made.write_json("verdict.json", Verdict("underfit", "underfit: <5%", ("Beaten",), {}, (step,)))
@@ -80,8 +96,9 @@ def test_what_users_wrote_is_escaped(folder: RunFolder) -> None:
 def test_the_view_recomputes_nothing(folder: RunFolder) -> None:
     view = read_run(folder)
     tuned = view.systems[-1]
-    assert (tuned.title, tuned.accuracy["value"], tuned.no_label) == ("tuned model", 0.75, 0)
-    assert view.systems[2].no_label == 1
+    assert (tuned.title, tuned.unreadable) == ("tuned model", 0)
+    assert tuned.figures["accuracy"]["value"] == 0.75
+    assert view.systems[2].unreadable == 1
     assert (view.frozen, view.moved, view.examples) == (1, 2, 4)
 
 

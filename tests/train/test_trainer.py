@@ -33,6 +33,7 @@ def renderings(count: int) -> list[Rendering]:
 
 def recipe(*overrides: str, preset: str = "auto") -> Recipe:
     always = ["model.precision=float32", "tune.learning_rate=1e-2", "tune.stopping.patience=9"]
+    always.append("tune.stopping.metric=macro_f1")
     return load_recipe(
         preset=preset, settings={"data": {"train": "x.csv"}}, overrides=[*always, *overrides]
     )

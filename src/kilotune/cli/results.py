@@ -33,6 +33,7 @@ def as_document(run: "Run") -> dict[str, Any]:
 
 
 def _print(run: "Run") -> None:
+    from kilotune.evaluate.tasks import TITLES as METRICS
     from kilotune.report.view import TITLES
 
     verdict = run.verdict
@@ -47,10 +48,10 @@ def _print(run: "Run") -> None:
     title = f"Held-out test, {run.judgements[0].examples} examples, 95% intervals"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     table.add_column("system", no_wrap=True)
-    for column in ("accuracy", "macro-F1", "no label"):
+    for column in (*(METRICS[name] for name in run.judgements[0].figures), "unread"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in run.judgements:
-        figures = (str(row.accuracy), str(row.macro_f1), str(row.no_label))
+        figures = (*map(str, row.figures.values()), str(row.unreadable))
         # A Text, since rich would read the intervals' brackets as markup.
         table.add_row(
             TITLES[row.name], *map(Text, figures), style="bold" if row.name == "tuned" else None

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -23,16 +24,30 @@ def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> 
 
     Words and pairs of words; characters one to three where the writing has no spaces.
     """
+    model = make_pipeline(_vectorizer(train), LogisticRegression(C=10, max_iter=1000))
+    model.fit(list(train), list(labels))
+    return [str(label) for label in model.predict(list(texts))]
+
+
+def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """For each of `texts` the answer of the training text that is most like it, by TF-IDF.
+
+    What a tuned model of free text must beat: it copies, and knows nothing.
+    """
+    vectorizer = _vectorizer(train)
+    known = vectorizer.fit_transform(train)
+    alike = vectorizer.transform(texts) @ known.T
+    return [answers[int(index)] for index in np.asarray(alike.argmax(axis=1)).ravel()]
+
+
+def _vectorizer(train: Sequence[str]) -> TfidfVectorizer:
     spaceless = _share_spaceless(train) > SPACELESS_SHARE
     grams = (
         {"analyzer": "char", "ngram_range": (1, 3)}
         if spaceless
         else {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
     )
-    vectorizer = TfidfVectorizer(sublinear_tf=True, **grams)
-    model = make_pipeline(vectorizer, LogisticRegression(C=10, max_iter=1000))
-    model.fit(list(train), list(labels))
-    return [str(label) for label in model.predict(list(texts))]
+    return TfidfVectorizer(sublinear_tf=True, **grams)
 
 
 def _share_spaceless(texts: Sequence[str]) -> float:

@@ -43,10 +43,47 @@ def wilson(successes: int, total: int) -> Figure:
     return Figure(successes / total, float(interval.low), float(interval.high))
 
 
-def accuracy_figure(references: Sequence[str], predictions: Sequence[str]) -> Figure:
-    """Accuracy with its Wilson interval."""
-    right = sum(r == p for r, p in zip(references, predictions, strict=True))
-    return wilson(right, len(references))
+def mean_figure(values: Sequence[float], *, samples: int, seed: int) -> Figure:
+    """The mean of per-example scores in [0, 1] with a percentile bootstrap interval.
+
+    Where every resample gives the same value, the interval is Wilson's for that proportion.
+    """
+    scores = np.asarray(values, dtype=float)
+    value = float(scores.mean())
+    low, high = _bootstrap_means(scores, samples, seed)
+    if low == high:
+        fallback = _wilson_of(value, len(scores))
+        low, high = min(fallback.low, value), max(fallback.high, value)
+    return Figure(value, low, high)
+
+
+def paired_gain(
+    before: Sequence[float], after: Sequence[float], *, samples: int, seed: int
+) -> Figure:
+    """The mean gain of `after` over `before` on the same examples, with a paired bootstrap.
+
+    In [-1, 1]. (Efron and Tibshirani 1993, section 16.2.) Where all gains are the same, the
+    bootstrap knows nothing; the interval then is as wide as Wilson's around a half.
+    """
+    gains = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    value = float(gains.mean())
+    low, high = _bootstrap_means(gains, samples, seed)
+    if low == high:
+        half = _wilson_of(0.5, len(gains)).high - 0.5
+        low, high = value - half, value + half
+    return Figure(value, low, high)
+
+
+def _bootstrap_means(values: np.ndarray, samples: int, seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=samples)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn @ values / len(values), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _wilson_of(share: float, total: int) -> Figure:
+    return wilson(round(share * total), total)
 
 
 def macro_f1_figure(
@@ -76,7 +113,9 @@ def macro_f1_figure(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     if low == high:
-        fallback = accuracy_figure(references, predictions)
+        fallback = wilson(
+            sum(r == p for r, p in zip(references, predictions, strict=True)), len(references)
+        )
         low, high = min(fallback.low, value), max(fallback.high, value)
     return Figure(value, float(low), float(high))
 
@@ -98,10 +137,13 @@ def difference(first: Figure, second: Figure) -> Figure:
     return Figure(value, float(value - low), float(value + high))
 
 
-def mcnemar(references: Sequence[str], before: Sequence[str], after: Sequence[str]) -> PairedTest:
-    """McNemar's exact test (McNemar 1947) of `after` against `before`; a win is `after` alone."""
-    triples = list(zip(references, before, after, strict=True))
-    wins = sum(a == r != b for r, b, a in triples)
-    losses = sum(b == r != a for r, b, a in triples)
+def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
+    """McNemar's exact test (McNemar 1947) of which answers were right before and after.
+
+    A win is an example that is right `after` alone.
+    """
+    pairs = list(zip(before, after, strict=True))
+    wins = sum(a and not b for b, a in pairs)
+    losses = sum(b and not a for b, a in pairs)
     p_value = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    return PairedTest(wins, losses, len(triples) - wins - losses, p_value)
+    return PairedTest(wins, losses, len(pairs) - wins - losses, p_value)

@@ -3,38 +3,45 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kilotune.evaluate.evidence import Figure, accuracy_figure, macro_f1_figure
-from kilotune.evaluate.metrics import NO_LABEL, ClassFigures, accuracy, macro_f1, per_class
+from kilotune.data.example import Task
+from kilotune.evaluate.evidence import Figure, macro_f1_figure, mean_figure, wilson
+from kilotune.evaluate.metrics import ClassFigures, macro_f1, per_class
+from kilotune.evaluate.tasks import TASKS, UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Figures of one system. `no_label` counts answers that named no label: wrong, and apart.
+    """Figures of one system, by name: the share of right answers, then the graded one.
 
-    `stopped` is the share of answers that ended by themselves; None for what does not generate.
+    `unreadable` counts answers that named no label or held no JSON: wrong, and apart. `classes`
+    is empty but for closed labels. `stopped` is the share of answers that ended by themselves;
+    None for what does not generate.
     """
 
     name: str
     examples: int
-    accuracy: Figure
-    macro_f1: Figure
+    figures: dict[str, Figure]
     classes: tuple[ClassFigures, ...]
-    no_label: int
+    unreadable: int
     stopped: float | None
 
 
 def quick_metrics(
-    references: Sequence[str], predictions: Sequence[str], labels: Sequence[str]
+    task: Task, references: Sequence[str], predictions: Sequence[str], labels: Sequence[str]
 ) -> dict[str, float]:
-    """Accuracy and macro-F1 without intervals, for the validation of every epoch."""
-    return {
-        "accuracy": accuracy(references, predictions),
-        "macro_f1": macro_f1(references, predictions, labels),
-    }
+    """The task's two figures without intervals, for the validation of every epoch."""
+    metrics = TASKS[task]
+    right = [metrics.right(p, r) for p, r in zip(predictions, references, strict=True)]
+    if metrics.score is None:
+        graded = macro_f1(references, predictions, labels)
+    else:
+        graded = _mean(scores(task, references, predictions))
+    return {metrics.exact: _mean(right), metrics.graded: graded}
 
 
 def judge_system(
     name: str,
+    task: Task,
     references: Sequence[str],
     predictions: Sequence[str],
     labels: Sequence[str],
@@ -43,15 +50,34 @@ def judge_system(
     bootstrap_samples: int,
     seed: int,
 ) -> Judgement:
-    """Figures with intervals of `predictions` against `references`, over the classes `labels`."""
+    """Figures with intervals of `predictions` against `references`; `labels` are the classes."""
+    metrics = TASKS[task]
+    right = sum(metrics.right(p, r) for p, r in zip(predictions, references, strict=True))
+    if metrics.score is None:
+        graded = macro_f1_figure(
+            references, predictions, labels, samples=bootstrap_samples, seed=seed
+        )
+        classes = tuple(per_class(references, predictions, labels))
+    else:
+        graded = mean_figure(
+            scores(task, references, predictions), samples=bootstrap_samples, seed=seed
+        )
+        classes = ()
     return Judgement(
         name=name,
         examples=len(references),
-        accuracy=accuracy_figure(references, predictions),
-        macro_f1=macro_f1_figure(
-            references, predictions, labels, samples=bootstrap_samples, seed=seed
-        ),
-        classes=tuple(per_class(references, predictions, labels)),
-        no_label=sum(prediction == NO_LABEL for prediction in predictions),
+        figures={metrics.exact: wilson(right, len(references)), metrics.graded: graded},
+        classes=classes,
+        unreadable=sum(prediction == UNREADABLE for prediction in predictions),
         stopped=stopped,
     )
+
+
+def scores(task: Task, references: Sequence[str], predictions: Sequence[str]) -> list[float]:
+    """How well each prediction agrees with its reference, in [0, 1]; 0 or 1 for labels."""
+    score = TASKS[task].score or TASKS[task].right
+    return [float(score(p, r)) for p, r in zip(predictions, references, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

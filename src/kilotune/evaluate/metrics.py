@@ -1,4 +1,4 @@
-"""From generated answers to labels, and from labels to accuracy and F1."""
+"""From generated answers to labels, and from labels to F1."""
 
 import re
 import warnings
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from kilotune.data.example import plain_label
 
@@ -41,11 +41,6 @@ def parse_label(answer: str, labels: Sequence[str]) -> str:
         a for a in found if not any(a != b and plain_label(a) in plain_label(b) for b in found)
     ]
     return longest[0] if len(longest) == 1 else NO_LABEL
-
-
-def accuracy(references: Sequence[str], predictions: Sequence[str]) -> float:
-    """The share of predictions that equal their reference."""
-    return float(accuracy_score(references, predictions))
 
 
 def macro_f1(references: Sequence[str], predictions: Sequence[str], labels: Sequence[str]) -> float:

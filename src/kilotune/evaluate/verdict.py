@@ -7,6 +7,7 @@ from typing import Literal
 
 from kilotune.evaluate.evidence import Figure, difference
 from kilotune.evaluate.judgement import Judgement
+from kilotune.evaluate.tasks import TITLES
 from kilotune.recipe.schema import LoraSettings, Recipe
 
 Name = Literal["healthy", "underfit", "overfit", "unstable", "no_signal"]
@@ -14,6 +15,8 @@ Name = Literal["healthy", "underfit", "overfit", "unstable", "no_signal"]
 # Tuned at a rate that works, these models answer nearly all of their own training examples
 # right within three epochs; below this the training has not taken hold.
 FITTED_ACCURACY = 0.85
+# A loss that did not fall by a fifth has learnt little beyond what the template looks like.
+FITTED_LOSS_RATIO = 0.8
 # A model of any size knows a few hundred examples by heart and may be better for it: a gap is
 # overfitting where its interval lies above the first, *and* validation loss rose by the second
 # from its lowest, so that the later steps did harm.
@@ -34,6 +37,51 @@ class NextStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What a verdict is made of: figures of generated answers, and loss curves.
+
+    `metric` names the figure: `accuracy` for closed labels, else the task's graded one. `gain`
+    is that of the tuned model over `floor` on validation. `losses` has one value a step,
+    `validation_losses` one an evaluation.
+    """
+
+    metric: str
+    train: Figure
+    validation: Figure
+    floor: str
+    gain: Figure
+    losses: Sequence[float]
+    validation_losses: Sequence[float]
+
+    @property
+    def gap(self) -> Figure:
+        """Training minus validation."""
+        return difference(self.train, self.validation)
+
+    @property
+    def risen(self) -> float:
+        """The last validation loss as a multiple of the lowest."""
+        return self.validation_losses[-1] / min(self.validation_losses)
+
+    @property
+    def fallen(self) -> float:
+        """The last tenth of the training losses as a multiple of the first."""
+        first, last = _ends(self.losses)
+        return _mean(last) / _mean(first)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether training has taken hold.
+
+        Labels that were learnt are answered right. Free text is seldom answered word for word,
+        and shows it by its loss.
+        """
+        if self.metric == "accuracy":
+            return self.train.value >= FITTED_ACCURACY
+        return self.fallen <= FITTED_LOSS_RATIO
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The name, one sentence, remarks that come before it, and at most three next steps."""
 
@@ -44,87 +92,90 @@ class Verdict:
     next_steps: tuple[NextStep, ...]
 
 
-def decide(
-    recipe: Recipe,
-    *,
-    train: Figure,
-    validation: Figure,
-    majority: Figure,
-    losses: Sequence[float],
-    validation_losses: Sequence[float],
-    remarks: Sequence[str] = (),
-) -> Verdict:
-    """The verdict from generated accuracy on training and validation examples and loss curves.
-
-    `losses` has one value a step, `validation_losses` one an evaluation.
+def decide(recipe: Recipe, seen: Observed, remarks: Sequence[str] = ()) -> Verdict:
+    """The verdict on a run of `recipe`.
 
     The held-out test has no say in it: what comes next must not be chosen on the test.
     """
-    gap = difference(train, validation)
-    risen = validation_losses[-1] / min(validation_losses)
-    name = _name(train, validation, majority, gap, losses, risen)
+    name = _name(seen)
+    first, last = (_mean(part) for part in _ends(seen.losses))
     figures = {
-        "train_accuracy": train.value,
-        "validation_accuracy": validation.value,
-        "gap": gap.value,
-        "gap_low": gap.low,
-        "gap_high": gap.high,
-        "majority_accuracy": majority.value,
-        "first_loss": _mean(_ends(losses)[0]),
-        "last_loss": _mean(_ends(losses)[1]),
-        "validation_loss_risen": risen,
+        f"train_{seen.metric}": seen.train.value,
+        f"validation_{seen.metric}": seen.validation.value,
+        "gap": seen.gap.value,
+        "gap_low": seen.gap.low,
+        "gap_high": seen.gap.high,
+        "gain": seen.gain.value,
+        "gain_low": seen.gain.low,
+        "first_loss": first,
+        "last_loss": last,
+        "validation_loss_risen": seen.risen,
     }
-    summary = SUMMARIES[name].format(**figures)
+    summary = SUMMARIES[name].format(**figures, **_words(seen))
     if name == "healthy":
-        summary += HEALTHY_GAP if gap.low > OVERFIT_GAP else HEALTHY
+        summary += HEALTHY_GAP if seen.gap.low > OVERFIT_GAP else HEALTHY
     return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
 
 
 def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[str]:
     """What must be said before anything else: a cheaper system that does as well."""
     remarks = []
-    for other, text in (
-        (tfidf, "A bag of words (TF-IDF, logistic regression) does better than the tuned model"),
-        (base, "The base model does better than the tuned model"),
-    ):
-        if other.accuracy.value > tuned.accuracy.value:
-            values = f"accuracy {other.accuracy.value:.3f} against {tuned.accuracy.value:.3f}"
-            remarks.append(f"{text}: {values} on the held-out test")
+    words = "A bag of words (TF-IDF, logistic regression)"
+    # Of closed labels accuracy decides; free text is seldom the same word for word.
+    name = "accuracy" if "accuracy" in tuned.figures else list(tuned.figures)[-1]
+    if name != "accuracy":
+        words = "Copying the answer of the most similar training example (TF-IDF)"
+    for other, text in ((tfidf, words), (base, "The base model")):
+        theirs, ours = other.figures[name].value, tuned.figures[name].value
+        if theirs > ours:
+            values = f"{TITLES[name]} {theirs:.3f} against {ours:.3f}"
+            remarks.append(
+                f"{text} does better than the tuned model: {values} on the held-out test"
+            )
     return remarks
 
 
-def _name(
-    train: Figure,
-    validation: Figure,
-    majority: Figure,
-    gap: Figure,
-    losses: Sequence[float],
-    risen: float,
-) -> Name:
-    first, last = (_mean(part) for part in _ends(losses))
-    if not all(math.isfinite(loss) for loss in losses) or last > DIVERGED_LOSS_RATIO * first:
+def _name(seen: Observed) -> Name:
+    if not all(math.isfinite(loss) for loss in seen.losses) or seen.fallen > DIVERGED_LOSS_RATIO:
         return "unstable"
-    if train.value < FITTED_ACCURACY:
+    if not seen.fitted:
         return "underfit"
-    if validation.low <= majority.value:
+    if seen.gain.low <= 0:
         return "no_signal"
-    if gap.low > OVERFIT_GAP and risen > RISEN_LOSS_RATIO:
+    if seen.gap.low > OVERFIT_GAP and seen.risen > RISEN_LOSS_RATIO:
         return "overfit"
     return "healthy"
 
 
+def _words(seen: Observed) -> dict[str, str]:
+    """How the figures are spoken of: shares of right answers, or a mean score."""
+    train, validation = seen.train.value, seen.validation.value
+    if seen.metric == "accuracy":
+        both = f"{train:.0%} of the training and {validation:.0%} of the validation examples"
+        return {
+            "scored": f"{both} are answered right",
+            "unfitted": f"only {train:.0%} of its own training examples are answered right "
+            f"(validation {validation:.0%})",
+            "floor": seen.floor,
+        }
+    title = TITLES[seen.metric]
+    return {
+        "scored": f"{title} is {train:.2f} on the training and {validation:.2f} on the "
+        "validation examples",
+        "unfitted": f"training loss fell only to {seen.fallen:.0%} of where it began "
+        f"({title} {train:.2f} on training, {validation:.2f} on validation examples)",
+        "floor": seen.floor,
+    }
+
+
 SUMMARIES: dict[Name, str] = {
-    "healthy": "healthy: {train_accuracy:.0%} of the training and {validation_accuracy:.0%} of "
-    "the validation examples are answered right; ",
-    "underfit": "underfit: only {train_accuracy:.0%} of its own training examples are answered "
-    "right (validation {validation_accuracy:.0%}); the training has barely moved the model",
-    "overfit": "overfit: {train_accuracy:.0%} of the training but only {validation_accuracy:.0%} "
-    "of the validation examples are answered right, a gap of at least {gap_low:.0%}, and "
-    "validation loss rose to {validation_loss_risen:.1f} times its lowest",
+    "healthy": "healthy: {scored}; ",
+    "underfit": "underfit: {unfitted}; the training has barely moved the model",
+    "overfit": "overfit: {scored}, a gap of at least {gap_low:.0%}, and validation loss rose to "
+    "{validation_loss_risen:.1f} times its lowest",
     "unstable": "unstable: the training loss went from {first_loss:.3g} to {last_loss:.3g}",
-    "no_signal": "no signal: {train_accuracy:.0%} of the training examples are answered right, "
-    "but validation ({validation_accuracy:.0%}) is not surely above always answering the "
-    "commonest label ({majority_accuracy:.0%})",
+    "no_signal": "no signal: {scored}, but validation is not surely above {floor} (gain "
+    "{gain:+.0%}, at least {gain_low:+.0%})",
 }
 
 HEALTHY = "what was learnt carries over"

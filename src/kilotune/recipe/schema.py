@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-Metric = Literal["accuracy", "macro_f1", "loss"]
+Metric = Literal["auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss"]
 
 
 def _layers(value: object) -> object:
@@ -71,7 +71,7 @@ class DataSettings(Settings):
 class StoppingSettings(Settings):
     """When to stop before the last epoch. `patience` counts evaluations, one an epoch."""
 
-    metric: Metric = "macro_f1"
+    metric: Metric = Field("auto", description="auto: macro_f1, token_f1 or field_f1, by task")
     patience: PositiveInt = 1
     minimum_gain: float = Field(0.0, ge=0)
 
@@ -123,12 +123,12 @@ class DecodingSettings(Settings):
     top_k: NonNegativeInt = 0
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: PositiveInt | Literal["auto"] = Field(
-        "auto", description="auto: the longest label plus its end token and a margin of 4"
+        "auto", description="auto: the longest answer plus its end token and a margin of 4"
     )
 
 
 class JudgeSettings(Settings):
-    """What is measured besides accuracy and F1."""
+    """What is measured besides the task's own figures."""
 
     before_after: NonNegativeInt = Field(10, description="examples shown before and after")
     train_sample: PositiveInt = Field(100, description="training examples judged for the verdict")

@@ -30,14 +30,15 @@ class Wording:
 def wording(system: str | None, question: str | None, labels: Sequence[str]) -> Wording:
     """The recipe's wording, or the defaults; `{labels}` lists the labels.
 
-    Raises KilotuneError for a question without `{text}`.
+    Without labels the default is no system message, and the user's turn as it is. Raises
+    KilotuneError for a question without `{text}`.
     """
-    asked = QUESTION if question is None else question
+    asked = (QUESTION if labels else "{text}") if question is None else question
     if "{text}" not in asked:
         raise KilotuneError(
             "the question has no {text} to put the text in",
             where="data.question",
             fix=f"Write it like {QUESTION!r}",
         )
-    told = SYSTEM if system is None else system
+    told = (SYSTEM if labels else "") if system is None else system
     return Wording(told.replace("{labels}", ", ".join(labels)), asked)

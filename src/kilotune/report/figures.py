@@ -2,19 +2,18 @@
 
 import plotly.graph_objects as go
 
+from kilotune.evaluate.tasks import TASKS, TITLES
 from kilotune.report.view import RunView
 
-INK, TRAIN, VALIDATION, MACRO = "#1f2933", "#8aa1b5", "#c2410c", "#0f766e"
+INK, TRAIN, VALIDATION, GRADED = "#1f2933", "#8aa1b5", "#c2410c", "#0f766e"
 
 
 def systems_figure(view: RunView) -> go.Figure:
-    """Accuracy and macro-F1 of every system, with their 95% intervals."""
+    """The task's two figures of every system, with their 95% intervals."""
     figure = go.Figure()
     titles = [system.title for system in view.systems]
-    for title, color, values in (
-        ("accuracy", VALIDATION, [system.accuracy for system in view.systems]),
-        ("macro-F1", MACRO, [system.macro_f1 for system in view.systems]),
-    ):
+    for title, color in zip(view.systems[0].figures, (VALIDATION, GRADED), strict=True):
+        values = [system.figures[title] for system in view.systems]
         figure.add_scatter(
             x=[v["value"] for v in values],
             y=titles,
@@ -37,14 +36,15 @@ def systems_figure(view: RunView) -> go.Figure:
 
 
 def loss_figure(view: RunView) -> go.Figure:
-    """Training loss by step, validation loss and generated macro-F1 by evaluation."""
+    """Training loss by step, validation loss and the generated graded figure by evaluation."""
+    graded = TASKS[view.task].graded
     figure = go.Figure()
     steps = [line for line in view.metrics if "loss" in line]
     checks = [line for line in view.metrics if "eval_loss" in line]
     for name, color, lines, key, axis in (
         ("training loss", TRAIN, steps, "loss", "y"),
         ("validation loss", VALIDATION, checks, "eval_loss", "y"),
-        ("validation macro-F1 (generated)", MACRO, checks, "eval_macro_f1", "y2"),
+        (f"validation {TITLES[graded]} (generated)", GRADED, checks, f"eval_{graded}", "y2"),
     ):
         figure.add_scatter(
             x=[line["step"] for line in lines],
@@ -57,7 +57,7 @@ def loss_figure(view: RunView) -> go.Figure:
     figure.update_layout(
         yaxis={"title": "loss", "rangemode": "tozero"},
         yaxis2={
-            "title": "macro-F1",
+            "title": TITLES[graded],
             "overlaying": "y",
             "side": "right",
             "range": [0, 1.02],

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from kilotune.data.example import Task
+from kilotune.evaluate.tasks import TASKS
+from kilotune.evaluate.tasks import TITLES as METRICS
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.recipe.schema import Recipe
@@ -22,9 +25,8 @@ class SystemRow:
     """One line of the main table."""
 
     title: str
-    accuracy: dict[str, float]
-    macro_f1: dict[str, float]
-    no_label: int
+    figures: dict[str, dict[str, float]]
+    unreadable: int
     stopped: float | None
 
 
@@ -49,6 +51,8 @@ class RunView:
     recipe: Recipe
     recipe_yaml: str
     verdict: dict[str, Any]
+    task: Task
+    unreadable: str
     systems: tuple[SystemRow, ...]
     examples: int
     parts: dict[str, int]
@@ -75,6 +79,8 @@ def read_run(folder: RunFolder) -> RunView:
         recipe=recipe,
         recipe_yaml=(folder / record.RECIPE).read_text(encoding="utf-8"),
         verdict=folder.read_json(record.VERDICT),
+        task=judgement["task"],
+        unreadable=TASKS[judgement["task"]].unreadable,
         systems=tuple(_system(system) for system in tests),
         examples=tests[0]["examples"],
         parts={k: len(v) for k, v in folder.read_json(record.DATA)["split"].items()},
@@ -107,16 +113,15 @@ def _comparison(row: dict[str, Any]) -> Comparison:
         reference=row["reference"],
         base=row["base_output"],
         tuned=row["tuned_output"],
-        base_right=row["base_prediction"] == row["reference"],
-        tuned_right=row["tuned_prediction"] == row["reference"],
+        base_right=row["base_right"],
+        tuned_right=row["tuned_right"],
     )
 
 
 def _system(system: dict[str, Any]) -> SystemRow:
     return SystemRow(
         title=TITLES[system["name"]],
-        accuracy=system["accuracy"],
-        macro_f1=system["macro_f1"],
-        no_label=system["no_label"],
+        figures={METRICS[name]: figure for name, figure in system["figures"].items()},
+        unreadable=system["unreadable"],
         stopped=system["stopped"],
     )

@@ -315,13 +315,10 @@ class _Watch(TrainerCallback):
 
 
 def _evaluation_line(line: dict[str, float]) -> str:
-    figures = (
-        ("validation loss", "eval_loss"),
-        ("accuracy", "eval_accuracy"),
-        ("macro-F1", "eval_macro_f1"),
-    )
-    shown = [f"{name} {line[key]:.3f}" for name, key in figures if key in line]
-    return f"epoch {line.get('epoch', 0):.0f}: {', '.join(shown)} (generated)"
+    names = [key for key in line if key.startswith("eval_") and key != "eval_loss"]
+    generated = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
+    loss = f"validation loss {line['eval_loss']:.3f}"
+    return f"epoch {line.get('epoch', 0):.0f}: {loss}; generated: {generated}"
 
 
 @contextmanager
