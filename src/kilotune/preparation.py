@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
-from kilotune.data.example import Example
+from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
-from kilotune.data.normalise import load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import fingerprint
@@ -14,7 +15,7 @@ from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.render.wording import Wording, wording
 
-Files = tuple[list[Example], list[Example] | None, list[Example] | None]
+Files = tuple[Dataset, Dataset | None, Dataset | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,13 @@ class Prepared:
     labels: tuple[str, ...]
     wording: Wording
     fingerprint: str
+    format: str
 
     def record(self) -> dict[str, object]:
         """What `data.json` holds."""
         return {
             "fingerprint": self.fingerprint,
+            "format": self.format,
             "labels": self.labels,
             "wording": self.wording,
             "split": self.parts.ids(),
@@ -43,16 +46,22 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     progress.stage("Reading and checking the data")
     recipe = _with_absolute_paths(recipe)
     files = read(recipe)
+    data = files[0]
+    progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
+    _stop_unless_closed_labels(data)
+    # A resumed or repeated run is of the task that was told from the data now.
+    settings = recipe.data.model_copy(update={"task": data.task})
+    recipe = recipe.model_copy(update={"data": settings})
     findings = check(recipe, *files)
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
-    labels = tuple(sorted({example.label for example in files[0] if example.label}))
+    labels = tuple(sorted({example.label for example in data.examples if example.label}))
     words = wording(recipe.data.system, recipe.data.question, labels)
     parts = split(recipe, *files)
     every = (*parts.train, *parts.validation, *parts.test)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
     progress.say(f"{len(every)} examples, {len(labels)} labels: {sizes} (held out)")
-    return Prepared(recipe, tuple(findings), parts, labels, words, fingerprint(every))
+    return Prepared(recipe, tuple(findings), parts, labels, words, fingerprint(every), data.format)
 
 
 def read(recipe: Recipe) -> Files:
@@ -66,50 +75,59 @@ def read(recipe: Recipe) -> Files:
                 fix="Give another file, or none to have a part split off",
             )
 
-    def examples(path: Path, source: str) -> list[Example]:
-        return list(load_dataset(path, text=data.text, label=data.label, source=source).examples)
+    def load(path: Path, source: str, task: Task | Literal["auto"]) -> Dataset:
+        return load_dataset(
+            path,
+            format=data.format,
+            columns=data.columns,
+            text=data.text,
+            label=data.label,
+            group=data.group,
+            task=task,
+            source=source,
+        )
 
+    train = load(data.train, "data", data.task)
     return (
-        examples(data.train, "data"),
-        examples(data.validation, "validation") if data.validation else None,
-        examples(data.test, "test") if data.test else None,
+        train,
+        load(data.validation, "validation", train.task) if data.validation else None,
+        load(data.test, "test", train.task) if data.test else None,
     )
+
+
+def _stop_unless_closed_labels(data: Dataset) -> None:
+    if data.task != "classify":
+        raise KilotuneError(
+            f"kilotune run judges closed labels today; the task is {data.task} ({data.why})",
+            where=str(data.path),
+            fix="kilotune check, render and convert take the file; where the answers are labels, "
+            "say so: --set data.task=classify",
+        )
 
 
 def check(
-    recipe: Recipe,
-    examples: list[Example],
-    validation: list[Example] | None,
-    test: list[Example] | None,
+    recipe: Recipe, data: Dataset, validation: Dataset | None, test: Dataset | None
 ) -> list[Finding]:
     """Everything that is wrong with the data. Raises KilotuneError on errors, all together."""
-    findings = check_examples(examples)
+    findings = [*data.findings, *check_examples(data.examples)]
     stop_on_errors(findings, str(recipe.data.train))
-    given = (
-        ("validation", validation, recipe.data.validation),
-        ("test", test, recipe.data.test),
-    )
-    for name, part, path in given:
-        if part is None:
+    for name, given in (("validation", validation), ("test", test)):
+        if given is None:
             continue
+        part = given.examples
         found = [f for f in check_examples(part) if f.code in {"empty-text", "missing-label"}]
-        found += check_unseen_labels(examples, part, name)
-        stop_on_errors(found, str(path))
-        findings += check_leakage(examples, part, name)
+        found += [*given.findings, *check_unseen_labels(data.examples, part, name)]
+        stop_on_errors(found, str(given.path))
+        findings += check_leakage(data.examples, part, name)
     return findings
 
 
-def split(
-    recipe: Recipe,
-    examples: list[Example],
-    validation: list[Example] | None,
-    test: list[Example] | None,
-) -> Split:
+def split(recipe: Recipe, data: Dataset, validation: Dataset | None, test: Dataset | None) -> Split:
     """Train, validation and test by the recipe; given parts stay as they are."""
     return split_examples(
-        examples,
-        validation=validation,
-        test=test,
+        data.examples,
+        validation=None if validation is None else validation.examples,
+        test=None if test is None else test.examples,
         validation_fraction=recipe.data.validation_fraction,
         test_fraction=recipe.data.test_fraction,
         seed=recipe.seed,

@@ -28,7 +28,7 @@ def test_named_columns_win_over_usual_names(tmp_path: Path) -> None:
 
 def test_numbers_are_text_and_missing_is_none(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": null}\n{"text": ["x"]}\n')
+    path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": null}\n{"text": null}\n')
     labels = [(e.text, e.label, len(e.messages)) for e in load_examples(path)]
     assert labels == [("a", "1", 2), ("b", None, 1), ("", None, 1)]
 

@@ -75,7 +75,7 @@ def test_bad_files_are_one_clear_error(
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError, match="no such file"):
         read_table(tmp_path / "none.csv")
-    with pytest.raises(KilotuneError, match="is a folder"):
+    with pytest.raises(KilotuneError, match="no data files"):
         read_table(tmp_path)
 
 
