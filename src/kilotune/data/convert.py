@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kilotune.data.example import Example, Image, Message
+from kilotune.data.example import Example, Image, Message, Part
 from kilotune.data.faults import RowError
 from kilotune.data.finding import stop_on_errors
 from kilotune.data.formats import FORMATS, Cells, Format
@@ -86,11 +86,13 @@ def _rows(dataset: Dataset, name: str, out: Path, progress: Progress) -> list[di
     form = FORMATS[name]
     examples = [_moved(example, out.parent) for example in dataset.examples]
     rows = form.write(examples)
+    columns = form.columns(list(dict.fromkeys(column for row in rows for column in row)), {})
     lost: list[str] = []
     reasons: dict[str, None] = {}
     with progress.bar("comparing", len(rows)) as bar:
         for example, row in zip(examples, rows, strict=True):
-            if _bare(_read_back(row, form, str(out.parent))) != _bare(example.messages):
+            cells = Cells(row, columns, str(out.parent))
+            if _bare(_read_back(cells, form)) != _bare(example.messages):
                 lost.append(example.id)
                 reasons[_reason(example)] = None
             bar.advance()
@@ -129,8 +131,7 @@ def _beside(image: Image, folder: Path) -> Image:
     return Image(Path(os.path.relpath(image.path, folder)).as_posix(), str(folder))
 
 
-def _read_back(row: Mapping[str, Any], form: Format, folder: str) -> Sequence[Message]:
-    cells = Cells(row, form.columns(list(row), {}), folder)
+def _read_back(cells: Cells, form: Format) -> Sequence[Message]:
     try:
         messages = form.read(cells)
         images = cells.images()
@@ -140,10 +141,11 @@ def _read_back(row: Mapping[str, Any], form: Format, folder: str) -> Sequence[Me
     return () if counted else place(messages, images)
 
 
-def _bare(messages: Sequence[Message]) -> list[tuple[str, Any]]:
-    """Messages for comparison: spaces around a whole text are no part of it."""
+def _bare(messages: Sequence[Message]) -> list[tuple[str, list[Part]]]:
+    """Messages for comparison: spaces around a text are no part of it."""
     return [
-        (m.role, m.content.strip() if isinstance(m.content, str) else m.content) for m in messages
+        (m.role, [part.strip() if isinstance(part, str) else part for part in m.parts])
+        for m in messages
     ]
 
 
