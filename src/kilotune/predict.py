@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from kilotune.data.example import Example, Message, Origin
-from kilotune.data.normalise import TEXT_COLUMNS, as_text, find_column
-from kilotune.data.readers import read_table
+from kilotune.data.normalise import load_dataset, without_answer
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.metrics import NO_LABEL, parse_label
@@ -35,17 +33,23 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         )
     data = folder.read_json(record.DATA)
     check_writable(out)
-    table = read_table(file)
-    column = find_column(table, recipe.data.text, TEXT_COLUMNS, "text")
+    settings = recipe.data
+    dataset = load_dataset(
+        file,
+        format=data.get("format", settings.format),
+        columns=settings.columns,
+        text=settings.text,
+        task=settings.task,
+        source="file",
+        answered=False,
+    )
+    table = dataset.table
+    assert table is not None
     if COLUMN in table.columns:
         raise KilotuneError(
             f"there is a column '{COLUMN}' already", where=str(file), fix="Rename it"
         )
-    examples = [
-        Example(f"file:{row.line}", (Message("user", text),), Origin(file.name, row.line))
-        for row in table.rows
-        if (text := as_text(row.values.get(column)))
-    ]
+    examples = [without_answer(example) for example in dataset.examples if example.text]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)
     words = wording(recipe.data.system, recipe.data.question, data["labels"])
@@ -54,9 +58,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     )
     said = prompting.answers(model, examples, progress, "predicting")
     labels = {
-        example.origin.row: parse_label(answer.text, data["labels"])
+        example.id: parse_label(answer.text, data["labels"])
         for example, answer in zip(examples, said, strict=True)
     }
-    rows = [{**row.values, COLUMN: labels.get(row.line, NO_LABEL)} for row in table.rows]
+    rows = [{**row.values, COLUMN: labels.get(row.id("file"), NO_LABEL)} for row in table.rows]
     write_table(out, (*table.columns, COLUMN), rows)
     return sum(row[COLUMN] == NO_LABEL for row in rows)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
-from kilotune.data.example import Example, Task
+from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.split import Split, split_examples
@@ -19,12 +19,11 @@ from kilotune.render.wording import Wording, wording
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The labelled file with the task it sets, and validation and test files where given."""
+    """The labelled file, and the validation and test files where they are given."""
 
-    task: Task
-    examples: tuple[Example, ...]
-    validation: tuple[Example, ...] | None
-    test: tuple[Example, ...] | None
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,13 @@ class Prepared:
     labels: tuple[str, ...]
     wording: Wording
     fingerprint: str
+    format: str
 
     def record(self) -> dict[str, object]:
         """What `data.json` holds."""
         return {
             "fingerprint": self.fingerprint,
+            "format": self.format,
             "task": self.task,
             "labels": self.labels,
             "wording": self.wording,
@@ -55,26 +56,22 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     progress.stage("Reading and checking the data")
     recipe = _with_absolute_paths(recipe)
     files = read(recipe)
-    recipe = _with_metric(recipe, files.task)
-    findings = check(recipe, files)
+    data = files.train
+    progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
+    recipe = _settled(recipe, data.task)
+    findings = check(files)
+    parts = split(recipe, files)
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
-    labels = tuple(sorted({example.label for example in files.examples if example.label}))
+    labels = tuple(sorted({example.label for example in data.examples if example.label}))
     words = wording(recipe.data.system, recipe.data.question, labels)
-    parts = split_examples(
-        files.examples,
-        validation=files.validation,
-        test=files.test,
-        validation_fraction=recipe.data.validation_fraction,
-        test_fraction=recipe.data.test_fraction,
-        seed=recipe.seed,
-    )
     every = (*parts.train, *parts.validation, *parts.test)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
-    what = f"classify, {len(labels)} labels" if labels else files.task
-    progress.say(f"{len(every)} examples ({what}): {sizes} (held out)")
-    found = tuple(findings)
-    return Prepared(recipe, found, parts, files.task, labels, words, fingerprint(every))
+    what = f"{len(labels)} labels" if labels else data.task
+    progress.say(f"{len(every)} examples, {what}: {sizes} (held out)")
+    return Prepared(
+        recipe, tuple(findings), parts, data.task, labels, words, fingerprint(every), data.format
+    )
 
 
 def read(recipe: Recipe) -> Files:
@@ -88,39 +85,59 @@ def read(recipe: Recipe) -> Files:
                 fix="Give another file, or none to have a part split off",
             )
 
-    def dataset(path: Path, source: str, task: Task | Literal["auto"]) -> Dataset:
-        return load_dataset(path, text=data.text, label=data.label, task=task, source=source)
+    def load(path: Path, source: str, task: Task | Literal["auto"]) -> Dataset:
+        return load_dataset(
+            path,
+            format=data.format,
+            columns=data.columns,
+            text=data.text,
+            label=data.label,
+            group=data.group,
+            task=task,
+            source=source,
+        )
 
-    train = dataset(data.train, "data", data.task)
-
-    def part(path: Path | None, source: str) -> tuple[Example, ...] | None:
-        return dataset(path, source, train.task).examples if path else None
-
+    train = load(data.train, "data", data.task)
     return Files(
-        train.task, train.examples, part(data.validation, "validation"), part(data.test, "test")
+        train,
+        load(data.validation, "validation", train.task) if data.validation else None,
+        load(data.test, "test", train.task) if data.test else None,
     )
 
 
-def check(recipe: Recipe, files: Files) -> list[Finding]:
+def check(files: Files) -> list[Finding]:
     """Everything that is wrong with the data. Raises KilotuneError on errors, all together."""
-    findings = check_examples(files.examples)
-    stop_on_errors(findings, str(recipe.data.train))
-    given = (
-        ("validation", files.validation, recipe.data.validation),
-        ("test", files.test, recipe.data.test),
-    )
-    for name, part, path in given:
-        if part is None:
+    data = files.train
+    findings = [*data.findings, *check_examples(data.examples)]
+    stop_on_errors(findings, str(data.path))
+    for name, given in (("validation", files.validation), ("test", files.test)):
+        if given is None:
             continue
+        part = given.examples
         found = [f for f in check_examples(part) if f.code in {"empty-text", "missing-label"}]
-        found += check_unseen_labels(files.examples, part, name)
-        stop_on_errors(found, str(path))
-        findings += check_leakage(files.examples, part, name)
+        found += [*given.findings, *check_unseen_labels(data.examples, part, name)]
+        stop_on_errors(found, str(given.path))
+        findings += check_leakage(data.examples, part, name)
     return findings
 
 
-def _with_metric(recipe: Recipe, task: Task) -> Recipe:
-    """The recipe with the metric that decides when to stop, which `auto` leaves to the task."""
+def split(recipe: Recipe, files: Files) -> Split:
+    """Train, validation and test by the recipe; given parts stay as they are."""
+    return split_examples(
+        files.train.examples,
+        validation=files.validation and files.validation.examples,
+        test=files.test and files.test.examples,
+        validation_fraction=recipe.data.validation_fraction,
+        test_fraction=recipe.data.test_fraction,
+        seed=recipe.seed,
+    )
+
+
+def _settled(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with what `auto` leaves to the data: its task, and the metric to stop by.
+
+    So that a resumed or repeated run does the same.
+    """
     stopping, metrics = recipe.tune.stopping, TASKS[task]
     if stopping.metric == "auto":
         stopping = stopping.model_copy(update={"metric": metrics.graded})
@@ -131,7 +148,8 @@ def _with_metric(recipe: Recipe, task: Task) -> Recipe:
             fix=f"Choose {metrics.exact}, {metrics.graded} or loss",
         )
     tune = recipe.tune.model_copy(update={"stopping": stopping})
-    return recipe.model_copy(update={"tune": tune})
+    data = recipe.data.model_copy(update={"task": task})
+    return recipe.model_copy(update={"tune": tune, "data": data})
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:

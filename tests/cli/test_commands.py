@@ -31,7 +31,9 @@ def test_help_and_check_load_no_torch() -> None:
         assert done.stdout.strip() == "[]", (arguments, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "predict", "check", "report", "sample"])
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "predict", "check", "convert", "report", "sample"]
+)
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0

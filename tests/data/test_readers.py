@@ -1,21 +1,41 @@
+import gzip
+import io
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.data.readers import read_table
-from kilotune.data.writers import to_json, write_table
+from kilotune.data.readers import READERS, Table, read_table
+from kilotune.data.writers import WRITERS, to_json, write_table
 from kilotune.errors import KilotuneError
 
-# Text that survives a CSV: no lone surrogates, and no outer spaces in names.
-CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=20)
+# Text that every kind of file can hold: Excel knows neither "\r" nor control characters.
+CELLS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | st.just("\n"), max_size=20
+)
 
 
 def write(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def codes(table: Table) -> list[str]:
+    return [finding.code for finding in table.findings]
+
+
+def refused(path: Path) -> KilotuneError:
+    with pytest.raises(KilotuneError) as caught:
+        read_table(path)
+    assert caught.value.fix
+    return caught.value
+
+
+# ---- CSV and TSV
 
 
 def test_rows_know_the_line_they_start_on(tmp_path: Path) -> None:
@@ -37,6 +57,39 @@ def test_tab_separated(tmp_path: Path) -> None:
     assert table.rows[0].values == {"text": "a, b", "label": "c"}
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators_are_seen_in_the_header_and_said(separator: str, tmp_path: Path) -> None:
+    content = f"text{separator}label\na, b{separator}c\n"
+    table = read_table(write(tmp_path / "a.csv", content))
+    assert table.rows[0].values == {"text": "a, b", "label": "c"}
+    assert codes(table) == ["csv-separator"]
+
+
+def test_tabs_without_quoting_keep_their_quotes_and_rows(tmp_path: Path) -> None:
+    content = 'text\tlabel\n"Fine" film\tx\n"half open\ty\nplain\tz\n'
+    table = read_table(write(tmp_path / "a.tsv", content))
+    assert [(row.line, row.values["text"]) for row in table.rows] == [
+        (2, '"Fine" film'), (3, '"half open'), (4, "plain"),
+    ]  # fmt: skip
+    assert codes(table) == ["tsv-quotes"]
+
+
+def test_long_fields_and_nul_bytes_are_read(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    table = read_table(write(tmp_path / "a.csv", f"text,label\n{long},a\nn\0l,b\n"))
+    assert [row.values["text"] for row in table.rows] == [long, "n\0l"]
+
+
+def test_all_wrongly_quoted_rows_are_named(tmp_path: Path) -> None:
+    content = 'text,label\n"a" b,x\nfine,y\n"c" d,x\n"never closed,y\nmore,z\n'
+    error = refused(write(tmp_path / "a.csv", content))
+    assert "line 2 (text behind a closing quote), line 4 (text behind" in error.what
+    assert "line 5 (a quote that is never closed)" in error.what
+
+
+# ---- JSON
+
+
 def test_json_lines_count_lines_and_a_json_list_counts_items(tmp_path: Path) -> None:
     lines = read_table(write(tmp_path / "a.jsonl", '{"text": "a"}\n\n{"text": "b", "label": 1}\n'))
     assert [(row.line, row.values) for row in lines.rows] == [
@@ -46,6 +99,41 @@ def test_json_lines_count_lines_and_a_json_list_counts_items(tmp_path: Path) -> 
     assert lines.columns == ("text", "label")
     items = read_table(write(tmp_path / "a.json", json.dumps([{"text": "a"}, {"text": "b"}])))
     assert [row.line for row in items.rows] == [1, 2]
+
+
+def test_a_list_inside_an_object_is_read_and_said(tmp_path: Path) -> None:
+    content = json.dumps({"version": 1, "data": [{"text": "a"}, {"text": "b"}], "other": []})
+    table = read_table(write(tmp_path / "a.json", content))
+    assert [row.values for row in table.rows] == [{"text": "a"}, {"text": "b"}]
+    assert codes(table) == ["json-inner-list"]
+    assert "'data'" in table.findings[0].message
+
+
+def test_one_conversation_alone_is_one_row(tmp_path: Path) -> None:
+    content = {"messages": [{"role": "user", "content": "a"}]}
+    table = read_table(write(tmp_path / "a.json", json.dumps(content)))
+    assert [row.values for row in table.rows] == [content]
+
+
+def test_json_lines_under_a_json_name_are_read_and_said(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "a.json", '{"text": "a"}\n{"text": "b"}\n'))
+    assert [row.line for row in table.rows] == [1, 2]
+    assert codes(table) == ["json-lines"]
+
+
+def test_bad_lines_are_named_together_with_their_reasons(tmp_path: Path) -> None:
+    lines = [
+        '{"text": "fine \\ud83d\\ude00"}', "{oops", '{"a": 1, "a": 2}', '{"t": "\\ud800"}',
+        '{"d": ' + "[" * 100_000, '{"n": ' + "1" * 5000 + "}", "[1]",
+    ]  # fmt: skip
+    error = refused(write(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert error.what == (
+        "not a JSON object on line 2, 3 (the key 'a' twice), 4 (half of a surrogate pair), "
+        "5 (nested too deeply), 6 (a number of too many digits) and 1 more"
+    )
+
+
+# ---- every kind
 
 
 @pytest.mark.parametrize(
@@ -58,36 +146,78 @@ def test_json_lines_count_lines_and_a_json_list_counts_items(tmp_path: Path) -> 
         ("a.csv", b"text,label\nok,x\n\xff\xfe,x\n", "a.csv:3"),
         ("a.jsonl", '{"text": "a"}\nnot json\n[1]\n', "line 2, 3"),
         ("a.json", '{"text": "a"}', "list of objects"),
+        ("a.json", '{"text": {"0": "a"}, "label": {"0": "b"}}', "orient='records'"),
+        ("a.json", '{"a": [{"x": 1}], "b": [{"x": 1}]}', "list of objects"),
         ("a.json", '[{"text": "a"},\n oops]', "a.json:2"),
+        ("a.json", '[{"text": "a"}, 3, {}, null]', "item 2, 4"),
+        ("a.json", '[{"text": "a", "text": "b"}]', "the key 'text' twice"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", '["\\udc00"]', "surrogate"),
         ("a.docx", "text", "'.docx'"),
+        ("a.xls", "text", "Save it as .xlsx"),
+        ("a.xlsx", "text", "not a complete Excel workbook"),
+        ("a.xlsx", bytes.fromhex("d0cf11e0a1b11ae1") + b"x" * 600, "password-protected"),
+        ("a.parquet", b"PAR1 no PAR1", "not a readable Parquet file"),
+        ("a.csv.gz", "text,label\na,b\n", "not a complete gzip file"),
+        ("a.gz", gzip.compress(b"text"), "ending in ''"),
     ],
 )
 def test_bad_files_are_one_clear_error(
     tmp_path: Path, name: str, content: str | bytes, words: str
 ) -> None:
-    with pytest.raises(KilotuneError) as caught:
-        read_table(write(tmp_path / name, content))
-    assert words in str(caught.value)
-    assert str(tmp_path / name) in str(caught.value)
-    assert caught.value.fix
+    error = refused(write(tmp_path / name, content))
+    assert words in str(error)
+    assert str(tmp_path / name) in str(error)
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(KilotuneError, match="no such file"):
-        read_table(tmp_path / "none.csv")
-    with pytest.raises(KilotuneError, match="is a folder"):
-        read_table(tmp_path)
+def test_missing_files_are_said(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.csv").what == "no such file"
+    assert refused(tmp_path / ("x" * 5000 + ".csv")).what == "no such file"
 
 
-@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8), ending=st.sampled_from(
-    [".csv", ".tsv", ".jsonl", ".json"]))  # fmt: skip
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8),
+    ending=st.sampled_from([*WRITERS, ".csv.gz", ".jsonl.gz", ".parquet.gz", ".xlsx.gz"]),
+)
+@settings(max_examples=60, deadline=None)
 def test_what_is_written_is_read_back(
     rows: list[tuple[str, str]], ending: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / f"a{ending}"
-    values = [{"text": text, "label": label} for text, label in rows]
-    write_table(path, ("text", "label"), values)
-    assert [row.values for row in read_table(path).rows] == values
+    # A row that holds nothing is no row in Excel.
+    values = [{"text": text, "label": label, "n": "x"} for text, label in rows]
+    write_table(path, ("text", "label", "n"), values)
+    read = [row.values for row in read_table(path).rows]
+    assert [{k: v or "" for k, v in row.items()} for row in read] == values
+
+
+def test_lone_returns_survive_csv(tmp_path: Path) -> None:
+    values = [{"text": "a\rb", "label": "c\r\nd"}]
+    for kind in ("csv", "tsv", "jsonl", "parquet"):
+        path = tmp_path / f"a.{kind}"
+        write_table(path, ("text", "label"), values)
+        assert read_table(path).rows[0].values == values[0]
+
+
+NESTED = [{"m": [{"role": "user", "n": None}], "b": b"\x00\xff"}, {"m": [], "b": None}]
+
+
+def test_nested_values_become_json_in_tables_and_bytes_base64(tmp_path: Path) -> None:
+    for kind, first in (
+        ("csv", {"m": '[{"role": "user", "n": null}]', "b": "AP8="}),
+        ("xlsx", {"m": '[{"role": "user", "n": null}]', "b": "AP8="}),
+        ("jsonl", {"m": [{"role": "user", "n": None}], "b": "AP8="}),
+        ("parquet", NESTED[0]),
+    ):
+        path = tmp_path / f"a.{kind}"
+        write_table(path, ("m", "b"), NESTED)
+        assert read_table(path).rows[0].values == first
+
+
+def test_the_same_rows_give_the_same_compressed_bytes(tmp_path: Path) -> None:
+    for name in ("a.csv.gz", "b.csv.gz"):
+        write_table(tmp_path / name, ("text",), [{"text": "x"}])
+    assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
 
 def test_json_has_no_nan_and_spells_out_paths() -> None:
@@ -101,3 +231,248 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
         write_table(path, ("text",), [{"text": "b"}])
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_columns_of_several_types_are_refused_by_parquet_with_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="column 'a' holds values of several types") as caught:
+        write_table(tmp_path / "a.parquet", ("a",), [{"a": "x"}, {"a": [1]}])
+    assert caught.value.fix == "Write .jsonl instead"
+
+
+@pytest.mark.parametrize("text", ["x" * 40_000, "a\x07b", "a\rb"])
+def test_what_excel_cannot_hold_is_refused_with_its_row(text: str, tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="in row 3"):
+        write_table(tmp_path / "a.xlsx", ("a",), [{"a": "fine"}, {"a": text}])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_that_look_like_formulas_stay_texts(tmp_path: Path) -> None:
+    values = [{"text": "=1+1", "label": "#N/A"}, {"text": "007", "label": "TRUE"}]
+    write_table(tmp_path / "a.xlsx", ("text", "label"), values)
+    assert [row.values for row in read_table(tmp_path / "a.xlsx").rows] == values
+
+
+# ---- Excel
+
+
+def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_excel_rows_have_the_sheets_numbers_and_plain_values(tmp_path: Path) -> None:
+    from datetime import date, datetime
+
+    rows = [[], ["text", "label", None], ["a", 1], [], ["b", True], [datetime(2026, 1, 2), 2.5],
+            [date(2026, 1, 2), None]]  # fmt: skip
+    table = read_table(workbook(tmp_path / "a.xlsx", data=rows))
+    assert [(row.line, row.values) for row in table.rows] == [
+        (3, {"text": "a", "label": 1}),
+        (5, {"text": "b", "label": True}),
+        (6, {"text": "2026-01-02", "label": 2.5}),
+        (7, {"text": "2026-01-02", "label": None}),
+    ]
+
+
+def test_the_first_sheet_with_rows_is_read_and_others_are_said(tmp_path: Path) -> None:
+    rows = [["text", "label"], ["a", "b"]]
+    path = workbook(tmp_path / "a.xlsx", cover=[["Title"]], first=rows, second=rows)
+    table = read_table(path)
+    assert [row.values for row in table.rows] == [{"text": "a", "label": "b"}]
+    assert codes(table) == ["several-sheets"]
+    assert "'first' was read; there are rows in 'second' too" in table.findings[0].message
+
+
+def test_excel_columns_need_names(tmp_path: Path) -> None:
+    error = refused(workbook(tmp_path / "a.xlsx", data=[["text"], ["a", "b"]]))
+    assert error.what == "column names must be present and differ"
+    assert error.where.endswith("sheet 'data', row 1")
+
+
+# ---- datasets
+
+
+@pytest.fixture(scope="module")
+def hub_rows() -> Any:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["bad", "good"]),
+            "tags": datasets.Sequence(datasets.ClassLabel(names=["x", "y"])),
+            "image": datasets.Image(),
+        }
+    )
+    rows = {
+        "text": ["a", "b", "c"],
+        "label": [1, 0, -1],
+        "tags": [[0, 1], [], [1]],
+        "image": [IMAGE, None, IMAGE],
+    }
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+IMAGE = {"bytes": b"\x89PNG", "path": "a.png"}
+EXPECTED = [
+    {"text": "a", "label": "good", "tags": ["x", "y"], "image": IMAGE},
+    {"text": "b", "label": "bad", "tags": [], "image": None},
+    {"text": "c", "label": None, "tags": ["y"], "image": IMAGE},
+]
+
+
+def test_saved_datasets_are_read_with_the_names_of_their_labels(
+    hub_rows: Any, tmp_path: Path
+) -> None:
+    hub_rows.save_to_disk(tmp_path / "one", num_shards=2)
+    table = read_table(tmp_path / "one")
+    assert [row.values for row in table.rows] == EXPECTED
+    assert [row.line for row in table.rows] == [1, 2, 3]
+    assert table.columns == ("text", "label", "tags", "image")
+
+
+def test_selected_and_shuffled_datasets_keep_their_order(hub_rows: Any, tmp_path: Path) -> None:
+    hub_rows.select([2, 0]).save_to_disk(tmp_path / "one")
+    assert [row.values["text"] for row in read_table(tmp_path / "one").rows] == ["c", "a"]
+
+
+def test_of_several_splits_train_is_read_and_said(hub_rows: Any, tmp_path: Path) -> None:
+    from datasets import DatasetDict
+
+    both = DatasetDict(test=hub_rows.select([0]), train=hub_rows.select([1, 2]))
+    both.save_to_disk(tmp_path / "both")
+    table = read_table(tmp_path / "both")
+    assert [row.values["text"] for row in table.rows] == ["b", "c"]
+    assert codes(table) == ["several-splits"]
+    assert [row.values["text"] for row in read_table(tmp_path / "both" / "test").rows] == ["a"]
+    DatasetDict(a=hub_rows, b=hub_rows).save_to_disk(tmp_path / "none")
+    assert "none called train: a, b" in refused(tmp_path / "none").what
+
+
+def test_parquet_of_datasets_has_the_names_too(hub_rows: Any, tmp_path: Path) -> None:
+    hub_rows.to_parquet(tmp_path / "a.parquet")
+    assert [row.values for row in read_table(tmp_path / "a.parquet").rows] == EXPECTED
+
+
+def test_incomplete_saved_datasets_are_one_error(hub_rows: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    hub_rows.save_to_disk(folder)
+    (arrow,) = folder.glob("*.arrow")
+    whole = arrow.read_bytes()
+    arrow.write_bytes(whole[: len(whole) // 2])
+    assert "not a readable Arrow file" in refused(folder).what
+    arrow.unlink()
+    assert "not a readable Arrow file" in refused(folder).what
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "../secret.arrow"}]}')
+    assert refused(folder).what == "not a folder that save_to_disk wrote"
+    (folder / "state.json").write_text("{")
+    assert refused(folder).what == "missing or not valid JSON"
+
+
+def test_parquet_values_become_plain(tmp_path: Path) -> None:
+    from datetime import datetime
+    from decimal import Decimal
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "when": pa.array([datetime(2026, 1, 2, 3)], pa.timestamp("ns")),
+        "price": pa.array([Decimal("1.50")]),
+        "pairs": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+        "days": pa.array([[datetime(2026, 1, 2).date()]]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet").rows[0].values == {
+        "when": "2026-01-02T03:00:00", "price": "1.50", "pairs": [["a", 1]], "days": ["2026-01-02"],
+    }  # fmt: skip
+
+
+# ---- folders
+
+
+def test_a_folder_is_read_in_order_and_rows_know_their_file(hub_rows: Any, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".cache").mkdir()
+    write(tmp_path / "b.csv", "text,label\nb,1\n")
+    write(tmp_path / "sub" / "c.jsonl.gz", gzip.compress(b'{"text": "c", "kind": 2}\n'))
+    write(tmp_path / "a.tsv", "text\tlabel\na\t1\n")
+    write(tmp_path / ".hidden.csv", "broken")
+    write(tmp_path / ".cache" / "x.csv", "broken")
+    write(tmp_path / "~$b.xlsx", "lock")
+    write(tmp_path / "README.md", "about")
+    write(tmp_path / "sub" / "1.png", "x")
+    hub_rows.save_to_disk(tmp_path / "sub" / "hub")
+    table = read_table(tmp_path)
+    assert [(row.id("data"), row.values["text"]) for row in table.rows] == [
+        ("data:a.tsv:2", "a"), ("data:b.csv:2", "b"), ("data:sub/c.jsonl.gz:1", "c"),
+        ("data:sub/hub:1", "a"), ("data:sub/hub:2", "b"), ("data:sub/hub:3", "c"),
+    ]  # fmt: skip
+    assert table.columns == ("text", "label", "kind", "tags", "image")
+    (finding,) = table.findings
+    assert finding.code == "files-not-read"
+    assert "README.md, sub/1.png" in finding.message
+
+
+def test_faulty_files_of_a_folder_are_named_together(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "text,label\na\n")
+    write(tmp_path / "b.jsonl", "oops\n")
+    write(tmp_path / "c.csv", "text,label\na,b\n")
+    write(tmp_path / "d.xls", "old")
+    what = refused(tmp_path).what
+    assert "a.csv: rows without 2 fields: line 2 has 1" in what
+    assert "b.jsonl: not a JSON object on line 1" in what
+    assert "d.xls: cannot read files ending in '.xls'" in what
+
+
+def test_a_folder_without_data_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "README.md", "about")
+    assert refused(tmp_path).what == "no data files in the folder"
+
+
+# ---- nothing but KilotuneError
+
+
+def seed_files() -> dict[str, bytes]:
+    rows = [{"text": f"text {i} é 好", "label": "ab"[i % 2]} for i in range(20)]
+    made = {}
+    for kind, content in WRITERS.items():
+        made[kind] = content(("text", "label"), rows)
+    made[".ndjson"] = made[".jsonl"]
+    return made
+
+
+@given(data=st.data(), kind=st.sampled_from(sorted(READERS)))
+@settings(max_examples=300, deadline=None)
+def test_mutated_files_are_read_or_refused(data: st.DataObject, kind: str) -> None:
+    raw = bytearray(SEEDS[kind])
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(raw)))
+        until = data.draw(st.integers(at, min(len(raw), at + 30)))
+        raw[at:until] = data.draw(st.binary(max_size=12))
+    with suppress(KilotuneError):
+        rows, _ = READERS[kind](bytes(raw), "a")
+        assert all(isinstance(row.values, dict) for row in rows)
+
+
+SEEDS = seed_files()
+
+
+@pytest.mark.parametrize("kind", [".json", ".parquet", ".xlsx", ".jsonl"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+def test_truncated_files_are_refused(kind: str, share: float) -> None:
+    whole = SEEDS[kind].rstrip()
+    with pytest.raises(KilotuneError):
+        READERS[kind](whole[: int(len(whole) * share)], "a")
+
+
+def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO(gzip.compress(b"text,label\na,b\n" * 50)).getvalue()
+    assert "not a complete gzip" in refused(write(tmp_path / "a.csv.gz", packed[:-9])).what

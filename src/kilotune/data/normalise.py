@@ -1,25 +1,33 @@
 """Rows to Examples: whatever the columns are called, one form comes out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from kilotune.data.example import Example, Message, Origin, Task
-from kilotune.data.finding import Finding
+from kilotune.data.example import Example, Origin, Task
+from kilotune.data.faults import Faults, RowError
+from kilotune.data.finding import Finding, stop_on_errors
+from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Cells, Format, detect
+from kilotune.data.images import place, placeholders
 from kilotune.data.readers import Row, Table, read_table
+from kilotune.data.tasks import detect_task
 from kilotune.errors import KilotuneError
 
-# Names that people give these columns, the likeliest first.
-TEXT_COLUMNS = ("text", "sentence", "content", "review", "comment", "input", "question", "title")
-LABEL_COLUMNS = ("label", "labels", "category", "class", "target", "sentiment", "topic", "intent")
+# The option of the command line that names a field's column, where it has one of its own.
+OPTIONS = ("text", "label")
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A file as Examples: the format it was in, the task it sets, and what reading it found.
 
-    Rows that could not be read into an Example are named by `findings` of severity error.
+    `format` is a name of FORMATS (several in a mixed folder), `why` says what the task was told
+    from, `unused` are the columns that nothing was read from, and `table` holds the rows as they
+    stand in the file. Rows that could not be read into an Example are named by `findings` of
+    severity error.
     """
 
     path: Path
@@ -27,13 +35,34 @@ class Dataset:
     task: Task
     examples: tuple[Example, ...]
     findings: tuple[Finding, ...]
+    why: str = ""
+    unused: tuple[str, ...] = ()
+    table: Table | None = field(default=None, repr=False)
+
+    @property
+    def title(self) -> str:
+        """The format in words, as printed."""
+        return ", ".join(FORMATS[name].title for name in self.format.split(", "))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the rows of one file are read: the format, its columns, and where images are."""
+
+    name: str
+    form: Format
+    columns: Mapping[str, str]
+    group: str | None
+    folder: str
 
 
 def load_examples(
     path: str | Path, *, text: str | None = None, label: str | None = None
 ) -> list[Example]:
-    """The Examples of `load_dataset`."""
-    return list(load_dataset(path, text=text, label=label).examples)
+    """The Examples of `load_dataset`. Raises KilotuneError where a row could not be read."""
+    dataset = load_dataset(path, text=text, label=label)
+    stop_on_errors(dataset.findings, str(path))
+    return list(dataset.examples)
 
 
 def load_dataset(
@@ -46,66 +75,180 @@ def load_dataset(
     group: str | None = None,
     task: Task | Literal["auto"] = "auto",
     source: str = "data",
+    answered: bool = True,
 ) -> Dataset:
-    """Read a labelled file into Examples.
+    """Read a file, or a folder of files, into Examples.
 
-    `text` and `label` name its columns; without them the usual names are looked for. `source`
-    begins the ids (`data:2` is line 2 of the file). A field that is empty or missing becomes an
-    empty text or a label of None, for the checks to report. Raises KilotuneError for a file that
-    cannot be read or has no such columns.
+    `format` is a name of FORMATS, `columns` gives the file's columns for its fields (`text` and
+    `label` are short for those two); what is not given is detected. `source` begins the ids
+    (`data:2` is line 2 of the file). A text or label that is empty becomes an empty text or a
+    label of None, for the checks to report. Without `answered` the file may lack the answers'
+    column. Raises KilotuneError for a file that cannot be read or has no such columns.
     """
     table = read_table(Path(path))
-    text_column = find_column(table, text, TEXT_COLUMNS, "text")
-    label_column = find_column(table, label, LABEL_COLUMNS, "label")
-    if text_column == label_column:
-        raise KilotuneError(
-            f"column '{text_column}' cannot be both text and label",
-            where=str(path),
-            fix="Name two columns with --text and --label",
-        )
-    examples = [
-        labelled_example(row, text_column, label_column, table, source) for row in table.rows
-    ]
+    given = dict(columns or {})
+    given |= {name: column for name, column in zip(OPTIONS, (text, label), strict=True) if column}
+    if not answered:
+        answers = {name for form in FORMATS.values() for name in form.answers}
+        given = {f: c for f, c in given.items() if f not in answers or c in table.columns}
+    faults = Faults()
+    examples: list[Example] = []
+    plans: list[_Plan] = []
+    for part in _files(table):
+        plan = _plan(part, format, given, group, answered)
+        examples += _examples(part.rows, plan, table, source, faults)
+        plans.append(plan)
+    labelled = all(plan.name == "text-label" for plan in plans)
+    detected, why = detect_task(examples, labelled)
+    if task != "auto":
+        detected, why = task, "as asked for"
+    if detected == "classify":
+        examples = [_with_label(example) for example in examples]
+    used = {name for plan in plans for name in (*plan.columns.values(), plan.group)}
     return Dataset(
-        Path(path), "text and label columns", "classify", tuple(examples), table.findings
+        table.path,
+        ", ".join(dict.fromkeys(plan.name for plan in plans)),
+        detected,
+        tuple(examples),
+        (*table.findings, *faults.findings()),
+        why,
+        tuple(name for name in table.columns if name not in used),
+        table,
     )
 
 
-def find_column(table: Table, given: str | None, usual: tuple[str, ...], what: str) -> str:
-    """The column called `given`, else the first of the `usual` names the table has."""
-    by_name = {name.casefold(): name for name in reversed(table.columns)}
-    if given is not None:
-        if given in table.columns:
-            return given
-        problem = f"no column '{given}'"
-    else:
-        found = next((by_name[name] for name in usual if name in by_name), None)
-        if found is not None:
-            return found
-        problem = f"no column that looks like the {what}"
+def _files(table: Table) -> Iterable[Table]:
+    """The table of each file: in a folder, files may be in different formats."""
+    for file, rows in groupby(table.rows, key=lambda row: row.file):
+        if not file:
+            yield table
+            return
+        part = tuple(rows)
+        columns = tuple(dict.fromkeys(name for row in part for name in row.values))
+        yield Table(table.path / file, columns, part)
+
+
+def _plan(
+    table: Table, format: str, given: Mapping[str, str], group: str | None, answered: bool
+) -> _Plan:
+    if format not in {"auto", *FORMATS}:
+        raise KilotuneError(
+            f"no format '{format}'", fix=f"Choose one of: auto, {', '.join(FORMATS)}"
+        )
+    for name, column in (*given.items(), ("group", group)):
+        if column is not None:
+            _check_column(name, column, table)
+    fields = {name for form in FORMATS.values() for name in form.fields}
+    name = format
+    if name == "auto" and set(given) <= fields:
+        values = [row.values for row in table.rows[:SAMPLE_ROWS]]
+        # The last format is the one whose missing columns are asked for.
+        name = detect(table.columns, values, given, answered) or _nearest(given)
+    elif name == "auto":
+        name = "text-label"
+    form = FORMATS[name]
+    _check_fields(form, given, table)
+    columns = form.columns(table.columns, given)
+    _check_needs(form, columns, table, answered)
+    return _Plan(name, form, columns, group, str(table.path.parent))
+
+
+def _nearest(given: Mapping[str, str]) -> str:
+    """The format to ask for more columns of: one that knows those given."""
+    return next(
+        (name for name in reversed(FORMATS) if set(given) <= set(FORMATS[name].fields)),
+        "text-label",
+    )
+
+
+def _check_column(name: str, column: str, table: Table) -> None:
+    if column in table.columns:
+        return
+    near = get_close_matches(column, table.columns, 1)
     raise KilotuneError(
-        f"{problem}; the columns are {', '.join(table.columns)}",
+        f"no column '{column}'; the columns are {', '.join(table.columns)}",
         where=str(table.path),
-        fix=f"Name one with --{what}",
+        fix=(f"Did you mean '{near[0]}'? " if near else "") + _how_to_name(name),
     )
 
 
-def labelled_example(
-    row: Row, text_column: str, label_column: str, table: Table, source: str
-) -> Example:
-    """One row of a text/label table as a conversation of one question and its answer."""
-    label = as_text(row.values.get(label_column)) or None
-    messages = [Message("user", as_text(row.values.get(text_column)))]
-    if label is not None:
-        messages.append(Message("assistant", label))
-    return Example(
-        id=f"{source}:{row.line}",
-        messages=tuple(messages),
-        origin=Origin(table.path.name, row.line),
-        label=label,
-    )
+def _check_fields(form: Format, given: Mapping[str, str], table: Table) -> None:
+    unknown = [name for name in given if name not in form.fields]
+    if unknown:
+        raise KilotuneError(
+            f"{form.title} have no field '{unknown[0]}', but {', '.join(form.fields)}",
+            where=str(table.path),
+            fix="Name one of those, or another format with --format",
+        )
 
 
-def as_text(value: Any) -> str:
-    """A cell as text: numbers as they are written, nothing for a missing or nested value."""
-    return str(value).strip() if isinstance(value, str | int | float) else ""
+def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answered: bool) -> None:
+    needs = [f for f in form.needs if f not in columns and (answered or f not in form.answers)]
+    if needs:
+        raise KilotuneError(
+            f"no column that looks like the {needs[0]} of {form.title}; "
+            f"the columns are {', '.join(table.columns)}",
+            where=str(table.path),
+            fix=_how_to_name(needs[0]) + "; docs/data.md shows the formats",
+        )
+    both = [f for f in columns if list(columns.values()).count(columns[f]) > 1]
+    if both:
+        raise KilotuneError(
+            f"column '{columns[both[0]]}' cannot be both {' and '.join(both)}",
+            where=str(table.path),
+            fix=f"Name two columns. {_how_to_name(both[0])}",
+        )
+
+
+def _how_to_name(name: str) -> str:
+    option = f"--{name}" if name in {*OPTIONS, "group"} else f"--column {name}=NAME"
+    return f"Name one with {option}"
+
+
+def _examples(
+    rows: Sequence[Row], plan: _Plan, table: Table, source: str, faults: Faults
+) -> list[Example]:
+    examples: list[Example] = []
+    unplaced: list[str] = []
+    placed = False
+    takes_images = plan.name == "llava" or "images" in plan.columns
+    for row in rows:
+        cells = Cells(row.values, plan.columns, plan.folder)
+        name = row.id(source)
+        try:
+            messages = plan.form.read(cells)
+            images = cells.images()
+        except RowError as fault:
+            faults.add(fault.code, name, fault.shown)
+            continue
+        if images or takes_images or cells.slots:
+            wanted = placeholders(messages)
+            placed = placed or wanted > 0
+            if images and not wanted:
+                unplaced.append(name)
+            elif wanted != len(images):
+                faults.add("image-count", name)
+            messages = place(messages, images)
+        for code in cells.said:
+            faults.add(code, name)
+        origin = Origin(row.file or table.path.name, row.line)
+        group = _group(row, plan.group)
+        examples.append(Example(name, tuple(messages), origin, None, group))
+    # A file that never says where its images go means them to go before the text.
+    for name in unplaced if placed else ():
+        faults.add("image-count", name)
+    return examples
+
+
+def _group(row: Row, column: str | None) -> str | None:
+    value = row.values.get(column) if column else None
+    return None if value is None or value == "" else str(value)
+
+
+def _with_label(example: Example) -> Example:
+    return replace(example, label=(example.answer or "").strip() or None)
+
+
+def without_answer(example: Example) -> Example:
+    """The example as it is asked: its last answer and its label taken away."""
+    return replace(example, messages=example.prompt, label=None)

@@ -1,152 +1,147 @@
-"""Files to rows, each with its line number. Nothing here knows what a label is."""
+"""Files and folders to rows, each with its line number. Nothing here knows what a label is."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import gzip
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from kilotune.data.arrow import is_saved_dataset, read_parquet, read_saved_dataset
+from kilotune.data.delimited import read_csv, read_tsv
 from kilotune.data.finding import Finding
+from kilotune.data.json_rows import read_json, read_json_lines
+from kilotune.data.table import Read, Row, Table, compressed, ending
+from kilotune.data.workbook import read_workbook
 from kilotune.errors import KilotuneError, some
 
+__all__ = ["READERS", "Row", "Table", "read_table"]
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record, the line of the file where it starts (from 1), and that file in a folder."""
-
-    line: int
-    values: dict[str, Any]
-    file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A file's records in order, the names of its columns, and what reading it found."""
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    findings: tuple[Finding, ...] = ()
+READERS: dict[str, Callable[[bytes, str], Read]] = {
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".json": read_json,
+    ".parquet": read_parquet,
+    ".xlsx": read_workbook,
+}
 
 
 def read_table(path: Path) -> Table:
-    """Read CSV, TSV, JSON Lines or a JSON list of objects, by the file's ending.
+    """Read a data file by its ending (`.gz` behind it too), or a folder.
 
-    Text is UTF-8, with or without a byte-order mark. Raises KilotuneError for a file that is
-    missing, empty, of another kind or malformed; malformed rows are named together.
+    A folder is what `datasets`' save_to_disk wrote, or any number of data files, read in order of
+    their names. Raises KilotuneError for what is missing, empty, of another kind or malformed;
+    malformed rows of a file are named together.
     """
-    reader = READERS.get(path.suffix.lower())
-    if path.is_dir() or not path.exists():
-        problem = "is a folder, not a file" if path.is_dir() else "no such file"
-        raise KilotuneError(problem, where=str(path), fix="Check the path")
-    if reader is None:
-        raise KilotuneError(
-            f"cannot read files ending in '{path.suffix}'",
-            where=str(path),
-            fix=f"Convert it to one of: {', '.join(READERS)}",
-        )
-    rows = tuple(reader(path, _decode(path)))
+    if not os.path.exists(path):  # unlike Path's, false for a name no file can have
+        raise KilotuneError("no such file", where=str(path), fix="Check the path")
+    if not path.is_dir():
+        rows, findings = _read_file(path)
+    elif is_saved_dataset(path):
+        rows, findings = read_saved_dataset(path)
+    else:
+        rows, findings = _read_folder(path)
     if not rows:
         raise KilotuneError("no rows in the file", where=str(path), fix="Add labelled examples")
     columns = tuple(dict.fromkeys(name for row in rows for name in row.values))
-    return Table(path, columns, rows)
+    return Table(path, columns, tuple(rows), tuple(findings))
 
 
-def _decode(path: Path) -> str:
-    raw = path.read_bytes()
+def _read_file(path: Path) -> Read:
+    kind = ending(path)
+    if kind not in READERS:
+        old = " (Excel's old format)" if kind == ".xls" else ""
+        raise KilotuneError(
+            f"cannot read files ending in '{kind}'{old}",
+            where=str(path),
+            fix="Save it as .xlsx" if old else f"Convert it to one of: {', '.join(READERS)}",
+        )
+    raw = _bytes(path)
     if not raw.strip():
         raise KilotuneError("the file is empty", where=str(path), fix="Add labelled examples")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise KilotuneError(
-            "not UTF-8 text", where=f"{path}:{line}", fix="Save the file as UTF-8"
-        ) from error
+    return READERS[kind](raw, str(path))
 
 
-def _delimited(delimiter: str, path: Path, text: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    ragged: list[str] = []
-    end = 0
+def _bytes(path: Path) -> bytes:
     try:
-        names = [name.strip() for name in next(reader)]
-        if len(set(names)) < len(names) or not all(names):
-            raise KilotuneError(
-                "column names must be present and differ",
-                where=f"{path}:1",
-                fix="Name every column in the first line",
-            )
-        end = reader.line_num
-        for cells in reader:
-            start, end = end + 1, reader.line_num
-            if not cells:
-                continue
-            if len(cells) != len(names):
-                ragged.append(f"line {start} has {len(cells)}")
-                continue
-            yield Row(start, dict(zip(names, cells, strict=True)))
-    except csv.Error as error:
+        raw = path.read_bytes()
+    except OSError as error:
         raise KilotuneError(
-            str(error), where=f"{path}:{end + 1}", fix="Quote the field there"
-        ) from error
-    if ragged:
-        raise KilotuneError(
-            f"rows without {len(names)} fields: {some(ragged)}",
+            f"cannot be read: {error.strerror or error}",
             where=str(path),
-            fix="Quote fields that hold the separator or a line break",
-        )
+            fix="Check its permissions",
+        ) from error
+    if not compressed(path):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise KilotuneError(
+            "not a complete gzip file", where=str(path), fix="Compress it again"
+        ) from error
 
 
-def _csv(path: Path, text: str) -> Iterator[Row]:
-    return _delimited(",", path, text)
-
-
-def _tsv(path: Path, text: str) -> Iterator[Row]:
-    return _delimited("\t", path, text)
-
-
-def _json_lines(path: Path, text: str) -> Iterator[Row]:
-    bad: list[str] = []
-    # Only "\n" ends a record: str.splitlines would also cut at separators inside strings.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+def _read_folder(folder: Path) -> Read:
+    """Every data file in `folder` and below; what is not one is said, hidden files apart."""
+    files, others = _walk(folder)
+    rows: list[Row] = []
+    findings: list[Finding] = []
+    faults: list[KilotuneError] = []
+    for file in files:
+        name = file.relative_to(folder).as_posix()
         try:
-            values = json.loads(line)
-        except ValueError:
-            values = None
-        if isinstance(values, dict):
-            yield Row(number, values)
-        else:
-            bad.append(str(number))
-    if bad:
+            read, found = read_saved_dataset(file) if file.is_dir() else _read_file(file)
+        except KilotuneError as error:
+            faults.append(error)
+            continue
+        rows += [replace(row, file=name) for row in read]
+        findings += [replace(f, message=f"{name}: {f.message}") for f in found]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        told = "; ".join(f"{fault.where}: {fault.what}" for fault in faults)
+        raise KilotuneError(told, where=str(folder), fix=faults[0].fix)
+    if not files:
         raise KilotuneError(
-            f"not a JSON object on line {some(bad)}",
-            where=str(path),
-            fix="Write one JSON object a line",
+            "no data files in the folder", where=str(folder), fix=f"Add {', '.join(READERS)} files"
         )
+    return rows, findings + _said(others, folder)
 
 
-def _json(path: Path, text: str) -> Iterator[Row]:
-    try:
-        items = json.loads(text)
-    except ValueError as error:
-        line = getattr(error, "lineno", 1)
-        raise KilotuneError(
-            "not valid JSON", where=f"{path}:{line}", fix="Check commas and quotes there"
-        ) from error
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise KilotuneError(
-            "a JSON file must hold a list of objects",
-            where=str(path),
-            fix='Write it as [{"text": …, "label": …}, …]',
-        )
-    # A JSON list has no lines of its own: count its items, from 1.
-    for number, values in enumerate(items, 1):
-        yield Row(number, values)
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The data files (and saved datasets) of a folder, and the other files, in order."""
+    files: list[Path] = []
+    others: list[Path] = []
+    for base, folders, names in os.walk(folder, onerror=_refuse):
+        here = Path(base)
+        saved = [name for name in folders if is_saved_dataset(here / name)]
+        folders[:] = [name for name in folders if name not in saved and not _hidden(name)]
+        files += [here / name for name in saved if not _hidden(name)]
+        for name in filter(lambda name: not _hidden(name), names):
+            known = ending(here / name) in {*READERS, ".xls"}
+            (files if known else others).append(here / name)
+    return sorted(files), sorted(others)
 
 
-READERS = {".csv": _csv, ".tsv": _tsv, ".jsonl": _json_lines, ".json": _json}
+def _refuse(error: OSError) -> None:
+    raise KilotuneError(
+        f"cannot be read: {error.strerror}", where=str(error.filename), fix="Check its permissions"
+    ) from error
+
+
+def _hidden(name: str) -> bool:
+    """Hidden files, and the lock files that Excel leaves."""
+    return name.startswith((".", "~$"))
+
+
+def _said(others: list[Path], folder: Path) -> list[Finding]:
+    if not others:
+        return []
+    kinds = Counter(path.suffix.lower() or "no ending" for path in others)
+    counted = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(5))
+    names = some([path.relative_to(folder).as_posix() for path in others], 3)
+    message = f"files that are not data and were not read ({counted}): {names}"
+    return [Finding("files-not-read", "note", (), message, "Nothing need be done if that is meant")]

@@ -1,6 +1,8 @@
 """Rows back to files, by the same endings that are read; never over an existing file."""
 
+import base64
 import csv
+import gzip
 import io
 import json
 import math
@@ -10,20 +12,23 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from kilotune.data.arrow import write_parquet
+from kilotune.data.table import compressed, ending
+from kilotune.data.workbook import write_workbook
 from kilotune.errors import KilotuneError
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, force: bool = False) -> None:
     """Raise KilotuneError now if `write_table` could not write `path` later."""
-    if path.suffix.lower() not in WRITERS:
+    if ending(path) not in WRITERS:
         raise KilotuneError(
-            f"cannot write files ending in '{path.suffix}'",
+            f"cannot write files ending in '{ending(path)}'",
             where=str(path),
             fix=f"Choose one of: {', '.join(WRITERS)}",
         )
-    if path.exists():
+    if path.is_dir() or (path.exists() and not force):
         raise KilotuneError(
             "the file exists and is left as it is", where=str(path), fix="Choose another name"
         )
@@ -31,10 +36,19 @@ def check_writable(path: Path) -> None:
         raise KilotuneError("no such folder", where=str(path.parent), fix="Create it first")
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Rows) -> None:
-    """Write `rows` as CSV, TSV, JSON Lines or JSON. Raises KilotuneError over an old file."""
-    check_writable(path)
-    write_atomically(path, WRITERS[path.suffix.lower()](columns, rows))
+def write_table(path: Path, columns: Sequence[str], rows: Rows, *, force: bool = False) -> None:
+    """Write `rows` by the ending of `path`, gzipped for `.gz`.
+
+    In CSV, TSV and Excel a list or an object is written as JSON. Raises KilotuneError over an old
+    file, unless by `force`, and for rows that such a file cannot hold.
+    """
+    check_writable(path, force)
+    try:
+        raw = WRITERS[ending(path)](columns, rows)
+    except KilotuneError as error:
+        raise KilotuneError(error.what, where=error.where or str(path), fix=error.fix) from error
+    # Without the time of day, so that the same rows give the same bytes.
+    write_atomically(path, gzip.compress(raw, mtime=0) if compressed(path) else raw)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -62,24 +76,50 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _delimited(delimiter: str) -> Callable[[Sequence[str], Rows], str]:
-    def write(columns: Sequence[str], rows: Rows) -> str:
+def _delimited(delimiter: str) -> Callable[[Sequence[str], Rows], bytes]:
+    def write(columns: Sequence[str], rows: Rows) -> bytes:
+        cells = _cells(columns, rows)
+        # csv would leave a lone "\r" unquoted, and reading would take it for a line's end.
+        returns = any(isinstance(c, str) and "\r" in c for line in cells for c in line)
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        writer = csv.writer(
+            text,
+            delimiter=delimiter,
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
+        )
+        writer.writerow(columns)
+        writer.writerows(cells)
+        return text.getvalue().encode()
 
     return write
 
 
-def _lines(items: Iterable[Any]) -> list[str]:
-    return [json.dumps(item, ensure_ascii=False) for item in items]
+def _cells(columns: Sequence[str], rows: Rows) -> list[list[Any]]:
+    """The rows as a table of texts and numbers: what is nested becomes JSON."""
+    return [[_cell(row.get(name)) for name in columns] for row in rows]
 
 
-WRITERS: dict[str, Callable[[Sequence[str], Rows], str]] = {
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=_base64)
+    return _base64(value) if isinstance(value, bytes) else value
+
+
+def _base64(value: Any) -> str:
+    """Bytes as text. Nothing else that readers give is unknown to JSON."""
+    return base64.b64encode(value).decode()
+
+
+def _lines(rows: Iterable[Any]) -> list[str]:
+    return [json.dumps(row, ensure_ascii=False, default=_base64) for row in rows]
+
+
+WRITERS: dict[str, Callable[[Sequence[str], Rows], bytes]] = {
     ".csv": _delimited(","),
     ".tsv": _delimited("\t"),
-    ".jsonl": lambda _, rows: "".join(f"{line}\n" for line in _lines(rows)),
-    ".json": lambda _, rows: "[\n" + ",\n".join(_lines(rows)) + "\n]\n",
+    ".jsonl": lambda _, rows: "".join(f"{line}\n" for line in _lines(rows)).encode(),
+    ".json": lambda _, rows: ("[\n" + ",\n".join(_lines(rows)) + "\n]\n").encode(),
+    ".parquet": write_parquet,
+    ".xlsx": lambda columns, rows: write_workbook(columns, _cells(columns, rows)),
 }

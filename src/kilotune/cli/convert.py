@@ -1,0 +1,81 @@
+"""`kilotune convert`: from any format and kind of file to any other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json
+from kilotune.errors import KilotuneError
+
+EXAMPLES = """Examples:
+
+    kilotune convert alpaca.json train.jsonl
+
+    kilotune convert chats.parquet chats.json --to sharegpt
+
+    kilotune convert faq.xlsx faq.jsonl --column prompt=Frage --column completion=Antwort
+"""
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A data file, or a folder of them.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file to write; its ending says the kind.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(help="The format to write: messages, sharegpt, alpaca …; docs/data.md."),
+    ] = "auto",
+    format: Annotated[str, typer.Option(help="The format of IN; detected without it.")] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="FIELD=COLUMN", help="IN's column for a field."),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="A column of groups to carry over.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write a file in another format. Nothing is lost without being said."""
+    with command(as_json):
+        from kilotune.data.convert import convert as write
+
+        done = write(
+            source,
+            target,
+            to=to,
+            format=format,
+            columns=parse_columns(columns or []),
+            group=group,
+            force=force,
+            progress=TerminalProgress(),
+        )
+        if done.left_behind:
+            names = ", ".join(done.left_behind)
+            log.print(f"  columns left behind: {names}", markup=False, soft_wrap=True)
+        if as_json:
+            print_json(
+                {
+                    "out": done.out,
+                    "rows": done.rows,
+                    "from": done.dataset.format,
+                    "to": done.format,
+                    "left_behind": done.left_behind,
+                    "findings": done.dataset.findings,
+                }
+            )
+        else:
+            out.print(f"{done.rows} rows: {done.out}", markup=False, soft_wrap=True)
+
+
+def parse_columns(arguments: list[str]) -> dict[str, str]:
+    """`FIELD=COLUMN` arguments as a mapping. Raises KilotuneError for another form."""
+    columns = {}
+    for argument in arguments:
+        field, equals, column = argument.partition("=")
+        if not (field and equals and column):
+            raise KilotuneError(
+                f"cannot read --column {argument}", fix="Write it as --column prompt=question"
+            )
+        columns[field] = column
+    return columns

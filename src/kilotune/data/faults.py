@@ -1,0 +1,83 @@
+"""What can be wrong with a row so that no Example comes of it, and what is left out of one."""
+
+from collections import defaultdict
+
+from kilotune.data.finding import Finding, Severity, about_rows
+from kilotune.errors import some
+
+# Code: how bad, what it is, how to fix it. Rows with an error give no Example, but for
+# `image-count`, whose images are attached as far as they go.
+FAULTS: dict[str, tuple[Severity, str, str]] = {
+    "missing-field": ("error", "rows without a field", "Add it, or remove the rows"),
+    "wrong-type": (
+        "error",
+        "values of another kind than the format has there",
+        "Correct them, or name another column or format",
+    ),
+    "bad-json-cell": (
+        "error",
+        "cells that should hold JSON and do not",
+        "Write them as JSON, with double quotes",
+    ),
+    "unknown-role": (
+        "error",
+        "turns of an unknown role",
+        "Use system, user and assistant",
+    ),
+    "image-count": (
+        "error",
+        "rows with more or fewer <image> placeholders than images",
+        "Write one <image> for each image, where it belongs",
+    ),
+    "image-url": (
+        "error",
+        "images on the web, which are not fetched",
+        "Download them, and write their paths",
+    ),
+    "bad-image-data": (
+        "error",
+        "embedded images that are not base64",
+        "Encode them again, or write paths",
+    ),
+    "tools-ignored": (
+        "warning",
+        "rows whose tool definitions, tool calls or tool results are left out",
+        "Nothing need be done if the answers make sense without them",
+    ),
+    "turn-settings-ignored": (
+        "warning",
+        "rows with turns that say how to train on them, or hold thoughts, which is left out",
+        "Choose what is trained with train_on; write thoughts into the answer to train on them",
+    ),
+}
+
+
+class RowError(Exception):
+    """Why a row cannot be read: a code of FAULTS, and a field or value that shows it."""
+
+    def __init__(self, code: str, shown: str = "") -> None:
+        super().__init__(code, shown)
+        self.code = code
+        self.shown = shown
+
+
+class Faults:
+    """The rows of every fault, as they come up."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[str]] = defaultdict(list)
+        self._shown: dict[str, dict[str, None]] = defaultdict(dict)
+
+    def add(self, code: str, row: str, shown: str = "") -> None:
+        """Note that `row` has it."""
+        self._rows[code].append(row)
+        if shown:
+            self._shown[code][shown] = None
+
+    def findings(self) -> list[Finding]:
+        """One finding for each code, in FAULTS' order."""
+        found = []
+        for code, (severity, what, fix) in FAULTS.items():
+            shown = f": {some(list(self._shown[code]))}" if self._shown[code] else ""
+            found += about_rows(code, severity, self._rows[code], f"{what}{shown}", fix)
+        return found

@@ -1,0 +1,124 @@
+"""Excel workbooks to rows and back."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from kilotune.data.finding import Finding
+from kilotune.data.table import Read, Row
+from kilotune.errors import KilotuneError, some
+
+# How the old binary format begins, and a workbook behind a password.
+OLD_WORKBOOK = bytes.fromhex("d0cf11e0a1b11ae1")
+CELL_LENGTH = 32_767
+
+
+def read_workbook(raw: bytes, where: str) -> Read:
+    """The first sheet that has a header and rows; a row's number is the sheet's.
+
+    Raises KilotuneError for a file that is no workbook, or one behind a password.
+    """
+    if raw.startswith(OLD_WORKBOOK):
+        raise KilotuneError(
+            "an old or password-protected Excel file", where=where, fix="Save it as plain .xlsx"
+        )
+    try:
+        sheets = _sheets(raw)
+    except Exception as error:  # openpyxl lets through whatever its parts stumble over
+        raise KilotuneError(
+            "not a complete Excel workbook", where=where, fix="Save it again as .xlsx"
+        ) from error
+    filled = {name: rows for name, rows in sheets.items() if len(rows) > 1}
+    if not filled:
+        return [], []
+    name, rows = next(iter(filled.items()))
+    findings = []
+    if len(filled) > 1:
+        others = ", ".join(f"'{other}'" for other in list(filled)[1:])
+        message = f"the sheet '{name}' was read; there are rows in {others} too"
+        fix = "Save another sheet as a file of its own to use it"
+        findings.append(Finding("several-sheets", "note", (), message, fix))
+    return _named(rows, f"{where}, sheet '{name}'"), findings
+
+
+def _sheets(raw: bytes) -> dict[str, dict[int, list[Any]]]:
+    """The rows of every sheet that hold anything, by their number."""
+    from openpyxl import load_workbook
+
+    book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
+    sheets = {}
+    for sheet in book.worksheets:
+        # Programs write wrong dimensions, and openpyxl would believe them.
+        sheet.reset_dimensions()
+        rows = enumerate(sheet.iter_rows(values_only=True), 1)
+        sheets[sheet.title] = {
+            number: [_plain(cell) for cell in cells]
+            for number, cells in rows
+            if any(cell is not None for cell in cells)
+        }
+    return sheets
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, datetime):
+        return (cell if cell.time() != time() else cell.date()).isoformat()
+    if isinstance(cell, date | time):
+        return cell.isoformat()
+    return str(cell) if isinstance(cell, timedelta) else cell
+
+
+def _named(rows: Mapping[int, Sequence[Any]], where: str) -> list[Row]:
+    (first, header), *rest = rows.items()
+    names = ["" if cell is None else str(cell).strip() for cell in header]
+    nameless = {i for _, cells in rest for i in _filled(cells) if i >= len(names) or not names[i]}
+    named = [name for name in names if name]
+    if nameless or len(set(named)) < len(named):
+        raise KilotuneError(
+            "column names must be present and differ",
+            where=f"{where}, row {first}",
+            fix="Name every column in the first row",
+        )
+    return [
+        Row(
+            number,
+            {name: cells[i] if i < len(cells) else None for i, name in enumerate(names) if name},
+        )
+        for number, cells in rest
+    ]
+
+
+def _filled(cells: Sequence[Any]) -> Iterable[int]:
+    return (index for index, cell in enumerate(cells) if cell is not None)
+
+
+def write_workbook(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """One sheet. Raises KilotuneError for texts that a cell cannot hold."""
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    bad = [
+        str(number)
+        for number, cells in enumerate(rows, 2)
+        for cell in cells
+        if isinstance(cell, str)
+        and (len(cell) > CELL_LENGTH or "\r" in cell or ILLEGAL_CHARACTERS_RE.search(cell))
+    ]
+    if bad:
+        raise KilotuneError(
+            f"texts over {CELL_LENGTH:,} characters or with control characters, which Excel's "
+            f"cells cannot hold, in row {some(bad)}",
+            fix="Write .jsonl or .parquet instead",
+        )
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("data")
+    for cells in (columns, *rows):
+        line = [WriteOnlyCell(sheet, value=cell) for cell in cells]
+        for made in line:
+            if made.data_type in {"f", "e"}:
+                made.data_type = "s"  # a text that begins with "=" or reads "#N/A" is a text
+        sheet.append(line)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()

@@ -1,0 +1,90 @@
+"""`kilotune convert` and formats in the other commands, as a user meets them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kilotune.cli.main import app
+from kilotune.data.normalise import load_dataset
+
+runner = CliRunner()
+
+
+def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def faq(tmp_path: Path) -> Path:
+    path = tmp_path / "faq.jsonl"
+    rows = [{"Frage": f"q{i}", "Antwort": f"{i} is the answer to it", "n": i} for i in range(12)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+COLUMNS = ("--column", "prompt=Frage", "--column", "completion=Antwort")
+
+
+def test_convert_says_what_it_read_and_what_stayed_behind(faq: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    result = invoke("convert", faq, out, *COLUMNS)
+    assert result.exit_code == 0, result.output
+    assert "detected: prompt/completion rows" in result.stderr
+    assert "columns left behind: n" in result.stderr
+    assert result.stdout == f"12 rows: {out}\n"
+    assert load_dataset(out).format == "messages"
+
+
+def test_convert_prints_one_document(faq: Path, tmp_path: Path) -> None:
+    result = invoke("convert", faq, tmp_path / "o.csv", *COLUMNS, "--to", "alpaca", "--json")
+    assert json.loads(result.stdout) == {
+        "out": str(tmp_path / "o.csv"), "rows": 12, "from": "prompt-completion", "to": "alpaca",
+        "left_behind": ["n"], "findings": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "no column that looks like the text"),
+        (("--column", "prompt"), "cannot read --column prompt"),
+        (("--column", "prompt=Fragen"), "Did you mean 'Frage'?"),
+        (("--to", "xml", *COLUMNS), "no format 'xml'"),
+        (("--format", "alpaca"), "the instruction of Alpaca instructions"),
+    ],
+)
+def test_convert_fails_in_one_line_and_writes_nothing(
+    arguments: tuple[str, ...], words: str, faq: Path, tmp_path: Path
+) -> None:
+    result = invoke("convert", faq, tmp_path / "out.jsonl", *arguments)
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("kilotune: ")]
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["faq.jsonl"]
+
+
+def test_run_stops_on_free_answers_with_what_can_be_done(
+    faq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapped = ["--set", "data.columns={prompt: Frage, completion: Antwort}"]
+    result = invoke("run", faq, *mapped)
+    assert result.exit_code == 2
+    assert "detected: prompt/completion rows; task: generate" in result.stderr
+    assert "judges closed labels today; the task is generate" in result.stderr
+    assert "convert" in result.stderr
+    result = invoke("run", faq, *mapped, "--set", "data.task=classify")
+    assert "12 different labels in 12 examples" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["faq.jsonl"]
+
+
+def test_run_stops_on_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(20)]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"text": ["x"], "label": "a"}])))
+    result = invoke("run", path)
+    assert result.exit_code == 2
+    assert "'text' that is a list (1): data:21" in result.stderr
