@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
-from kilotune.data.example import Example
+from kilotune.data.checks import (
+    check_examples,
+    check_leakage,
+    check_rows,
+    check_split,
+    check_unseen_labels,
+)
+from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import load_dataset
 from kilotune.data.split import Split, split_examples
@@ -44,11 +50,12 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     recipe = _with_absolute_paths(recipe)
     files = read(recipe)
     findings = check(recipe, *files)
+    parts = split(recipe, *files)
+    findings += check_split(parts.named())
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in files[0] if example.label}))
     words = wording(recipe.data.system, recipe.data.question, labels)
-    parts = split(recipe, *files)
     every = (*parts.train, *parts.validation, *parts.test)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
     progress.say(f"{len(every)} examples, {len(labels)} labels: {sizes} (held out)")
@@ -83,7 +90,8 @@ def check(
     test: list[Example] | None,
 ) -> list[Finding]:
     """Everything that is wrong with the data. Raises KilotuneError on errors, all together."""
-    findings = check_examples(examples)
+    task: Task = "classify" if recipe.data.task == "auto" else recipe.data.task
+    findings = check_examples(examples, task)
     stop_on_errors(findings, str(recipe.data.train))
     given = (
         ("validation", validation, recipe.data.validation),
@@ -92,10 +100,11 @@ def check(
     for name, part, path in given:
         if part is None:
             continue
-        found = [f for f in check_examples(part) if f.code in {"empty-text", "missing-label"}]
-        found += check_unseen_labels(examples, part, name)
+        found = [*check_rows(part, task), *check_unseen_labels(examples, part, name)]
         stop_on_errors(found, str(path))
-        findings += check_leakage(examples, part, name)
+        findings += [*found, *check_leakage(examples, part, name)]
+    if validation and test:
+        findings += check_leakage(validation, test, "test", "validation")
     return findings
 
 
