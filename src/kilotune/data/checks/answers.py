@@ -9,7 +9,7 @@ from typing import Any
 from kilotune.data.checks.markup import CODE
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding, about_rows
-from kilotune.data.scripts import LETTERS, script
+from kilotune.data.scripts import LETTERS, SPACELESS, script
 from kilotune.errors import some
 
 # Fewer answers have no form in common to depart from.
@@ -173,7 +173,7 @@ def answer_script(examples: Sequence[Example]) -> list[Finding]:
         if asked in usual
         and answered
         and answered != usual[asked]
-        and not _explained(example.text, answered)
+        and (answered == asked or not _explained(example.text, answered))
     ]
     named = some(sorted({f"{usual[script]}" for script in usual}))
     what = f"rows whose answer is in another script than the rest, {named}"
@@ -186,7 +186,9 @@ def _prose(answer: str | None) -> str:
 
 
 def _explained(prompt: str, answered: str) -> bool:
-    words = LETTERS.findall(prompt)
+    """Whether the prompt itself uses the answer's script, or asks for a language."""
+    words = LETTERS.findall(SPACELESS.sub(" ", prompt))
+    signs = "".join(SPACELESS.findall(prompt))
     return bool(TRANSLATION.search(prompt)) or any(
-        script(word) == answered for word in words if len(word) >= LEAST_WORD
+        script(word) == answered for word in (*words, signs) if len(word) >= LEAST_WORD
     )

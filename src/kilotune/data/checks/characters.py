@@ -1,5 +1,6 @@
 """Characters that were never meant: wrong encodings, control characters, invisible signs."""
 
+import codecs
 import re
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,7 @@ from kilotune.data.finding import Finding, about_rows
 BROKEN = re.compile("[\ufffd\x80-\x84\x86-\x9f]|锟斤拷|烫烫烫|屯屯屯")
 HAN = re.compile("[㐀-鿿]{2}")
 # Shorter Chinese texts can happen to be UTF-8 when written as GBK.
-LEAST_HAN = 4
+LEAST_HAN = 6
 
 # Neither line ends nor tabs; the byte-order mark inside a text, line separators that are no line
 # ends to most programs, and overrides of the writing direction.
@@ -57,7 +58,9 @@ def _utf8_read_as_gbk(text: str) -> bool:
     if not HAN.search(text) or sum(char >= "㐀" for char in text) < LEAST_HAN:
         return False
     try:
-        return not text.encode("gbk").decode("utf-8").isascii()
+        # A character cut off at the end is no proof against it.
+        read, _ = codecs.utf_8_decode(text.encode("gbk"), "strict", False)
+        return not read.isascii()
     except UnicodeError:
         return False
 

@@ -25,7 +25,7 @@ CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 SUBJECT_SHARE = 0.5
 
 MARKERS = re.compile(
-    r"<\|[\w/ .-]{1,40}\|>"  # ChatML, Llama 3, Phi, GLM, Qwen
+    r"<\|[\w/.-]{1,40}\|>"  # ChatML, Llama 3, Phi, GLM, Qwen
     r"|<｜[^<>｜]{1,40}｜>"  # DeepSeek
     r"|\[/?INST\]|<</?SYS>>|\[/?(?:SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS)\]"  # Mistral, Llama 2
     r"|</?(?:start|end)_of_(?:turn|image)>"  # Gemma

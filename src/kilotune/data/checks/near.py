@@ -32,8 +32,8 @@ SLACK = 0.15
 # In a crowded bucket each text meets this many neighbours, ordered by the next band: the work
 # stays linear when all texts are made from one template.
 NEIGHBOURS = 4
-# Shingles in more than a tenth of the texts (and 20) are a template's, and are not compared.
-COMMON_SHARE, COMMON_LEAST = 0.1, 20
+# Shingles in more than a tenth of the texts (and 15) are a template's, and are not compared.
+COMMON_SHARE, COMMON_LEAST = 0.1, 15
 
 # What may stand around a word without making it another; "+" and "#" do (C, C++, C#).
 PUNCTUATION = ".,;:!?…\"'()[]{}<>*_~`«»„“”‘’¡¿。，、！？；：「」『』《》（）—–"
