@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,7 +101,8 @@ def inspect(
     task = datasets[0].task
     examples = [example for dataset in datasets for example in dataset.examples]
     given = {"validation": validation, "test": test}
-    parts = {name: reading.load(path, name) for name, path in given.items() if path}
+    alike = replace(reading, task=task)
+    parts = {name: alike.load(path, name) for name, path in given.items() if path}
     found = [finding for dataset in datasets for finding in dataset.findings]
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)
