@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import kilotune
 from kilotune.errors import KilotuneError
+from kilotune.evaluate.tasks import token_f1
 from kilotune.experiments.record import RunFolder
 from kilotune.pipeline import Run
 from kilotune.predict import predict
@@ -181,6 +182,69 @@ def test_top_layers_saves_a_whole_model(labelled: Path, tiny_model: Path, tmp_pa
     assert len(out.read_text().splitlines()) == 41
 
 
+def write_lines(path: Path, rows: list[dict]) -> Path:  # type: ignore[type-arg]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: Path) -> None:
+    numbers = ("one two", "two three", "three four five", "four six", "five one", "six two one")
+    rows = [
+        {"prompt": f"count {i} from {numbers[i % 6]}", "completion": f"{numbers[-i % 6]} at {i}"}
+        for i in range(48)
+    ]
+    data = write_lines(tmp_path / "pairs.jsonl", rows)
+    run = kilotune.run(recipe(data, tiny_model, "tune.epochs=1"), tmp_path / "run")
+    folder = RunFolder(run.folder)
+    assert folder.read_json("data.json")["task"] == "generate"
+    assert folder.read_recipe().tune.stopping.metric == "token_f1"
+    tuned = run.judgements[-1]
+    assert list(tuned.figures) == ["exact_match", "token_f1"]
+    predictions = folder.read_predictions()
+    by_hand = [token_f1(row["tuned_prediction"], row["reference"]) for row in predictions]
+    assert tuned.figures["token_f1"].value == pytest.approx(sum(by_hand) / len(by_hand))
+    assert "token F1" in (run.folder / "report.html").read_text(encoding="utf-8")
+    out = tmp_path / "answered.jsonl"
+    empty = predict(run.folder, write_lines(tmp_path / "new.jsonl", [{"prompt": "count"}]), out)
+    (answered,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert empty == (answered["prediction"] == "")
+
+
+def test_json_answers_are_judged_by_their_fields(tiny_model: Path, tmp_path: Path) -> None:
+    cities = ("Oslo", "Lima", "Kochi", "Turin", "Nara")
+    rows = [
+        {"prompt": f"Ann{i}, {20 + i}, {cities[i % 5]}", "completion": json.dumps({"age": 20 + i})}
+        for i in range(40)
+    ]
+    data = write_lines(tmp_path / "people.jsonl", rows)
+    run = kilotune.run(recipe(data, tiny_model, "tune.epochs=1"), tmp_path / "run")
+    by_name = {judgement.name: judgement for judgement in run.judgements}
+    assert list(by_name["tuned"].figures) == ["exact_match", "field_f1"]
+    assert by_name["base"].unreadable == by_name["base"].examples  # a random model writes no JSON
+    assert by_name["majority"].unreadable == 0
+
+
+def test_every_answer_of_a_chat_is_trained_and_the_last_is_judged(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    def chat(i: int) -> dict:  # type: ignore[type-arg]
+        said = [f"hello {i}", f"and {i} to you", f"what is {i} and {i}", f"it is {i + i}"]
+        roles = ("user", "assistant")
+        return {"messages": [{"role": roles[n % 2], "content": t} for n, t in enumerate(said)]}
+
+    data = write_lines(tmp_path / "chats.jsonl", [chat(i) for i in range(40)])
+    run = kilotune.run(recipe(data, tiny_model, "tune.epochs=1"), tmp_path / "run")
+    folder = RunFolder(run.folder)
+    assert folder.read_json("data.json")["task"] == "chat"
+    references = {row["id"]: row["reference"] for row in folder.read_predictions()}
+    assert references == {id: f"it is {2 * (int(id.split(':')[1]) - 1)}" for id in references}
+
+
+def test_a_metric_of_another_task_is_refused(labelled: Path, tiny_model: Path) -> None:
+    with pytest.raises(KilotuneError, match="'classify' has no metric 'token_f1'"):
+        kilotune.run(recipe(labelled, tiny_model, "tune.stopping.metric=token_f1"))
+
+
 def test_given_validation_and_test_files_are_respected(
     labelled: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -203,5 +267,5 @@ def test_a_cut_text_is_found_and_said(labelled: Path, tiny_model: Path, tmp_path
     run = kilotune.run(chosen, tmp_path / "run")
     findings = RunFolder(run.folder).read_json("findings.json")
     parts = RunFolder(run.folder).read_json("data.json")["split"]
-    expected = [] if "data:2" in parts["test"] else [["truncated", ["data:2"]]]
-    assert [[f["code"], f["rows"]] for f in findings] == expected
+    cut = [] if "data:2" in parts["test"] else [["truncated", ["data:2"]]]
+    assert [[f["code"], f["rows"]] for f in findings] == [["long-outlier", ["data:2"]], *cut]

@@ -1,11 +1,11 @@
-"""Labels for new texts, by a finished run."""
+"""Answers to new prompts, by a finished run."""
 
 from pathlib import Path
 
 from kilotune.data.normalise import load_dataset, without_answer
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
-from kilotune.evaluate.metrics import NO_LABEL, parse_label
+from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
@@ -18,11 +18,11 @@ COLUMN = "prediction"
 
 
 def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> int:
-    """Label every row of `file` with the tuned model of `run`; write it with the answers.
+    """Answer every row of `file` with the tuned model of `run`; write it with the answers.
 
-    `out` holds the input's columns and `prediction`, which is empty where there was no text or
-    the answer named no label. Returns how many those are. Raises KilotuneError rather than
-    overwrite anything.
+    `out` holds the input's columns and `prediction`, which is empty where there was no text, or
+    where the answer named no label or held no JSON. Returns how many those are. Raises
+    KilotuneError rather than overwrite anything.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
@@ -57,10 +57,11 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         chat_template(tokenizer), words, generation, recipe.data.max_length, recipe.seed
     )
     said = prompting.answers(model, examples, progress, "predicting")
-    labels = {
-        example.id: parse_label(answer.text, data["labels"])
+    read = TASKS[data["task"]].read
+    answers = {
+        example.id: read(answer.text, data["labels"])
         for example, answer in zip(examples, said, strict=True)
     }
-    rows = [{**row.values, COLUMN: labels.get(row.id("file"), NO_LABEL)} for row in table.rows]
+    rows = [{**row.values, COLUMN: answers.get(row.id("file"), UNREADABLE)} for row in table.rows]
     write_table(out, (*table.columns, COLUMN), rows)
-    return sum(row[COLUMN] == NO_LABEL for row in rows)
+    return sum(row[COLUMN] == UNREADABLE for row in rows)

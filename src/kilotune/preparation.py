@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
+from kilotune.data.checks import check_examples, check_leakage, check_part, check_split
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.split import Split, split_examples
-from kilotune.errors import KilotuneError
+from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments.record import fingerprint
 from kilotune.progress import Progress
@@ -60,7 +60,9 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
     recipe = _settled(recipe, data.task)
     findings = check(files)
+    _stop_at_images(files)
     parts = split(recipe, files)
+    findings += check_split(parts.named())
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in data.examples if example.label}))
@@ -108,25 +110,35 @@ def read(recipe: Recipe) -> Files:
 def check(files: Files) -> list[Finding]:
     """Everything that is wrong with the data. Raises KilotuneError on errors, all together."""
     data = files.train
-    findings = [*data.findings, *check_examples(data.examples)]
+    findings = [*data.findings, *check_examples(data.examples, data.task)]
     stop_on_errors(findings, str(data.path))
     for name, given in (("validation", files.validation), ("test", files.test)):
-        if given is None:
-            continue
-        part = given.examples
-        found = [f for f in check_examples(part) if f.code in {"empty-text", "missing-label"}]
-        found += [*given.findings, *check_unseen_labels(data.examples, part, name)]
-        stop_on_errors(found, str(given.path))
-        findings += check_leakage(data.examples, part, name)
+        if given is not None:
+            found = [*given.findings, *check_part(data.examples, given.examples, name, data.task)]
+            stop_on_errors(found, str(given.path))
+            findings += found
+    if files.validation and files.test:
+        parts = files.validation.examples, files.test.examples
+        findings += check_leakage(*parts, "test", "validation")
     return findings
+
+
+def _stop_at_images(files: Files) -> None:
+    pictured = [example.id for example in files.train.examples if example.images]
+    if pictured:
+        raise KilotuneError(
+            f"examples with images ({len(pictured)}): {some(pictured)}; only texts are tuned today",
+            where=str(files.train.path),
+            fix="kilotune check, render and convert take them",
+        )
 
 
 def split(recipe: Recipe, files: Files) -> Split:
     """Train, validation and test by the recipe; given parts stay as they are."""
     return split_examples(
         files.train.examples,
-        validation=files.validation and files.validation.examples,
-        test=files.test and files.test.examples,
+        validation=files.validation.examples if files.validation else None,
+        test=files.test.examples if files.test else None,
         validation_fraction=recipe.data.validation_fraction,
         test_fraction=recipe.data.test_fraction,
         seed=recipe.seed,

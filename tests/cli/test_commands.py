@@ -93,7 +93,8 @@ def test_check_finds_and_says_with_status_1(tmp_path: Path) -> None:
     result = invoke("check", path, "--json")
     assert result.exit_code == 1
     document = json.loads(result.stdout)
-    assert document["examples"] == 21
+    assert document["examples"] == {"data": 21}
+    assert document["classes"] == {"a": 10, "b": 11}
     assert [f["code"] for f in document["findings"]] == ["conflicting-labels"]
     assert "conflicting-labels" in invoke("check", path).stdout
     path.write_text(f"text,label\n{ROWS}\n")

@@ -66,21 +66,6 @@ def test_convert_fails_in_one_line_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["faq.jsonl"]
 
 
-def test_run_stops_on_free_answers_with_what_can_be_done(
-    faq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    mapped = ["--set", "data.columns={prompt: Frage, completion: Antwort}"]
-    result = invoke("run", faq, *mapped)
-    assert result.exit_code == 2
-    assert "detected: prompt/completion rows; task: generate" in result.stderr
-    assert "judges closed labels today; the task is generate" in result.stderr
-    assert "convert" in result.stderr
-    result = invoke("run", faq, *mapped, "--set", "data.task=classify")
-    assert "12 different labels in 12 examples" in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["faq.jsonl"]
-
-
 def test_run_stops_on_rows_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(20)]

@@ -360,7 +360,7 @@ GOOD = conversation(("user", "q"), ("assistant", "a"))
         (conversation(("user", [{"type": "video", "video": "v"}])), "wrong-type", "'video'"),
         (
             conversation(("user", [{"type": "image_url", "image_url": {"url": "https://x/y"}}])),
-            "image-url",
+            "remote-image",
             "'https://x/y'",
         ),
         (

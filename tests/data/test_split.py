@@ -1,11 +1,15 @@
 from collections import Counter
+from random import Random
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kilotune.data.checks import check_leakage
 from kilotune.data.checks.conversation import MINIMUM_EXAMPLES
 from kilotune.data.example import Example, Message, Origin, comparable
-from kilotune.data.split import hold_out, split_examples
+from kilotune.data.split import Split, hold_out, split_examples
+from kilotune.errors import KilotuneError
 
 
 def made(texts: list[str], labels: list[str]) -> list[Example]:
@@ -13,6 +17,10 @@ def made(texts: list[str], labels: list[str]) -> list[Example]:
         Example(f"data:{i}", (Message("user", t),), Origin("a", i), label)
         for i, (t, label) in enumerate(zip(texts, labels, strict=True))
     ]
+
+
+def alone(examples: list[Example]) -> dict[str, int]:
+    return {example.id: number for number, example in enumerate(examples)}
 
 
 def parts_of(examples: list[Example], seed: int = 0) -> tuple[list[str], ...]:
@@ -51,7 +59,7 @@ def test_parts_are_disjoint_complete_and_keep_repeated_texts_together(
 def test_classes_keep_their_shares() -> None:
     labels = ["a"] * 120 + ["b"] * 60 + ["c"] * 20
     examples = made([f"t{i}" for i in range(200)], labels)
-    kept, held = hold_out(examples, 0.2, seed=3)
+    kept, held = hold_out(examples, alone(examples), 0.2, seed=3)
     assert Counter(e.label for e in held) == {"a": 24, "b": 12, "c": 4}
     assert len(kept) == 160
 
@@ -64,7 +72,7 @@ def test_the_same_seed_gives_the_same_parts_and_another_seed_others() -> None:
 
 def test_more_than_half_can_be_held_out() -> None:
     examples = made([f"t{i}" for i in range(100)], ["a", "b"] * 50)
-    kept, held = hold_out(examples, 0.75, seed=0)
+    kept, held = hold_out(examples, alone(examples), 0.75, seed=0)
     assert (len(kept), len(held)) == (25, 75)
 
 
@@ -81,3 +89,68 @@ def test_given_parts_are_used_as_they_are() -> None:
     )
     assert split.test == tuple(given_test)
     assert len(split.train) + len(split.validation) == 20
+
+
+def unrelated(count: int) -> list[str]:
+    """Texts of 15 words, then as many of 24 Han signs; none is like another."""
+    rng = Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(rng.choices(letters, k=6)) for _ in range(15 * count)]
+    signs = [chr(0x4E00 + rng.randrange(2500)) for _ in range(24 * count)]
+    return [" ".join(words[15 * i : 15 * i + 15]) for i in range(count)] + [
+        "".join(signs[24 * i : 24 * i + 24]) for i in range(count)
+    ]
+
+
+BASES = unrelated(15)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(BASES),
+            st.sampled_from(["", " indeed", "!", " 也"]),
+            st.sampled_from(["", "", "", "g1", "g2", "g3", "g4", "g5", "g6"]),
+            st.sampled_from("ab"),
+        ),
+        min_size=20,
+        max_size=60,
+    ),
+    st.integers(0, 3),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_split_leaks_a_text_nearly_a_text_or_a_group(
+    rows: list[tuple[str, str, str, str]], seed: int
+) -> None:
+    examples = [
+        Example(f"data:{i}", (Message("user", base + end),), Origin("a", i), label, group or None)
+        for i, (base, end, group, label) in enumerate(rows)
+    ]
+    try:
+        split = split_examples(
+            examples,
+            validation=None,
+            test=None,
+            validation_fraction=0.2,
+            test_fraction=0.2,
+            seed=seed,
+        )
+    except KilotuneError:
+        # Groups and copies can tie everything together.
+        return
+    assert leaks(split) == []
+    assert sum(map(len, split.ids().values())) == len(rows)
+
+
+def leaks(split: Split) -> list[object]:
+    return [
+        *check_leakage(split.train, split.test, "test"),
+        *check_leakage(split.train, split.validation, "validation"),
+        *check_leakage(split.validation, split.test, "test", "validation"),
+    ]
+
+
+def test_examples_that_must_all_stay_together_cannot_be_split() -> None:
+    examples = made([f"text {i}" for i in range(20)], ["a", "b"] * 10)
+    with pytest.raises(KilotuneError, match="none can be held out"):
+        hold_out(examples, dict.fromkeys(alone(examples), 0), 0.2, seed=0)

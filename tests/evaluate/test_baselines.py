@@ -1,4 +1,7 @@
-from kilotune.evaluate.baselines import majority, tfidf
+import numpy as np
+import pytest
+
+from kilotune.evaluate.baselines import majority, out_of_fold, tfidf
 
 
 def test_majority_is_the_commonest_and_the_first_in_the_alphabet_of_several() -> None:
@@ -16,3 +19,17 @@ def test_a_bag_of_characters_learns_chinese() -> None:
     texts = ["这部电影很好看", "演员很好", "这部电影很糟糕", "演员糟糕"] * 3
     labels = ["good", "good", "bad", "bad"] * 3
     assert tfidf(texts, labels, ["真的很好", "真糟糕"]) == ["good", "bad"]
+
+
+def test_out_of_fold_probabilities_never_see_their_group() -> None:
+    texts = ["great film", "awful film", "great cast", "awful cast", "odd one", "odd one"] * 5
+    labels = ["good", "bad", "good", "bad", "good", "bad"] * 5
+    # Every odd text is in one group, so whoever is asked about it has never seen the word.
+    groups = [0 if text == "odd one" else 1 + index for index, text in enumerate(texts)]
+    likely = out_of_fold(texts, labels, groups, seed=0)
+    assert likely.shape == (30, 2)
+    assert likely.sum(axis=1) == pytest.approx(np.ones(30))
+    columns = dict(zip(texts, likely[:, sorted(set(labels)).index("good")], strict=True))
+    assert columns["great cast"] > 0.8
+    assert columns["awful cast"] < 0.2
+    assert 0.4 < columns["odd one"] < 0.6

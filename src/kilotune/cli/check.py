@@ -1,38 +1,152 @@
 """`kilotune check`: what is wrong with a labelled file."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
 
 from kilotune.cli.terminal import WANTING, command, out, print_json
+from kilotune.data.example import Task
+from kilotune.errors import KilotuneError
 
-EXAMPLES = """Example:
+if TYPE_CHECKING:
+    from kilotune.inspection import Inspection
+
+EXAMPLES = """Examples:
 
     kilotune check reviews.csv --text text --label label
+
+    kilotune check train.jsonl --val val.jsonl --test test.jsonl --group author
+
+    kilotune check chats.json --task chat --tokenizer smollm2
 """
+
+COLORS = {"error": "bold red", "warning": "yellow", "note": "blue"}
+# More classes make a screen unreadable; --json has all.
+SHOWN_CLASSES = 20
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSON Lines.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="DATA…", help="Labelled files or folders.")
+    ],
+    val: Annotated[Path | None, typer.Option(help="Validation file.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Test file.")] = None,
+    format: Annotated[str, typer.Option(help="The schema of the rows; found without it.")] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="FIELD=COLUMN", help="Where a field is; repeatable."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
     label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="The column whose values must not be split apart.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="classify, generate, extract or chat; found without it.")
+    ] = "auto",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count tokens with this model's; else they are estimated.")
+    ] = None,
+    label_errors: Annotated[
+        bool, typer.Option("--label-errors", help="Look for wrong labels with a bag of words.")
+    ] = False,
+    out_of_fold: Annotated[
+        Path | None,
+        typer.Option(help="Look for wrong labels with these predictions: id, a column a label."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Find what is wrong with a labelled file. Needs no model; exit status 1 if anything is."""
+    """Find what is wrong with labelled files. Exit status 1 if anything is worse than a note."""
     with command(as_json):
-        from kilotune.data.checks import check_examples
-        from kilotune.data.normalise import load_examples
+        from kilotune.inspection import Reading, inspect
 
-        examples = load_examples(file, text=text, label=label)
-        findings = check_examples(examples)
+        inspection = inspect(
+            files,
+            reading=Reading(format, _fields(columns or []), text, label, group, _task(task)),
+            validation=val,
+            test=test,
+            count_tokens=_counter(tokenizer) if tokenizer else None,
+            label_errors=label_errors,
+            probabilities=out_of_fold,
+        )
         if as_json:
-            print_json({"file": file, "examples": len(examples), "findings": findings})
+            print_json(inspection)
         else:
-            for finding in findings:
-                color = {"error": "red", "warning": "yellow"}.get(finding.severity, "blue")
-                out.print(f"[{color}]{finding.severity}[/{color}] {finding.code}: ", end="")
-                out.print(str(finding), markup=False, soft_wrap=True)
-            out.print(f"{len(examples)} examples, {len(findings)} findings")
-    if findings:
+            _print(inspection)
+    if inspection.wanting:
         raise typer.Exit(WANTING)
+
+
+def _fields(given: list[str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given]
+    bad = [
+        item for item, (name, _, column) in zip(given, pairs, strict=True) if not name or not column
+    ]
+    if bad:
+        raise KilotuneError(
+            f"no FIELD=COLUMN: {', '.join(bad)}", where="--column", fix="Write --column text=body"
+        )
+    return {name: column for name, _, column in pairs}
+
+
+def _task(given: str) -> Task | Literal["auto"]:
+    known: tuple[Task | Literal["auto"], ...] = ("auto", *get_args(Task))
+    for name in known:
+        if name == given:
+            return name
+    raise KilotuneError(f"no task '{given}'", where="--task", fix=f"One of {', '.join(known)}")
+
+
+def _counter(name: str) -> Callable[[str], int]:
+    """Counts tokens with a model's tokenizer. This alone imports transformers."""
+    from kilotune.models.load import load_tokenizer, locate
+    from kilotune.recipe.schema import ModelSettings
+
+    settings = ModelSettings(name=name)
+    tokenizer: Any = load_tokenizer(locate(settings), settings)
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _print(inspection: "Inspection") -> None:
+    say = f"detected: {inspection.format}; task: {inspection.task}"
+    out.print(say, markup=False, soft_wrap=True)
+    counts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
+    out.print(", ".join([f"{inspection.examples['data']:,} examples", *counts]))
+    out.print()
+    for finding in inspection.findings:
+        line = Text.assemble(
+            (f"{finding.severity:<8}", COLORS[finding.severity]), (finding.code, "bold")
+        )
+        out.print(line, Text(finding.message), soft_wrap=True)
+        out.print(f"        {finding.fix}.", style="dim", markup=False, soft_wrap=True)
+    if not inspection.findings:
+        out.print("Nothing wrong found.", style="green")
+    _print_classes(inspection.classes)
+    lengths = inspection.prompt_tokens
+    if lengths:
+        how = ", estimated without a tokenizer" if lengths.estimated else ""
+        out.print(
+            f"Tokens of a prompt: {lengths.least} to {lengths.most}, median {lengths.median}, "
+            f"95% at most {lengths.p95}{how}",
+            soft_wrap=True,
+        )
+
+
+def _print_classes(classes: dict[str, int]) -> None:
+    if not classes:
+        return
+    total = sum(classes.values())
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("label")
+    table.add_column("examples", justify="right")
+    table.add_column("share", justify="right")
+    for label, count in list(classes.items())[:SHOWN_CLASSES]:
+        table.add_row(Text(label), f"{count:,}", f"{count / total:.0%}")
+    out.print(table)
+    if len(classes) > SHOWN_CLASSES:
+        out.print(f"and {len(classes) - SHOWN_CLASSES} more labels (--json lists them)")

@@ -125,4 +125,6 @@ def plain_label(text: str) -> str:
 
 def comparable(text: str) -> str:
     """Text as compared for duplicates: Unicode NFKC, no case, single spaces."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

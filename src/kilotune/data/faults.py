@@ -29,7 +29,7 @@ FAULTS: dict[str, tuple[Severity, str, str]] = {
         "rows with more or fewer <image> placeholders than images",
         "Write one <image> for each image, where it belongs",
     ),
-    "image-url": (
+    "remote-image": (
         "error",
         "images on the web, which are not fetched",
         "Download them, and write their paths",

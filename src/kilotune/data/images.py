@@ -60,7 +60,7 @@ def _from_text(text: str, folder: str) -> Image:
             raise RowError("bad-image-data")
         return Image("", data=_decoded(body))
     if WEB.match(text):
-        raise RowError("image-url", repr(text[:80]))
+        raise RowError("remote-image", repr(text[:80]))
     if len(text) >= SHORTEST_BASE64 and BASE64.fullmatch(text):
         data = _decoded(text)
         if media_type(data):

@@ -1,14 +1,16 @@
-"""Train, validation and held-out test: disjoint, stratified, duplicates kept together."""
+"""Train, validation and held-out test: disjoint, stratified, what belongs together kept whole."""
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from kilotune.data.example import Example, comparable
+from kilotune.data.checks.duplicates import components
+from kilotune.data.example import Example
+from kilotune.errors import KilotuneError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,11 @@ class Split:
 
     def ids(self) -> dict[str, list[str]]:
         """The example ids of each part."""
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: [example.id for example in part] for name, part in parts.items()}
+        return {name: [example.id for example in part] for name, part in self.named().items()}
+
+    def named(self) -> dict[str, tuple[Example, ...]]:
+        """Each part under its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def split_examples(
@@ -40,22 +45,30 @@ def split_examples(
     seed give the same parts.
     """
     rest = list(examples)
+    whole = {e.id: number for e, number in zip(rest, components(rest), strict=True)}
     if test is None:
-        rest, test = hold_out(rest, test_fraction, seed)
+        rest, test = hold_out(rest, whole, test_fraction, seed)
     if validation is None:
-        rest, validation = hold_out(rest, validation_fraction, seed + 1)
+        rest, validation = hold_out(rest, whole, validation_fraction, seed + 1)
     return Split(tuple(rest), tuple(validation), tuple(test))
 
 
 def hold_out(
-    examples: Sequence[Example], fraction: float, seed: int
+    examples: Sequence[Example], whole: Mapping[str, int], fraction: float, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Split off about `fraction`, stratified by label; a group or repeated text stays whole.
+    """Split off about `fraction`, stratified by label.
 
-    Both parts keep the order of `examples`.
+    Examples for whose ids `whole` has the same number stay together. Both parts keep the order of
+    `examples`. Raises KilotuneError when everything must stay together.
     """
     labels = [example.label or "" for example in examples]
-    groups = [example.group or comparable(example.text) for example in examples]
+    groups = [whole[example.id] for example in examples]
+    if len(set(groups)) < 2:
+        raise KilotuneError(
+            "the examples are of one group or nearly repeat each other, so none can be held out",
+            where=examples[0].origin.file if examples else "",
+            fix="Give a validation and a test file, or another group column",
+        )
     # One fold of k is a fraction 1/k; above a half, the other k - 1 folds are held out.
     wanted = round(1 / min(fraction, 1 - fraction))
     # scikit-learn wants no more folds than there are groups, or members of the largest class.

@@ -1,16 +1,23 @@
 """What a model must beat: the commonest class, and a bag of words."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from kilotune.data.scripts import spaceless_share
 
 # Above this share of letters beyond the alphabets that put spaces between words, count
 # characters instead.
 SPACELESS_SHARE = 0.3
+# Of the cross-validation behind out-of-fold probabilities.
+FOLDS = 5
 
 
 def majority(labels: Sequence[str], count: int) -> list[str]:
@@ -20,13 +27,39 @@ def majority(labels: Sequence[str], count: int) -> list[str]:
 
 
 def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Predictions for `texts` of TF-IDF with logistic regression, fitted on `train`.
-
-    Words and pairs of words; characters one to three where the writing has no spaces.
-    """
-    model = make_pipeline(_vectorizer(train), LogisticRegression(C=10, max_iter=1000))
+    """Predictions for `texts` of TF-IDF with logistic regression, fitted on `train`."""
+    model = bag_of_words(train)
     model.fit(list(train), list(labels))
     return [str(label) for label in model.predict(list(texts))]
+
+
+def out_of_fold(
+    texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], *, seed: int
+) -> NDArray[np.float64]:
+    """Each text's label probabilities by a bag of words that has not seen its group.
+
+    Of shape (texts, labels), the labels in the order of `sorted(set(labels))`. There must be two
+    groups at least. A label that is absent where a model learnt has probability 0 there.
+    """
+    folds = max(2, min(FOLDS, len(set(groups)), max(Counter(labels).values())))
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # Classes rarer than the folds are reported by the checks, with their rows.
+        warnings.simplefilter("ignore")
+        probabilities: NDArray[np.float64] = cross_val_predict(
+            bag_of_words(texts),
+            np.array(texts, dtype=object),
+            np.array(labels, dtype=object),
+            groups=np.array(groups),
+            cv=splitter,
+            method="predict_proba",
+        )
+    return probabilities
+
+
+def bag_of_words(texts: Sequence[str]) -> Pipeline:
+    """TF-IDF with logistic regression, not fitted, for writing such as that of `texts`."""
+    return make_pipeline(_vectorizer(texts), LogisticRegression(C=10, max_iter=1000))
 
 
 def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) -> list[str]:
@@ -40,18 +73,12 @@ def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) 
     return [answers[int(index)] for index in np.asarray(alike.argmax(axis=1)).ravel()]
 
 
-def _vectorizer(train: Sequence[str]) -> TfidfVectorizer:
-    spaceless = _share_spaceless(train) > SPACELESS_SHARE
+def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
+    """Words and pairs of words; characters one to three where the writing has no spaces."""
+    spaceless = spaceless_share("".join(texts)) > SPACELESS_SHARE
     grams = (
         {"analyzer": "char", "ngram_range": (1, 3)}
         if spaceless
         else {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
     )
     return TfidfVectorizer(sublinear_tf=True, **grams)
-
-
-def _share_spaceless(texts: Sequence[str]) -> float:
-    letters = [char for text in texts for char in text if char.isalpha()]
-    # Kana, ideographs and Thai lie from U+0E00 on; the alphabets with spaces mostly below.
-    spaceless = sum(0x0E00 <= ord(c) <= 0x0E7F or 0x3040 <= ord(c) <= 0x9FFF for c in letters)
-    return spaceless / max(1, len(letters))

@@ -1,44 +1,172 @@
 """The same text twice: in one file, with another label, or on both sides of a split."""
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
-from kilotune.data.example import Example, comparable
-from kilotune.data.finding import Finding
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from kilotune.data.checks.near import near_pairs
+from kilotune.data.example import Example, Image, comparable
+from kilotune.data.finding import Finding, Severity, about_rows
 from kilotune.errors import some
 
 
+class Asked(NamedTuple):
+    """What an example asks: the text that is compared, and the system message and images with it.
+
+    Long system messages that all examples share would make every pair look alike, so they are
+    compared as a whole: another one makes another question.
+    """
+
+    text: str
+    context: tuple[str, ...]
+
+
+def asked(example: Example) -> Asked:
+    """What two examples must share to be the same question."""
+    said: list[str] = []
+    context: list[str] = []
+    for message in example.prompt:
+        (context if message.role == "system" else said).append(message.text)
+    if any(not isinstance(message.content, str) for message in example.prompt):
+        context += [_identity(image) for message in example.prompt for image in message.images]
+    text = said[0] if len(said) == 1 else "\n".join(said)
+    return Asked(comparable(text), tuple(context))
+
+
+def _identity(image: Image) -> str:
+    return str(image.path) if image.data is None else hashlib.sha256(image.data).hexdigest()
+
+
 def repeats(examples: Sequence[Example]) -> list[Finding]:
-    """Rows that repeat another, and texts that have two labels."""
-    by_text: dict[str, list[Example]] = defaultdict(list)
+    """Rows that repeat another, nearly or exactly, and texts that have two labels or answers."""
+    return _repeats(examples, "warning")
+
+
+def free_repeats(examples: Sequence[Example]) -> list[Finding]:
+    """The same of free answers, of which several may be right."""
+    return _repeats(examples, "note")
+
+
+def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
+    by_question: dict[Asked, list[Example]] = defaultdict(list)
     for example in examples:
-        if example.text:
-            by_text[comparable(example.text)].append(example)
-    repeated = [group for group in by_text.values() if len(group) > 1]
-    conflicting = [group for group in repeated if len({example.label for example in group}) > 1]
-    duplicate = [group for group in repeated if len({example.label for example in group}) == 1]
+        question = asked(example)
+        if question.text:
+            by_question[question].append(example)
+    repeated = [group for group in by_question.values() if len(group) > 1]
+    conflicting = [group for group in repeated if len(set(map(_target, group))) > 1]
+    duplicate = [group for group in repeated if len(set(map(_target, group))) == 1]
     findings = []
     if conflicting:
         rows = tuple(example.id for group in conflicting for example in group)
-        message = f"texts with different labels ({len(conflicting)}): rows {some(list(rows))}"
-        fix = "Decide on one label for each text"
-        findings.append(Finding("conflicting-labels", "warning", rows, message, fix))
-    if duplicate:
-        rows = tuple(example.id for group in duplicate for example in group[1:])
-        message = f"rows that repeat another ({len(rows)}): {some(list(rows))}"
-        fix = "Remove them; they are kept in one part of the split"
-        findings.append(Finding("duplicate", "warning", rows, message, fix))
-    return findings
+        kind = "labels" if examples[0].label is not None else "answers"
+        message = f"texts with different {kind} ({len(conflicting)}): rows {some(list(rows))}"
+        fix = f"Decide on one of the {kind} for each text"
+        findings.append(Finding("conflicting-labels", conflict, rows, message, fix))
+    repeating = [example.id for group in duplicate for example in group[1:]]
+    fix = "Remove them; they are kept in one part of the split"
+    what = "rows that repeat another"
+    findings += about_rows("duplicate", "warning", repeating, what, fix)
+    return findings + _near_repeats(by_question)
+
+
+def _target(example: Example) -> str | None:
+    if example.label is not None or example.answer is None:
+        return example.label
+    return comparable(example.answer)
+
+
+def _near_repeats(by_question: dict[Asked, list[Example]]) -> list[Finding]:
+    first = [group[0] for group in by_question.values()]
+    clusters = _clusters(len(first), _near(list(by_question)))
+    order = {example.id: place for place, example in enumerate(first)}
+    seen: dict[int, Example] = {}
+    near: list[str] = []
+    named: list[str] = []
+    for example in first:
+        original = seen.setdefault(clusters[order[example.id]], example)
+        if original is not example:
+            near.append(example.id)
+            named.append(f"{example.id} ({original.id})")
+    if not near:
+        return []
+    message = f"rows that nearly repeat another ({len(near)}): {some(named)}"
+    fix = "Keep one of each, or make them differ; they are kept in one part of the split"
+    return [Finding("near-duplicate", "warning", tuple(near), message, fix)]
 
 
 def check_leakage(
-    train: Iterable[Example], held_out: Iterable[Example], name: str
+    train: Iterable[Example], held_out: Iterable[Example], name: str, source: str = "training"
 ) -> list[Finding]:
-    """Texts of `held_out` (called `name`) that also stand in `train`."""
-    seen = {comparable(example.text) for example in train}
-    rows = tuple(example.id for example in held_out if comparable(example.text) in seen)
-    if not rows:
-        return []
-    message = f"{name} texts that stand in the training file too ({len(rows)}): {some(list(rows))}"
+    """What of `held_out` (called `name`) also stands in `train` (called `source`).
+
+    The same text, nearly the same text, or another text of the same group.
+    """
+    train, held_out = list(train), list(held_out)
+    questions = [asked(example) for example in held_out]
+    known = dict.fromkeys(map(asked, train))
+    exact = [e.id for e, question in zip(held_out, questions, strict=True) if question in known]
+    near_known = _near_known(list(known), questions)
+    near = [
+        example.id
+        for example, question in zip(held_out, questions, strict=True)
+        if question in near_known
+    ]
+    groups = {example.group for example in train if example.group}
+    grouped = [example.id for example in held_out if example.group in groups]
+    there = f"the {source} file"
     fix = f"Remove them from one of the two, or the {name} figures flatter the model"
-    return [Finding("leakage", "warning", rows, message, fix)]
+    return [
+        *about_rows("leakage", "warning", exact, f"{name} texts that {there} has too", fix),
+        *about_rows("near-leakage", "warning", near, f"{name} texts nearly as in {there}", fix),
+        *about_rows(
+            "group-leakage", "warning", grouped, f"{name} rows of a group that {there} has too", fix
+        ),
+    ]
+
+
+def _near_known(known: list[Asked], questions: Iterable[Asked]) -> set[Asked]:
+    """Which of `questions` nearly repeat one that is `known`, and are not known themselves."""
+    exact = set(known)
+    fresh = list(dict.fromkeys(q for q in questions if q.text and q not in exact))
+    clusters = _clusters(len(known) + len(fresh), _near([*known, *fresh]))
+    taken = set(clusters[: len(known)])
+    return {
+        question
+        for question, cluster in zip(fresh, clusters[len(known) :], strict=True)
+        if cluster in taken
+    }
+
+
+def components(examples: Sequence[Example]) -> list[int]:
+    """The number of what each example must stay together with.
+
+    One number for a group, for a repeated text, and for texts that nearly repeat each other.
+    """
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for place, example in enumerate(examples):
+        places[asked(example)].append(place)
+        if example.group:
+            places["group", example.group].append(place)
+    questions = [key for key in places if isinstance(key, Asked)]
+    links = [link for same in places.values() for link in pairwise(same)]
+    links += [(places[questions[i]][0], places[questions[j]][0]) for i, j in _near(questions)]
+    return _clusters(len(examples), links)
+
+
+def _near(questions: Sequence[Asked]) -> list[tuple[int, int]]:
+    return near_pairs([q.text for q in questions], [q.context for q in questions])
+
+
+def _clusters(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
+    """The connected component of each of `count` places."""
+    left, right = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
+    numbers: list[int] = connected_components(graph, directed=False)[1].tolist()
+    return numbers

@@ -1,33 +1,40 @@
 """Closed labels: whether each is there, spelt in one way, and has enough examples."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kilotune.data.example import Example, plain_label
-from kilotune.data.finding import Finding, about_rows
+from kilotune.data.finding import Finding, Severity, about_rows
 from kilotune.errors import some
 
 # Below this, a class has too few examples to be learnt or measured.
 RARE_CLASS = 5
+# The commonest class against the rarest that is not RARE_CLASS: from here on accuracy says little
+# and macro-F1 is the figure to watch; and from here on the rare class is easily never answered.
+UNEVEN, VERY_UNEVEN = 10, 30
 
 
 def missing_label(examples: Sequence[Example]) -> list[Finding]:
     """Rows without a label."""
-    rows = [example.id for example in examples if example.label is None]
+    rows = [e.id for e in examples if e.label is None or not e.label.strip()]
     fix = "Label the rows or remove them"
     return about_rows("missing-label", "error", rows, "rows without a label", fix)
 
 
 def classes(examples: Sequence[Example]) -> list[Finding]:
-    """One class, a class per example, and classes too rare to learn."""
+    """One class, a class per example, classes too rare to learn, and uneven classes."""
     counts = Counter(example.label for example in examples if example.label)
     if len(counts) == 1:
         message = f"every example has the same label, '{next(iter(counts))}'"
         return [Finding("single-class", "error", (), message, "Add examples of another class")]
     if len(counts) > max(2, len(examples) // 2):
         message = f"{len(counts)} different labels in {len(examples)} examples: not closed labels"
-        fix = "Check that --label names the right column"
+        fix = "Check that --label names the right column, or say --task generate"
         return [Finding("too-many-classes", "error", (), message, fix)]
+    return [*_rare(examples, counts), *_uneven(counts)]
+
+
+def _rare(examples: Sequence[Example], counts: Counter[str]) -> list[Finding]:
     rare = {label for label, count in counts.items() if count < RARE_CLASS}
     if not rare:
         return []
@@ -37,13 +44,30 @@ def classes(examples: Sequence[Example]) -> list[Finding]:
     return [Finding("rare-class", "warning", rows, message, "Label more of them, or merge classes")]
 
 
+def _uneven(counts: Counter[str]) -> list[Finding]:
+    enough = {label: count for label, count in counts.items() if count >= RARE_CLASS}
+    if len(enough) < 2:
+        return []
+    most = min(enough, key=lambda label: (-enough[label], label))
+    least = min(enough, key=lambda label: (enough[label], label))
+    ratio = enough[most] / enough[least]
+    if ratio < UNEVEN:
+        return []
+    message = (
+        f"'{most}' has {ratio:.0f} times as many examples as '{least}' "
+        f"({enough[most]} and {enough[least]})"
+    )
+    fix = f"Label more of '{least}', and judge by macro-F1 rather than accuracy"
+    severity: Severity = "warning" if ratio >= VERY_UNEVEN else "note"
+    return [Finding("class-imbalance", severity, (), message, fix)]
+
+
 def label_variants(examples: Sequence[Example]) -> list[Finding]:
     """Spellings of a label that generated answers cannot tell apart."""
     spellings: dict[str, set[str]] = defaultdict(set)
-    for example in examples:
-        if example.label:
-            spellings[plain_label(example.label)].add(example.label)
-    variants = [forms for forms in spellings.values() if len(forms) > 1]
+    for label in {example.label for example in examples if example.label}:
+        spellings[plain_label(label)].add(label)
+    variants = [forms for _, forms in sorted(spellings.items()) if len(forms) > 1]
     if not variants:
         return []
     labels = set.union(*variants)
@@ -67,3 +91,19 @@ def check_unseen_labels(
     rows = tuple(example.id for example in unseen)
     fix = "Spell labels alike in both files, or add training examples of them"
     return [Finding("unseen-label", "error", rows, message, fix)]
+
+
+def check_split(parts: Mapping[str, Sequence[Example]]) -> list[Finding]:
+    """Classes without an example in one of the `parts`, by the parts' names."""
+    labels = {name: {e.label for e in part if e.label} for name, part in parts.items()}
+    every = set.union(*labels.values())
+    absent = [
+        f"'{label}' in {name}"
+        for name, present in labels.items()
+        for label in sorted(every - present)
+    ]
+    if not absent:
+        return []
+    message = f"classes without an example in a part of the split ({len(absent)}): {some(absent)}"
+    fix = "Label more of them: what a part lacks is not learnt, or not measured"
+    return [Finding("empty-class-in-part", "warning", (), message, fix)]

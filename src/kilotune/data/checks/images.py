@@ -1,0 +1,132 @@
+"""Pictures: whether each is there, can be opened, and is what the loader expects."""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from kilotune.data.example import Example, Image
+from kilotune.data.finding import Finding, Severity
+from kilotune.errors import some
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+# More pixels than vision models take in (Qwen2-VL: 16,384 patches of 28 x 28): the rest is memory
+# and time spent on scaling down.
+OVERSIZED = 16_384 * 28 * 28
+# Longer than this times its width, an image is refused by Qwen2-VL's processor.
+LONGEST_SIDES = 200
+
+REMOTE = ("http://", "https://", "ftp://", "s3://", "gs://", "hf://")
+
+KINDS: dict[str, tuple[Severity, str, str]] = {
+    "remote-image": (
+        "error",
+        "rows whose image is an address on the network, which is not fetched",
+        "Download the images and give their paths",
+    ),
+    "missing-image": (
+        "error",
+        "rows whose image is not there",
+        "Check the paths; they are relative to the folder of the data file",
+    ),
+    "corrupt-image": (
+        "error",
+        "rows whose image cannot be read to its end",
+        "Save the images again or remove the rows",
+    ),
+    "oversized-image": (
+        "warning",
+        f"rows with an image of more than {OVERSIZED / 1e6:.0f} million pixels or too long a side",
+        "Scale them down; the model's processor does it for every epoch",
+    ),
+    "image-mode": (
+        "warning",
+        "rows with an image that is not plain 8-bit colour or grey",
+        "Convert them as you want them seen; the loader makes 8-bit RGB of them, without "
+        "transparency, and takes the first frame of an animation",
+    ),
+}
+
+# Modes that become RGB without loss, or without one that is seen.
+PLAIN_MODES = ("1", "L", "RGB", "P", "LA", "RGBA", "PA", "La", "RGBa")
+
+
+def image_faults(examples: Sequence[Example]) -> list[Finding]:
+    """Everything that is wrong with images; each file is opened once."""
+    seen: dict[Image, tuple[tuple[str, str], ...]] = {}
+    faulty: dict[str, dict[str, str]] = {code: {} for code in KINDS}
+    for example in examples:
+        for image in example.images:
+            if image not in seen:
+                seen[image] = tuple(_faults(image))
+            for code, detail in seen[image]:
+                faulty[code].setdefault(example.id, detail)
+    findings = []
+    for code, rows in faulty.items():
+        if rows:
+            severity, what, fix = KINDS[code]
+            named = some([f"{row} ({detail})" for row, detail in rows.items()])
+            message = f"{what} ({len(rows)}): {named}"
+            findings.append(Finding(code, severity, tuple(rows), message, fix))
+    return findings
+
+
+def _faults(image: Image) -> Iterator[tuple[str, str]]:
+    """The codes of what is wrong with one image, each with a detail."""
+    if image.data is None:
+        if image.source.casefold().startswith(REMOTE):
+            yield "remote-image", image.source
+            return
+        if not image.path.is_file():
+            yield "missing-image", image.source
+            return
+    # Imported here: most data have no images, and `kilotune check` answers sooner.
+    from PIL import Image as Pillow
+
+    name = image.source or "in the file"
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of sizes that are reported below.
+            warnings.simplefilter("ignore")
+            with Pillow.open(
+                image.path if image.data is None else io.BytesIO(image.data)
+            ) as opened:
+                yield from _faults_of(opened, name)
+    except Pillow.DecompressionBombError:
+        yield "oversized-image", name
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        TypeError,
+        MemoryError,
+    ) as error:
+        # What Pillow's readers raise on damaged files.
+        yield "corrupt-image", f"{name}: {type(error).__name__}"
+
+
+def _faults_of(picture: "Picture", name: str) -> Iterator[tuple[str, str]]:
+    width, height = picture.size
+    longest, shortest = max(width, height), min(width, height)
+    if width * height > OVERSIZED or longest > LONGEST_SIDES * shortest:
+        yield "oversized-image", f"{name}: {width} x {height}"
+        return
+    frames = getattr(picture, "n_frames", 1)
+    picture.load()
+    if picture.mode not in PLAIN_MODES:
+        yield "image-mode", f"{name}: {picture.mode}"
+    elif frames > 1:
+        yield "image-mode", f"{name}: {frames} frames"
+    elif _see_through(picture):
+        yield "image-mode", f"{name}: transparent"
+
+
+def _see_through(picture: "Picture") -> bool:
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return False
+    opacity = picture.convert("RGBA").getchannel("A").histogram()
+    return any(opacity[:255])

@@ -1,0 +1,219 @@
+"""A labelled file looked over before anything is done with it. Needs no model and no torch."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kilotune.data.checks import (
+    check_examples,
+    check_leakage,
+    check_part,
+    check_split,
+)
+from kilotune.data.checks.duplicates import components
+from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
+from kilotune.data.example import Example, Task
+from kilotune.data.finding import Finding, errors_first
+from kilotune.data.normalise import Dataset, load_dataset
+from kilotune.data.readers import read_table
+from kilotune.data.split import split_examples
+from kilotune.errors import KilotuneError, some
+from kilotune.evaluate.baselines import out_of_fold
+from kilotune.evaluate.label_errors import suspicious_labels
+from kilotune.recipe.schema import DataSettings
+
+# A stratified split leaves no part without a class that has so many examples, each on its own.
+SAFE_CLASS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are to be read: what `load_dataset` takes."""
+
+    format: str = "auto"
+    columns: Mapping[str, str] | None = None
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+    task: Task | Literal["auto"] = "auto"
+
+    def load(self, path: Path, source: str) -> Dataset:
+        """The file as Examples, whose ids begin with `source`."""
+        return load_dataset(
+            path,
+            format=self.format,
+            columns=self.columns,
+            text=self.text,
+            label=self.label,
+            group=self.group,
+            task=self.task,
+            source=source,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a labelled file is and what is wrong with it; `examples` counts them by part."""
+
+    files: tuple[Path, ...]
+    format: str
+    task: Task
+    examples: dict[str, int]
+    classes: dict[str, int]
+    prompt_tokens: Lengths | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def wanting(self) -> bool:
+        """Whether anything is worse than a note."""
+        return any(finding.severity != "note" for finding in self.findings)
+
+
+def inspect(
+    files: Sequence[Path],
+    *,
+    reading: Reading,
+    validation: Path | None = None,
+    test: Path | None = None,
+    count_tokens: CountTokens | None = None,
+    label_errors: bool = False,
+    probabilities: Path | None = None,
+) -> Inspection:
+    """Read and check `files` as one training file, and the parts beside it.
+
+    `label_errors` looks for wrong labels with a bag of words, `probabilities` with a file of
+    out-of-fold predictions. Raises KilotuneError for files that cannot be read.
+    """
+    datasets = [reading.load(path, name) for path, name in _named(files)]
+    tasks = sorted({dataset.task for dataset in datasets})
+    if len(tasks) > 1:
+        raise KilotuneError(
+            f"the files set different tasks: {', '.join(tasks)}",
+            where=some([str(path) for path in files]),
+            fix="Check them one by one, or name one with --task",
+        )
+    task = datasets[0].task
+    examples = [example for dataset in datasets for example in dataset.examples]
+    given = {"validation": validation, "test": test}
+    alike = replace(reading, task=task)
+    parts = {name: alike.load(path, name) for name, path in given.items() if path}
+    found = [finding for dataset in datasets for finding in dataset.findings]
+    found += check_examples(examples, task, count_tokens=count_tokens)
+    found += _of_parts(examples, parts, task)
+    if task == "classify":
+        found += _of_split(examples, parts)
+        if label_errors or probabilities:
+            found += _of_labels(examples, probabilities)
+    lengths = prompt_tokens(examples, count_tokens)
+    return Inspection(
+        files=tuple(files),
+        format=", ".join(dict.fromkeys(dataset.title for dataset in datasets)),
+        task=task,
+        examples={"data": len(examples), **{n: len(part.examples) for n, part in parts.items()}},
+        classes=dict(Counter(e.label for e in examples if e.label).most_common()),
+        prompt_tokens=summary(lengths, estimated=count_tokens is None) if examples else None,
+        findings=tuple(errors_first(found)),
+    )
+
+
+def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each file with what the ids of its examples begin with."""
+    if len(files) == 1:
+        return [(files[0], "data")]
+    stems = Counter(path.stem for path in files)
+    return [(path, path.stem if stems[path.stem] == 1 else str(path)) for path in files]
+
+
+def _of_parts(
+    examples: Sequence[Example], parts: Mapping[str, Dataset], task: Task
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, part in parts.items():
+        findings += [*part.findings, *check_part(examples, part.examples, name, task)]
+    if len(parts) == 2:
+        findings += check_leakage(
+            parts["validation"].examples, parts["test"].examples, "test", "validation"
+        )
+    return findings
+
+
+def _of_split(examples: Sequence[Example], parts: Mapping[str, Dataset]) -> list[Finding]:
+    """Classes that a part would lack, split as a recipe does that says nothing else."""
+    counts = Counter(example.label for example in examples if example.label)
+    grouped = any(example.group for example in examples)
+    small = not counts or min(counts.values()) < SAFE_CLASS
+    # Two splits must each find something to hold out.
+    if not (small or grouped) or len(set(components(examples))) < 3:
+        return []
+    fractions = DataSettings(train=Path())
+    split = split_examples(
+        examples,
+        validation=parts["validation"].examples if "validation" in parts else None,
+        test=parts["test"].examples if "test" in parts else None,
+        validation_fraction=fractions.validation_fraction,
+        test_fraction=fractions.test_fraction,
+        seed=0,
+    )
+    return check_split(split.named())
+
+
+def _of_labels(examples: Sequence[Example], path: Path | None) -> list[Finding]:
+    labelled = [example for example in examples if example.label and example.text]
+    classes = sorted({str(example.label) for example in labelled})
+    together = components(labelled) if labelled else []
+    if len(classes) < 2 or len(set(together)) < 2:
+        return []
+    if path is not None:
+        return suspicious_labels(labelled, classes, read_probabilities(path, labelled, classes))
+    texts = [example.text for example in labelled]
+    labels = [str(example.label) for example in labelled]
+    return suspicious_labels(labelled, classes, out_of_fold(texts, labels, together, seed=0))
+
+
+def read_probabilities(
+    path: Path, examples: Sequence[Example], classes: Sequence[str]
+) -> NDArray[np.float64]:
+    """Out-of-fold probabilities from a table with a column `id` (or `row`) and one a class.
+
+    Of shape (examples, classes). Raises KilotuneError where a column, a row or a number is missing.
+    """
+    table = read_table(path)
+    key = next((name for name in ("id", "row") if name in table.columns), None)
+    lacking = [name for name in classes if name not in table.columns]
+    if key is None or lacking:
+        what = "column 'id' or 'row'" if key is None else f"columns for the labels {some(lacking)}"
+        raise KilotuneError(
+            f"no {what}; the columns are {some(list(table.columns), 20)}",
+            where=str(path),
+            fix="Write an id (data:2) or row (2) and one probability a label",
+        )
+    rows = {str(row.values.get(key)).strip(): row for row in table.rows}
+    numbers = np.empty((len(examples), len(classes)))
+    missing, bad = [], []
+    for place, example in enumerate(examples):
+        row = rows.get(example.id if key == "id" else str(example.origin.row))
+        values = None if row is None else _probabilities(row.values, classes)
+        if row is None:
+            missing.append(example.id)
+        elif values is None:
+            bad.append(str(row.line))
+        else:
+            numbers[place] = values
+    if missing or bad:
+        what = f"no row for {some(missing)}" if missing else f"no probabilities on line {some(bad)}"
+        raise KilotuneError(what, where=str(path), fix="Predict every labelled example once")
+    return numbers
+
+
+def _probabilities(values: Mapping[str, Any], classes: Sequence[str]) -> list[float] | None:
+    """The row's number for each class, or None where one is no number from 0 to 1."""
+    try:
+        numbers = [float(values[name]) for name in classes]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return numbers if all(0 <= number <= 1 for number in numbers) else None

@@ -1,0 +1,109 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kilotune.cli.main import app
+from tests.made import sentences
+
+runner = CliRunner()
+
+
+def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
+    return runner.invoke(app, ["check", *map(str, arguments)])
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    """60 rows of two labels with nothing wrong."""
+    lines = [f'"{text}",{("yes", "no")[i % 2]}' for i, text in enumerate(sentences(60))]
+    path = tmp_path / "clean.csv"
+    path.write_text("text,label\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_a_clean_file_is_described_with_status_0(clean: Path) -> None:
+    result = invoke(clean)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["detected: text and label columns; task: classify", "60 examples"]
+    assert "Nothing wrong found." in lines
+    assert [line.split() for line in lines if line.startswith((" yes", " no"))] == [
+        ["yes", "30", "50%"],
+        ["no", "30", "50%"],
+    ]
+    assert lines[-1].startswith("Tokens of a prompt: ")
+    assert lines[-1].endswith("estimated without a tokenizer")
+
+
+def test_findings_are_printed_with_code_rows_and_fix(clean: Path) -> None:
+    rows = clean.read_text().splitlines()
+    clean.write_text("\n".join([*rows, rows[1], ",yes"]) + "\n")
+    result = invoke(clean)
+    assert result.exit_code == 1
+    assert "error   empty-text rows without text (1): data:63" in result.stdout
+    assert "        Fill in the text or remove the rows." in result.stdout
+    assert "warning duplicate rows that repeat another (1): data:62" in result.stdout
+    assert result.stdout.index("empty-text") < result.stdout.index("duplicate")
+
+
+def test_brackets_in_data_are_no_markup(clean: Path) -> None:
+    clean.write_text(clean.read_text().replace(",yes", ",[bold]"))
+    assert "[bold]" in invoke(clean).stdout
+
+
+def test_notes_alone_are_status_0(clean: Path) -> None:
+    clean.write_text(clean.read_text() + f'"{"endless words " * 300}",yes\n')
+    result = invoke(clean, "--json")
+    document = json.loads(result.stdout)
+    assert [(f["code"], f["severity"]) for f in document["findings"]] == [("long-outlier", "note")]
+    assert result.exit_code == 0
+
+
+def test_json_is_one_document_with_all_that_is_known(clean: Path, tmp_path: Path) -> None:
+    test = tmp_path / "test.csv"
+    test.write_text("text,label\n" + clean.read_text().splitlines()[1].upper() + "\n")
+    result = invoke(clean, "--test", test, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["files"] == [str(clean)]
+    assert document["task"] == "classify"
+    assert document["examples"] == {"data": 60, "test": 1}
+    assert document["classes"] == {"yes": 30, "no": 30}
+    assert document["prompt_tokens"]["estimated"] is True
+    by_code = {finding["code"]: finding["rows"] for finding in document["findings"]}
+    assert by_code == {"leakage": ["test:2"], "unseen-label": ["test:2"]}
+
+
+def test_a_tokenizer_counts_and_nothing_else_imports_torch(clean: Path, tiny_model: Path) -> None:
+    result = invoke(clean, "--tokenizer", tiny_model, "--json")
+    lengths = json.loads(result.stdout)["prompt_tokens"]
+    # Every byte is a token of the tiny model's.
+    texts = sorted(len(text) for text in sentences(60))
+    assert (lengths["least"], lengths["most"]) == (texts[0], texts[-1])
+    assert lengths["estimated"] is False
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom kilotune.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['check', sys.argv[1], '--label-errors']).exit_code == 0\n"
+        "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(clean)], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--task", "sort"], "no task 'sort'"),
+        (["--column", "text"], "no FIELD=COLUMN: text"),
+        (["--test", "none.csv"], "none.csv: no such file"),
+        (["--out-of-fold", "none.csv"], "none.csv: no such file"),
+    ],
+)
+def test_unusable_options_are_status_2(clean: Path, arguments: list[str], words: str) -> None:
+    result = invoke(clean, *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr

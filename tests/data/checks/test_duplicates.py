@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+from kilotune.data.checks import check_leakage
+from kilotune.data.checks.duplicates import components, free_repeats, repeats
+from kilotune.data.example import Image
+from kilotune.data.finding import Finding
+from tests.made import answered, classified, conversation, pictured, sentences
+
+LONG = "we stayed for three nights in a quiet room above the old harbour and slept very well"
+NEARLY = LONG.replace("quiet", "silent")
+
+
+def found(findings: list[Finding]) -> dict[str, tuple[str, ...]]:
+    return {finding.code: finding.rows for finding in findings}
+
+
+def test_near_duplicates_name_the_later_row_and_its_original() -> None:
+    (finding,) = repeats(classified((LONG, "a"), ("other", "b"), (NEARLY, "a")))
+    assert (finding.code, finding.severity) == ("near-duplicate", "warning")
+    assert finding.rows == ("data:4",)
+    assert "data:4 (data:2)" in finding.message
+
+
+def test_an_exact_duplicate_is_not_also_a_near_one() -> None:
+    rows = classified((LONG, "a"), (LONG.upper(), "a"), (NEARLY, "a"))
+    assert found(repeats(rows)) == {"duplicate": ("data:3",), "near-duplicate": ("data:4",)}
+
+
+def test_two_answers_are_a_conflict_only_where_one_can_be_right() -> None:
+    rows = answered(("name a fruit", "apple"), ("name a fruit", "pear"), ("Name a fruit", "Apple"))
+    (strict,), (free,) = repeats(rows), free_repeats(rows)
+    assert (strict.code, strict.severity, len(strict.rows)) == ("conflicting-labels", "warning", 3)
+    assert (free.code, free.severity) == ("conflicting-labels", "note")
+
+
+def test_the_whole_prompt_is_compared() -> None:
+    def chat(row: int, first: str, answer: str) -> object:
+        return conversation(
+            row, ("user", first), ("assistant", answer), ("user", "go on"), ("assistant", "end")
+        )
+
+    rows = [chat(1, "a", "b"), chat(2, "a", "c"), chat(3, "a", "b")]
+    assert found(free_repeats(rows)) == {"duplicate": ("data:3",)}  # type: ignore[arg-type]
+
+
+def test_another_system_message_or_image_makes_another_question() -> None:
+    systems = [
+        conversation(i, ("system", s), ("user", LONG), ("assistant", "x"))
+        for i, s in enumerate("ab")
+    ]
+    assert repeats(systems) == []
+    images = [
+        pictured(1, Image("a.png")),
+        pictured(2, Image("b.png")),
+        pictured(3, Image("c", data=b"1")),
+    ]
+    assert free_repeats(images) == []
+    again = pictured(4, Image("other name", data=b"1"))
+    assert found(free_repeats([*images, again])) == {"conflicting-labels": ("data:3", "data:4")}
+
+
+def test_leakage_is_exact_near_or_by_group() -> None:
+    train = classified((LONG, "a"), ("short", "b"), ("x", "a"), groups=("g1", "g2", "g3"))
+    held = classified(
+        (NEARLY, "a"), ("SHORT", "b"), ("y", "a"), ("z", "b"), groups=("h", "h", "g3", "")
+    )
+    assert found(check_leakage(train, held, "test")) == {
+        "near-leakage": ("data:2",),
+        "leakage": ("data:3",),
+        "group-leakage": ("data:4",),
+    }
+    assert check_leakage(train, classified(("new", "a")), "test") == []
+
+
+def test_copies_within_the_held_out_part_are_no_leakage() -> None:
+    held = classified((LONG, "a"), (NEARLY, "a"))
+    assert check_leakage(classified(*((text, "a") for text in sentences(20))), held, "test") == []
+
+
+def test_components_join_groups_repeats_and_near_repeats() -> None:
+    rows = classified(
+        (LONG, "a"), ("one", "a"), (NEARLY, "b"), ("ONE", "b"), ("two", "a"), ("three", "a"),
+        groups=("", "g", "", "", "g", "")
+    )  # fmt: skip
+    numbers = components(rows)
+    assert numbers[0] == numbers[2]
+    assert numbers[1] == numbers[3] == numbers[4]
+    assert len(set(numbers)) == 3
+    assert components([]) == []
+
+
+def test_components_chain_through_a_row_in_the_middle() -> None:
+    words = LONG.split()
+    middle = " ".join([*words[:-1], "badly"])
+    far = " ".join(["they", *words[1:-1], "badly"])
+    rows = classified((LONG, "a"), (far, "a"), (middle, "a"))
+    assert len(set(components(rows))) == 1
+    assert len(set(components([replace(row, group=row.id) for row in rows]))) == 1

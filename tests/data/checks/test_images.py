@@ -1,0 +1,92 @@
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from kilotune.data.checks.images import OVERSIZED, image_faults
+from kilotune.data.example import Image
+from tests.made import pictured
+
+
+def saved(
+    folder: Path, name: str, mode: str, size: tuple[int, int] = (8, 8), **how: object
+) -> Image:
+    Pillow.new(mode, size).save(folder / name, **how)
+    return Image(name, str(folder))
+
+
+def faults(*images: Image) -> dict[str, tuple[str, ...]]:
+    rows = [pictured(row, image) for row, image in enumerate(images, 1)]
+    return {finding.code: finding.rows for finding in image_faults(rows)}
+
+
+def test_plain_pictures_are_left_alone(tmp_path: Path) -> None:
+    opaque = Pillow.new("RGBA", (8, 8), (1, 2, 3, 255))
+    opaque.save(tmp_path / "opaque.png")
+    held = io.BytesIO()
+    opaque.convert("RGB").save(held, "PNG")
+    assert faults(
+        saved(tmp_path, "a.jpg", "RGB"),
+        saved(tmp_path, "b.png", "L"),
+        saved(tmp_path, "c.gif", "P"),
+        saved(tmp_path, "d.png", "1"),
+        Image("opaque.png", str(tmp_path)),
+        Image("", data=held.getvalue()),
+    ) == {}  # fmt: skip
+
+
+def test_missing_remote_and_corrupt_images_are_errors(tmp_path: Path) -> None:
+    whole = saved(tmp_path, "whole.png", "RGB", (64, 64))
+    (tmp_path / "cut.png").write_bytes(whole.path.read_bytes()[:60])
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    assert faults(
+        whole,
+        Image("none.png", str(tmp_path)),
+        Image("https://example.org/a.png", str(tmp_path)),
+        *(Image(name, str(tmp_path)) for name in ("cut.png", "text.png", "empty.png")),
+        Image("", data=b"\x89PNG"),
+        Image(".", str(tmp_path)),
+    ) == {
+        "missing-image": ("data:2", "data:8"),
+        "remote-image": ("data:3",),
+        "corrupt-image": ("data:4", "data:5", "data:6", "data:7"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("CMYK", "a.jpg"), ("I;16", "b.png"), ("RGBA", "c.png"), ("LA", "d.png"), ("F", "e.tiff")],
+)
+def test_modes_that_change_when_loaded_are_warned_of(mode: str, name: str, tmp_path: Path) -> None:
+    assert faults(saved(tmp_path, name, mode)) == {"image-mode": ("data:1",)}
+
+
+def test_animations_are_warned_of(tmp_path: Path) -> None:
+    frames = [Pillow.new("L", (8, 8), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert faults(Image("a.gif", str(tmp_path))) == {"image-mode": ("data:1",)}
+
+
+def test_too_many_pixels_or_too_long_a_side(tmp_path: Path) -> None:
+    side = int(OVERSIZED**0.5)
+    assert faults(
+        saved(tmp_path, "a.png", "1", (side, side)),
+        saved(tmp_path, "b.png", "1", (side + 8, side + 8)),
+        saved(tmp_path, "c.png", "L", (1, 201)),
+        saved(tmp_path, "d.png", "1", (20_000, 20_000)),
+    ) == {"oversized-image": ("data:2", "data:3", "data:4")}  # fmt: skip
+
+
+def test_a_row_of_several_images_is_named_once_and_a_file_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = saved(tmp_path, "a.png", "RGBA")
+    opened: list[object] = []
+    real = Pillow.open
+    monkeypatch.setattr(Pillow, "open", lambda source: opened.append(source) or real(source))
+    rows = [pictured(1, image, image), pictured(2, image)]
+    (finding,) = image_faults(rows)
+    assert finding.rows == ("data:1", "data:2")
+    assert len(opened) == 1

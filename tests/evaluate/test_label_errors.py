@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from kilotune.evaluate.label_errors import label_errors, suspicious_labels
+from tests.made import classified
+
+# Two classes. Class 0 is given to the first three: the threshold is (0.9 + 0.7 + 0.2) / 3 = 0.6;
+# class 1 to the last three: (0.8 + 0.6 + 0.1) / 3 = 0.5.
+GIVEN = [0, 0, 0, 1, 1, 1]
+LIKELY = [[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.2, 0.8], [0.4, 0.6], [0.9, 0.1]]
+
+
+def test_two_classes_by_hand() -> None:
+    found = label_errors(GIVEN, LIKELY)
+    assert found.thresholds == pytest.approx([0.6, 0.5])
+    # Margins: 0.2 - 0.8 = -0.6 for the third, 0.1 - 0.9 = -0.8 for the last.
+    assert found.suspicious.tolist() == [5, 2]
+    assert found.suggested.tolist() == [0, 1]
+    # Each class: two confident as labelled, one as the other, of three.
+    assert found.joint == pytest.approx(np.array([[2, 1], [1, 2]]) / 6)
+    assert found.estimated_errors == pytest.approx(1 / 3)
+
+
+def test_what_reaches_no_threshold_is_not_counted() -> None:
+    likely = [[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.1, 0.9, 0.0], [0.3, 0.7, 0.0], [0.4, 0.35, 0.25]]
+    found = label_errors([0, 0, 1, 1, 0], likely)
+    # 0.4 is below (0.9 + 0.8 + 0.4) / 3 = 0.7, and 0.35 below 0.8: the last counts nowhere.
+    assert found.thresholds[:2] == pytest.approx([0.7, 0.8])
+    assert found.suspicious.tolist() == []
+    assert found.joint == pytest.approx(np.diag([0.6, 0.4, 0.0]))
+
+
+def test_a_class_below_its_threshold_gives_way_to_one_that_reaches_it() -> None:
+    # The last is likeliest 0, but 0 reaches its threshold (0.8) nowhere there, and 1 does (0.35).
+    likely = [[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.7, 0.3], [0.6, 0.4]]
+    found = label_errors([0, 0, 1, 1, 0], likely)
+    assert found.thresholds == pytest.approx([2.2 / 3, 0.35])
+    assert found.suspicious.tolist() == [4]
+    assert found.suggested.tolist() == [1]
+
+
+def test_the_two_rankings_differ_where_the_rest_is_spread() -> None:
+    given = [0, 1, 2, 0, 0]
+    likely = [
+        [1.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0],
+        [0.0, 0.0, 1.0],
+        [0.0, 0.5, 0.5],
+        [0.1, 0.9, 0.0],
+    ]
+    likely[1], likely[2] = [0.1, 0.5, 0.4], [0.1, 0.4, 0.5]
+    by_confidence = label_errors(given, likely, ranking="self_confidence")
+    by_margin = label_errors(given, likely, ranking="normalized_margin")
+    assert by_confidence.suspicious.tolist() == [3, 4]  # 0.0 and 0.1
+    assert by_margin.suspicious.tolist() == [4, 3]  # 0.1 - 0.9 and 0.0 - 0.5
+
+
+def test_known_noise_is_found_and_its_share_estimated() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 1500)
+    flipped = rng.random(1500) < 0.1
+    given = np.where(flipped, (true + 1) % 3, true)
+    # A model that knows the truth, with noise of its own.
+    logits = 3.0 * np.eye(3)[true] + rng.normal(0, 1, (1500, 3))
+    likely = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = label_errors(given, likely)
+    hits = flipped[found.suspicious]
+    assert hits.sum() / flipped.sum() > 0.8
+    assert hits.mean() > 0.75
+    assert hits[:75].mean() > 0.95
+    assert found.estimated_errors == pytest.approx(0.1, abs=0.04)
+    # True classes flow to the next one.
+    assert found.joint[1, 0] > 5 * found.joint[0, 1]
+
+
+def test_the_finding_names_rows_in_rank_order_with_what_they_may_be() -> None:
+    rows = classified(*((f"text {i}", "ab"[label]) for i, label in enumerate(GIVEN)))
+    (finding,) = suspicious_labels(rows, ["a", "b"], LIKELY)
+    assert (finding.code, finding.severity) == ("suspicious-label", "note")
+    assert finding.rows == ("data:7", "data:4")
+    assert "data:7 ('b', or 'a'?), data:4 ('a', or 'b'?)" in finding.message
+    assert "agree with 67%" in finding.message
+    assert suspicious_labels(rows[:2], ["a", "b"], LIKELY[:2]) == []
