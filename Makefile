@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-long lint clean
+.PHONY: setup demo test test-fast test-long fuzz lint clean
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ test-fast: assets
 
 test-long: assets
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
+
+# Five minutes of broken files for `kilotune check`.
+fuzz: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz --seconds 300
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

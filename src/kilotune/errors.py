@@ -19,6 +19,11 @@ class KilotuneError(Exception):
         return f"{place}{self.what}{remedy}"
 
 
+def shorten(text: str, limit: int = 80) -> str:
+    """The end of a long text, which tells paths apart best, behind an ellipsis."""
+    return text if len(text) <= limit else f"…{text[-limit:]}"
+
+
 def some(items: list[str], limit: int = 5) -> str:
     """`a, b, c and 12 more`: a list short enough for one line."""
     shown = ", ".join(items[:limit])

@@ -21,6 +21,7 @@ from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, errors_first
 from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.readers import read_table
+from kilotune.data.repair import Change, repair_file
 from kilotune.data.split import split_examples
 from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.baselines import out_of_fold
@@ -106,7 +107,9 @@ def inspect(
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)
     if task == "classify":
-        found += _of_split(examples, parts)
+        # Data with errors are not split.
+        if all(finding.severity != "error" for finding in found):
+            found += _of_split(examples, parts)
         if label_errors or probabilities:
             found += _of_labels(examples, probabilities)
     lengths = prompt_tokens(examples, count_tokens)
@@ -119,6 +122,18 @@ def inspect(
         prompt_tokens=summary(lengths, estimated=count_tokens is None) if examples else None,
         findings=tuple(errors_first(found)),
     )
+
+
+def mend(
+    files: Sequence[Path], reading: Reading, inspection: Inspection, out: Path
+) -> list[Change]:
+    """Write a copy of the one file with what its inspection found repaired; see `repair`.
+
+    Raises KilotuneError for several files, and over an existing one.
+    """
+    if len(files) != 1:
+        raise KilotuneError("--fix repairs one file at a time", fix="Give one file")
+    return repair_file(reading.load(files[0], "data"), inspection.findings, out)
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:

@@ -1,6 +1,7 @@
 """`kilotune check`: what is wrong with a labelled file."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from kilotune.data.example import Task
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
+    from kilotune.data.repair import Change
     from kilotune.inspection import Inspection
 
 EXAMPLES = """Examples:
@@ -23,6 +25,8 @@ EXAMPLES = """Examples:
     kilotune check train.jsonl --val val.jsonl --test test.jsonl --group author
 
     kilotune check chats.json --task chat --tokenizer smollm2
+
+    kilotune check reviews.csv --fix repaired.csv
 """
 
 COLORS = {"error": "bold red", "warning": "yellow", "note": "blue"}
@@ -59,25 +63,47 @@ def check(
         Path | None,
         typer.Option(help="Look for wrong labels with these predictions: id, a column a label."),
     ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write a copy with what can be repaired safely, and OUT.changes.jsonl.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Find what is wrong with labelled files. Exit status 1 if anything is worse than a note."""
-    with command(as_json):
-        from kilotune.inspection import Reading, inspect
+    """Find what is wrong with labelled files. Exit status 1 if anything is worse than a note.
 
-        inspection = inspect(
-            files,
-            reading=Reading(format, _fields(columns or []), text, label, group, _task(task)),
-            validation=val,
-            test=test,
-            count_tokens=_counter(tokenizer) if tokenizer else None,
-            label_errors=label_errors,
-            probabilities=out_of_fold,
-        )
-        if as_json:
-            print_json(inspection)
-        else:
+    With --fix the status is that of the repaired copy.
+    """
+    with command(as_json):
+        from kilotune.inspection import Reading, inspect, mend
+
+        reading = Reading(format, _fields(columns or []), text, label, group, _task(task))
+
+        def look(at: list[Path]) -> "Inspection":
+            return inspect(
+                at,
+                reading=reading,
+                validation=val,
+                test=test,
+                count_tokens=_counter(tokenizer) if tokenizer else None,
+                label_errors=label_errors,
+                probabilities=out_of_fold,
+            )
+
+        inspection = look(files)
+        document: Any = inspection
+        if not as_json:
             _print(inspection)
+        if fix:
+            changes = mend(files, reading, inspection, fix)
+            inspection = look([fix])
+            document = {"before": document, "changes": changes, "after": inspection}
+            if not as_json:
+                _print_repaired(fix, changes, inspection)
+        if as_json:
+            print_json(document)
     if inspection.wanting:
         raise typer.Exit(WANTING)
 
@@ -135,6 +161,15 @@ def _print(inspection: "Inspection") -> None:
             f"95% at most {lengths.p95}{how}",
             soft_wrap=True,
         )
+
+
+def _print_repaired(path: Path, changes: Sequence["Change"], after: "Inspection") -> None:
+    counts = Counter(change.code for change in changes)
+    said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing to repair"
+    out.print(f"\nRepaired: {said}", style="bold", markup=False, soft_wrap=True)
+    out.print(f"{path}\n{path}.changes.jsonl", markup=False, soft_wrap=True)
+    left = [f.code for f in after.findings if f.severity != "note"]
+    out.print(f"Left for you: {', '.join(left) or 'nothing'}", soft_wrap=True)
 
 
 def _print_classes(classes: dict[str, int]) -> None:

@@ -61,7 +61,7 @@ def hold_out(
     Examples for whose ids `whole` has the same number stay together. Both parts keep the order of
     `examples`. Raises KilotuneError when everything must stay together.
     """
-    labels = [example.label or "" for example in examples]
+    labels = stratifiable([example.label or "" for example in examples])
     groups = [whole[example.id] for example in examples]
     if len(set(groups)) < 2:
         raise KilotuneError(
@@ -81,3 +81,8 @@ def hold_out(
     held = set((smaller if fraction <= 0.5 else larger).tolist())
     kept = [example for index, example in enumerate(examples) if index not in held]
     return kept, [example for index, example in enumerate(examples) if index in held]
+
+
+def stratifiable(labels: Sequence[str]) -> Sequence[str]:
+    """The labels, or one for all where no two examples have the same: nothing to stratify by."""
+    return labels if len(set(labels)) < len(labels) else [""] * len(labels)

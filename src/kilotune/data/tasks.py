@@ -7,8 +7,8 @@ from statistics import median
 
 from kilotune.data.example import Example, Task, comparable
 
-# `extract`: this share of the answers is a JSON object or list.
-JSON_SHARE = 0.95
+# `extract`: this share of the answers is a JSON object or list; the checks name the others.
+JSON_SHARE = 0.8
 # `classify`: no answer is longer than a label, there are few different ones, and nearly every
 # example's answer is that of another example too.
 LABEL_LENGTH = 60

@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from kilotune.data.scripts import spaceless_share
+from kilotune.data.split import stratifiable
 
 # Above this share of letters beyond the alphabets that put spaces between words, count
 # characters instead.
@@ -41,7 +42,8 @@ def out_of_fold(
     Of shape (texts, labels), the labels in the order of `sorted(set(labels))`. There must be two
     groups at least. A label that is absent where a model learnt has probability 0 there.
     """
-    folds = max(2, min(FOLDS, len(set(groups)), max(Counter(labels).values())))
+    strata = stratifiable(labels)
+    folds = max(2, min(FOLDS, len(set(groups)), max(Counter(strata).values())))
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Classes rarer than the folds are reported by the checks, with their rows.
@@ -50,8 +52,7 @@ def out_of_fold(
             bag_of_words(texts),
             np.array(texts, dtype=object),
             np.array(labels, dtype=object),
-            groups=np.array(groups),
-            cv=splitter,
+            cv=list(splitter.split(np.zeros(len(texts)), strata, groups)),
             method="predict_proba",
         )
     return probabilities

@@ -90,3 +90,9 @@ def test_a_row_of_several_images_is_named_once_and_a_file_read_once(
     (finding,) = image_faults(rows)
     assert finding.rows == ("data:1", "data:2")
     assert len(opened) == 1
+
+
+def test_a_name_that_no_system_would_have_is_a_missing_image() -> None:
+    (finding,) = image_faults([pictured(1, Image("x" * 5000))])
+    assert finding.code == "missing-image"
+    assert len(finding.message) < 200

@@ -1,13 +1,14 @@
 """Pictures: whether each is there, can be opened, and is what the loader expects."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kilotune.data.example import Example, Image
 from kilotune.data.finding import Finding, Severity
-from kilotune.errors import some
+from kilotune.errors import shorten, some
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -77,15 +78,15 @@ def _faults(image: Image) -> Iterator[tuple[str, str]]:
     """The codes of what is wrong with one image, each with a detail."""
     if image.data is None:
         if image.source.casefold().startswith(REMOTE):
-            yield "remote-image", image.source
+            yield "remote-image", shorten(image.source)
             return
-        if not image.path.is_file():
-            yield "missing-image", image.source
+        if not os.path.isfile(image.path):  # no error for a name that no system would have
+            yield "missing-image", shorten(image.source)
             return
     # Imported here: most data have no images, and `kilotune check` answers sooner.
     from PIL import Image as Pillow
 
-    name = image.source or "in the file"
+    name = shorten(image.source) or "in the file"
     try:
         with warnings.catch_warnings():
             # Pillow warns of sizes that are reported below.

@@ -1,0 +1,158 @@
+"""What can be put right without asking anybody, with a line in a log for each change."""
+
+import html
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ftfy
+
+from kilotune.data.checks.characters import CONTROL, SOUTH_EAST, ZERO_WIDTH
+from kilotune.data.checks.markup import CODE, HTML, TAGS
+from kilotune.data.example import Example, plain_label
+from kilotune.data.finding import Finding
+from kilotune.data.normalise import Dataset
+from kilotune.data.table import Row
+from kilotune.data.writers import check_writable, to_json, write_atomically, write_table
+from kilotune.errors import KilotuneError
+
+# Findings whose rows say nothing that could be learnt, or say it twice.
+REMOVED = ("empty-text", "missing-label", "empty-answer", "missing-answer", "duplicate")
+
+BREAKS = re.compile(r"<(?:br|hr)\s*/?>|</(?:p|div|li|tr|h[1-6])\s*>", re.IGNORECASE)
+ANY_TAG = re.compile(rf"</?(?:{TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+
+Edit = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: the row's id, the finding it answers, the field, its text before and after.
+
+    `after` is None where the whole row was left out; `before` then is the row.
+    """
+
+    row: str
+    code: str
+    field: str
+    before: str
+    after: str | None
+
+
+def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> list[Change]:
+    """Write `dataset` to `out` with what `findings` name repaired, and `out`.changes.jsonl.
+
+    Columns and rows stay in the order and the format they were in. Raises KilotuneError over an
+    existing file, and for pictures whose paths would no longer lead to them.
+    """
+    log = out.with_name(f"{out.name}.changes.jsonl")
+    for path in (out, log):
+        check_writable(path)
+    table = dataset.table
+    assert table is not None  # every Dataset that was read from a file has one
+    home = table.path if table.path.is_dir() else table.path.parent
+    nearby = any(i.data is None and not Path(i.source).is_absolute() for i in _images(dataset))
+    if nearby and out.resolve().parent != home.resolve():
+        raise KilotuneError(
+            "the paths of the images would no longer lead to them",
+            where=str(out),
+            fix=f"Write it into {home}",
+        )
+    rows, changes = repair(table.rows, dataset.examples, findings)
+    write_table(out, table.columns, [row.values for row in rows])
+    write_atomically(log, "".join(to_json(change, indent=None) + "\n" for change in changes))
+    return changes
+
+
+def repair(
+    rows: Sequence[Row], examples: Sequence[Example], findings: Iterable[Finding]
+) -> tuple[list[Row], list[Change]]:
+    """`rows` with what `findings` name repaired, and every change that this took.
+
+    Text that was decoded wrongly is decoded rightly (ftfy), control characters go, HTML becomes
+    plain text, spellings of a label become the commonest one; rows without text or answer and
+    exact repeats are left out. Whatever needs a decision (conflicts, near duplicates, leakage,
+    roles, pictures, JSON) stays as it is.
+    """
+    named = {finding.code: set(finding.rows) for finding in findings}
+    edits = {**TEXT_EDITS, "label-variants": respelling(examples)}
+    kept, changes = [], []
+    for row in rows:
+        name = row.id("data")
+        removed = next((code for code in REMOVED if name in named.get(code, ())), None)
+        if removed:
+            changes.append(Change(name, removed, "", to_json(row.values, indent=None), None))
+            continue
+        values: Any = row.values
+        for code, edit in edits.items():
+            if name in named.get(code, ()):
+                values, made = _edited(values, edit, "")
+                changes += [Change(name, code, *change) for change in made]
+        kept.append(replace(row, values=values))
+    return kept, changes
+
+
+def respelling(examples: Iterable[Example]) -> Edit:
+    """Makes of each spelling of a label the commonest one, the first in the alphabet of several."""
+    counts = Counter(example.label for example in examples if example.label)
+    commonest: dict[str, str] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        commonest.setdefault(plain_label(label), label)
+    spellings = {label: commonest[plain_label(label)] for label in counts}
+    return lambda text: spellings.get(text.strip(), text)
+
+
+def plain_text(text: str) -> str:
+    """HTML as plain text: breaks as lines, other tags gone, entities read. Code stays as it is."""
+    if CODE.search(text) or not HTML.search(text):
+        return text
+    lines = ANY_TAG.sub("", BREAKS.sub("\n", text))
+    return html.unescape(lines).replace("\xa0", " ").strip()
+
+
+def without_control(text: str) -> str:
+    """Text without control characters and invisible signs; tabs and line ends stay."""
+    text = text.replace("\u2028", "\n").replace("\u2029", "\n")
+    if not SOUTH_EAST.search(text):
+        text = text.replace(ZERO_WIDTH, "")
+    return CONTROL.sub("", text)
+
+
+def redecoded(text: str) -> str:
+    """Text that was decoded wrongly, decoded rightly where that can be told."""
+    fixed: str = ftfy.fix_encoding(text)
+    if fixed != text:
+        return fixed
+    try:
+        return text.encode("gbk").decode("utf-8")  # UTF-8 that was read as GBK
+    except UnicodeError:
+        return text
+
+
+TEXT_EDITS: Mapping[str, Edit] = {
+    "mojibake": redecoded,
+    "control-characters": without_control,
+    "html-remains": plain_text,
+}
+
+
+def _edited(value: Any, edit: Edit, field: str) -> tuple[Any, list[tuple[str, str, str]]]:
+    """`value` with every text in it edited, and (field, before, after) of those that changed."""
+    if isinstance(value, str):
+        after = edit(value)
+        return after, [(field, value, after)] if after != value else []
+    if not isinstance(value, dict | list):
+        return value, []
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    done = {key: _edited(item, edit, f"{field}.{key}".lstrip(".")) for key, item in items}
+    changes = [change for _, made in done.values() for change in made]
+    if isinstance(value, dict):
+        return {key: item for key, (item, _) in done.items()}, changes
+    return [item for item, _ in done.values()], changes
+
+
+def _images(dataset: Dataset) -> list[Any]:
+    return [image for example in dataset.examples for image in example.images]
