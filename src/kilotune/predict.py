@@ -13,7 +13,7 @@ from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import load_tuned
 from kilotune.progress import Progress, Silent
-from kilotune.render.template import chat_template
+from kilotune.render.probe import chat_template
 from kilotune.render.wording import wording
 
 COLUMN = "prediction"
@@ -49,9 +49,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)
     words = wording(recipe.data.system, recipe.data.question, data["labels"])
-    prompting = Prompting(
-        chat_template(tokenizer), words, generation, recipe.data.max_length, recipe.seed
-    )
+    # The tokenizer was saved with the template that it was tuned with.
+    template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
+    prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed)
     said = prompting.answers(model, examples, progress, "predicting")
     labels = {
         example.origin.row: parse_label(answer.text, data["labels"])

@@ -3,7 +3,7 @@ from dataclasses import replace
 from kilotune.data.example import Example, Message, Origin
 from kilotune.render.checks import check_renderings, truncated
 from kilotune.render.labels import Rendering, render
-from kilotune.render.template import chat_template
+from kilotune.render.probe import chat_template
 from tests.tiny import byte_tokenizer
 
 TEMPLATE = chat_template(byte_tokenizer())
@@ -31,16 +31,17 @@ def test_a_prompt_unlike_the_one_that_is_generated_from_is_found() -> None:
 
 
 def test_an_answer_that_does_not_read_back_is_found() -> None:
-    ids = (*GOOD.token_ids[:-2], GOOD.token_ids[0], GOOD.token_ids[-1])
+    ids = (*GOOD.token_ids[:-2], GOOD.token_ids[1], GOOD.token_ids[-1])
     assert codes(replace(GOOD, token_ids=ids)) == ["answer-altered"]
 
 
 def test_nothing_trained_is_found() -> None:
-    assert "stop-untrained" in codes(replace(GOOD, label_mask=(False,) * len(GOOD.label_mask)))
+    untrained = replace(GOOD, label_mask=(False,) * len(GOOD.label_mask))
+    assert codes(untrained) == ["nothing-trained"]
 
 
 def test_truncation_is_counted_and_said() -> None:
     (finding,) = truncated(["data:1", "data:2"], 64)
     assert (finding.code, finding.rows) == ("truncated", ("data:1", "data:2"))
-    assert finding.message.startswith("texts cut to fit 64 tokens (2)")
+    assert finding.message == "prompts cut to fit max_length: 64 tokens (2: data:1, data:2)"
     assert truncated([], 64) == []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kilotune.data.example import Example, Message
+from kilotune.data.example import Example, Message, Task
 from kilotune.errors import KilotuneError
 
 # Small instruct models obey a system message better when the user's turn repeats its form: of
@@ -21,7 +21,9 @@ class Wording:
 
     def apply(self, example: Example) -> Example:
         """The example as it is put to a model. Its id, label and answer stay as they are."""
-        asked = example.with_text(self.question.replace("{text}", example.text))
+        asked = example
+        if self.question != "{text}":
+            asked = example.with_text(self.question.replace("{text}", example.text))
         if not self.system or asked.messages[0].role == "system":
             return asked
         return replace(asked, messages=(Message("system", self.system), *asked.messages))
@@ -41,3 +43,15 @@ def wording(system: str | None, question: str | None, labels: Sequence[str]) -> 
         )
     told = SYSTEM if system is None else system
     return Wording(told.replace("{labels}", ", ".join(labels)), asked)
+
+
+def task_wording(
+    task: Task, system: str | None, question: str | None, labels: Sequence[str]
+) -> Wording:
+    """The wording of a task: around texts to classify; elsewhere what the recipe says, if it does.
+
+    Raises KilotuneError for a question without `{text}`.
+    """
+    if task == "classify":
+        return wording(system, question, labels)
+    return wording(system or "", "{text}" if question is None else question, labels)

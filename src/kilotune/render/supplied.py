@@ -1,0 +1,62 @@
+"""Which chat template is used: the model's own, one that ships with kilotune, or a file."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from kilotune.data.finding import Finding
+from kilotune.errors import KilotuneError
+from kilotune.render.encoding import Tokenizer, token_id
+from kilotune.render.faults import finding
+
+SUPPLIED = ("chatml", "plain")
+MARKERS = ("<|im_start|>", "<|im_end|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A template's Jinja text, the markers it adds to the control tokens, and what to say."""
+
+    source: str
+    markers: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def choose_template(tokenizer: Tokenizer, wanted: str) -> Choice:
+    """The chat template that `wanted` names: auto, chatml, plain, or a Jinja file.
+
+    `auto` is the tokenizer's own; without one `chatml` where both markers are tokens, else
+    `plain`. Raises KilotuneError for a file that cannot be read.
+    """
+    own = tokenizer.get_chat_template() if getattr(tokenizer, "chat_template", None) else None
+    if wanted == "auto" and own:
+        return Choice(own)
+    have_markers = all(token_id(tokenizer, marker) is not None for marker in MARKERS)
+    if wanted not in ("auto", *SUPPLIED):
+        return Choice(_read(Path(wanted)))
+    name = wanted if wanted != "auto" else "chatml" if have_markers else "plain"
+    source = (files("kilotune.render") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    if wants_bos(tokenizer):
+        source = "{{ bos_token }}" + source
+    said = [finding("template-chosen", detail=f"using '{name}'")] if wanted == "auto" else []
+    if name == "chatml" and not have_markers:
+        said.append(finding("markers-not-tokens"))
+    markers = MARKERS if name == "chatml" and have_markers else ()
+    return Choice(source, markers, tuple(said))
+
+
+def wants_bos(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer puts a beginning-of-sequence token before plain text by itself."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer.encode("x")[:1] == [bos]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KilotuneError(
+            "cannot read the chat template",
+            where=str(path),
+            fix=f"Give a Jinja file, or one of: auto, {', '.join(SUPPLIED)}",
+        ) from error
