@@ -281,7 +281,8 @@ KINDS = [
             (12, 7),
         ),
         system=Expected(
-            "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi<｜Assistant｜>Hello!<｜end▁of▁sentence｜>",
+            "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi"
+            "<｜Assistant｜>Hello!<｜end▁of▁sentence｜>",
             ("Hello!<｜end▁of▁sentence｜>",),
             (21, 7),
         ),
@@ -303,7 +304,8 @@ KINDS = [
             (12, 7),
         ),
         system=Expected(
-            "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi<｜Assistant｜>Hello!<｜end▁of▁sentence｜>",
+            "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi"
+            "<｜Assistant｜>Hello!<｜end▁of▁sentence｜>",
             ("Hello!<｜end▁of▁sentence｜>",),
             (21, 7),
         ),

@@ -240,7 +240,8 @@ def test_an_opening_that_only_generation_has_is_left_out_of_both_and_said() -> N
 def test_an_opening_that_depends_on_the_conversation_is_refused() -> None:
     moody = BY_NAME["generation"].source.replace(
         "'<|im_start|>assistant\\n' -}}{%- endif -%}",
-        "'<|im_start|>assistant\\n' + messages[-1].content[:2] * messages | length -}}{%- endif -%}",
+        "'<|im_start|>assistant\\n' + messages[-1].content[:2] * messages | length -}}"
+        "{%- endif -%}",
     )
     with pytest.raises(KilotuneError, match="one way for training and another"):
         chat_template(byte_tokenizer(moody))

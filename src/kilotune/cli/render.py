@@ -212,7 +212,8 @@ def _legend() -> Text:
     return Text.assemble(
         "  ", (f"{OPEN}trained{CLOSE}", TRAINED), "   not trained   ",
         ("<special>", SPECIAL), "   ",
-        (OPEN, TRAINED), ("<special, trained>", TRAINED_SPECIAL), (CLOSE, TRAINED), "   ", ("↵ line break", "bright_black"),
+        (OPEN, TRAINED), ("<special, trained>", TRAINED_SPECIAL), (CLOSE, TRAINED), "   ",
+        ("↵ line break", "bright_black"),
     )  # fmt: skip
 
 

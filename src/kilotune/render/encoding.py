@@ -36,19 +36,42 @@ class Encoder:
         (an ascending position in `text`) are those of the text before it by itself: where a
         token would reach across, both sides are encoded for themselves.
         """
-        ids: list[int] = []
+        return self._encode(text, 0, len(text), ordinary, borders)
+
+    def _encode(
+        self, text: str, start: int, end: int, ordinary: Sequence[Range], borders: Sequence[int]
+    ) -> tuple[list[int], list[int]]:
+        whole = self._stretch(text, start, end, ordinary)
+        marks = self._marks(text, start, end, ordinary)
         places: list[int] = []
-        start = 0
-        while True:
-            rest = self._stretch(text, start, len(text), ordinary)
-            for border in borders[len(places) :]:
-                left = self._stretch(text, start, border, ordinary)
-                places.append(len(ids) + len(left))
-                if rest[: len(left)] != left:
-                    ids, start = ids + left, border
-                    break
-            else:
-                return ids + rest, places
+        for number, border in enumerate(borders):
+            known, at = self._before(whole, marks, start, border)
+            left = whole[:known] + self._stretch(text, at, border, ordinary)
+            if whole[: len(left)] != left:
+                left, places = self._encode(text, start, border, ordinary, borders[:number])
+                right, more = self._encode(text, border, end, ordinary, borders[number + 1 :])
+                within = len(left)
+                return left + right, [*places, within, *(within + place for place in more)]
+            places.append(len(left))
+        return whole, places
+
+    def _marks(self, text: str, start: int, end: int, ordinary: Sequence[Range]) -> list[int]:
+        """Where the control tokens between `start` and `end` begin."""
+        found = (match.start() for match in self.spellings.finditer(text, start, end))
+        return [at for at in found if not any(first <= at < last for first, last in ordinary)]
+
+    def _before(
+        self, ids: Sequence[int], marks: Sequence[int], start: int, border: int
+    ) -> tuple[int, int]:
+        """The last control token before `border`: how many ids stand before it, where it begins.
+
+        Nothing merges with a control token, so that only what is behind it need be looked at.
+        """
+        before = [at for at in marks if at < border]
+        control = [place for place, token in enumerate(ids) if token in self.control]
+        if not before or len(control) != len(marks):
+            return 0, start
+        return control[len(before) - 1], before[-1]
 
     def spells_control(self, text: str) -> bool:
         """Whether `text` holds the spelling of a control token."""

@@ -53,7 +53,7 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
     behind it; `auto` every answer where there are several. Each answer is trained with the token
     that ends it. Raises RenderError when the template does not allow it.
     """
-    messages = example.messages[: _end_of_last_answer(example.messages)]
+    messages = template.fitting(example.messages[: _end_of_last_answer(example.messages)])
     if not messages:
         ids = template.prompt_ids(example.messages)
         return Rendering(example.id, tuple(ids), (False,) * len(ids), len(ids), example.images)
@@ -76,7 +76,7 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
         tuple(mask[:end]),
         start,
         tuple(image for message in messages for image in message.images),
-        tuple(_remarks(template, layout, messages)),
+        tuple(_remarks(template, layout, example.messages, messages)),
     )
 
 
@@ -97,10 +97,9 @@ def _encode(
     place = dict(zip(borders, places, strict=True))
     spans = []
     for start, slot, is_closed in zip(starts, slots, closed, strict=True):
-        # An answer itself holds no control token, so the next one is its end.
-        end = (
-            1 + _next(template.encoder.control, ids, place[start]) if is_closed else place[slot.end]
-        )
+        end = place.get(slot.end, 0)
+        if is_closed:  # an answer itself holds no control token, so the next one is its end
+            end = 1 + _next(template.encoder.control, ids, place[start])
         spans.append((place[start], end))
     if not closed[-1]:
         start, end = spans[-1]
@@ -131,12 +130,14 @@ def _same_when_earlier(template: ChatTemplate, layout: Layout, messages: Sequenc
     if len(starts) < len(turns):
         raise RenderError("turns-rewritten")
     for turn, start in list(zip(turns, starts, strict=True))[:-1]:
-        if template.prompt(messages[:turn]).text != layout.text[:start]:
+        if template.prompt_text(messages[:turn]) != layout.text[:start]:
             raise RenderError("turns-rewritten")
 
 
-def _remarks(template: ChatTemplate, layout: Layout, messages: Sequence[Message]) -> Iterator[str]:
-    has_system = messages[0].role == "system"
+def _remarks(
+    template: ChatTemplate, layout: Layout, given: Sequence[Message], messages: Sequence[Message]
+) -> Iterator[str]:
+    has_system = given[0].role == "system"
     if has_system and not template.takes_system:
         yield "system-moved"
     if template.default_system and not has_system:

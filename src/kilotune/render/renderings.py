@@ -52,8 +52,11 @@ def render_examples(
     refused: dict[tuple[str, str], list[str]] = {}
     for example in examples:
         try:
-            fitting, was_cut = fit(template, wording, example, max_length)
+            fitting, was_cut = wording.apply(example), False
             rendering = render(template, fitting, train_on)
+            if len(rendering.token_ids) > max_length:
+                fitting, was_cut = fit(template, wording, example, max_length)
+                rendering = render(template, fitting, train_on)
         except RenderError as error:
             refused.setdefault((error.code, error.detail), []).append(example.id)
             continue

@@ -52,13 +52,16 @@ class ChatTemplate:
     model_stops: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = field(default=())
 
+    def fitting(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as this template takes them: a system message may have to move."""
+        return tuple(messages) if self.takes_system else without_system(messages)
+
     def text(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
         """The conversation as text, control tokens spelled out.
 
         Raises RenderError with the template's own words when it rejects the conversation.
         """
-        fitting = messages if self.takes_system else without_system(messages)
-        turns = [{"role": m.role, "content": self._content(m)} for m in fitting]
+        turns = [{"role": m.role, "content": self._content(m)} for m in self.fitting(messages)]
         try:
             text: str = self.tokenizer.apply_chat_template(
                 turns,
@@ -72,7 +75,7 @@ class ChatTemplate:
         return text
 
     def layout(self, messages: Sequence[Message]) -> Layout:
-        """The conversation as training text, and where its contents lie. Raises RenderError."""
+        """Fitting messages as training text, and where their contents lie. Raises RenderError."""
         try:
             return lay_out(self.text, messages)
         except RenderError as error:
@@ -81,27 +84,24 @@ class ChatTemplate:
                 raise
             return written
 
-    def prompt(self, messages: Sequence[Message]) -> Layout:
-        """What generation starts from, as text: the messages and the opening of an answer.
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """What generation starts from: the messages and the opening of an answer.
 
         Raises RenderError when this conversation's opening is not that of every other.
         """
+        return self._told(self.text(messages, generation_prompt=True))
+
+    def prompt(self, messages: Sequence[Message]) -> Layout:
+        """The `prompt_text` of fitting messages, and where their contents lie in it."""
         asked = lay_out(lambda some: self.text(some, generation_prompt=True), messages)
-        if self.opening.asked == self.opening.told:
-            return asked
-        if not asked.text.endswith(self.opening.asked):
-            raise RenderError("prompt-mismatch")
-        kept = asked.text[: len(asked.text) - len(self.opening.asked)]
-        return Layout(kept + self.opening.told, asked.slots)
+        return Layout(self._told(asked.text), asked.slots)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids that generation starts from."""
+        """The token ids that generation starts from. Raises RenderError."""
+        messages = self.fitting(messages)
         simple = all(message.role != "assistant" for message in messages)
         if simple and not any(self.encoder.spells_control(message.text) for message in messages):
-            text = self.text(messages, generation_prompt=True)
-            if text.endswith(self.opening.asked):
-                kept = text[: len(text) - len(self.opening.asked)]
-                return self.encode(kept + self.opening.told)
+            return self.encode(self.prompt_text(messages))
         prompt = self.prompt(messages)
         ids, _ = self.encode_layout(prompt, messages, self.borders(prompt, messages))
         return ids
@@ -132,6 +132,12 @@ class ChatTemplate:
     def encode(self, text: str) -> list[int]:
         """Token ids of template text; the template has put every special token there itself."""
         return self.encoder.encode(text)[0]
+
+    def _told(self, asked: str) -> str:
+        """A generation prompt with the opening that training has."""
+        if not asked.endswith(self.opening.asked):
+            raise RenderError("prompt-mismatch")
+        return asked[: len(asked) - len(self.opening.asked)] + self.opening.told
 
     def _lead_before(self, layout: Layout, slot: Slot) -> int:
         lead = self.opening.lead
