@@ -11,7 +11,7 @@ from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import fingerprint
 from kilotune.progress import Progress
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.schema import TEMPLATES, Recipe
 from kilotune.render.wording import Wording, wording
 
 Files = tuple[list[Example], list[Example] | None, list[Example] | None]
@@ -128,4 +128,7 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     if Path(model.name).expanduser().is_dir():
         name = str(Path(model.name).expanduser().absolute())
         model = model.model_copy(update={"name": name})
+    if model.chat_template not in TEMPLATES:
+        file = str(Path(model.chat_template).expanduser().absolute())
+        model = model.model_copy(update={"chat_template": file})
     return recipe.model_copy(update={"data": data.model_copy(update=paths), "model": model})

@@ -162,8 +162,8 @@ def _panel(seen: "Preview", rendering: "Rendering", origin: str) -> Panel:
     figures = f"{total} tokens · prompt {rendering.prompt_length} · trained {trained}"
     return Panel(
         mask_text(seen, rendering),
-        title=Text.assemble((rendering.example_id, "bold"), (f"  {origin}", "dim")),
-        subtitle=Text(f"{figures} ({trained / max(1, total):.1%})", style="dim"),
+        title=Text.assemble((rendering.example_id, "bold default"), (f"  {origin}", "default")),
+        subtitle=Text(f"{figures} ({trained / max(1, total):.1%})", style="default"),
         title_align="left",
         subtitle_align="right",
         border_style="bright_black",

@@ -14,6 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+# Chat templates by name; anything else is a file.
+TEMPLATES = ("auto", "chatml", "plain")
+
 Metric = Literal["accuracy", "macro_f1", "loss"]
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
+from kilotune.recipe.schema import TEMPLATES
 from kilotune.render.encoding import Tokenizer, token_id
 from kilotune.render.faults import finding
 
-SUPPLIED = ("chatml", "plain")
 MARKERS = ("<|im_start|>", "<|im_end|>")
 
 
@@ -32,7 +32,7 @@ def choose_template(tokenizer: Tokenizer, wanted: str) -> Choice:
     if wanted == "auto" and own:
         return Choice(own)
     have_markers = all(token_id(tokenizer, marker) is not None for marker in MARKERS)
-    if wanted not in ("auto", *SUPPLIED):
+    if wanted not in TEMPLATES:
         return Choice(_read(Path(wanted)))
     name = wanted if wanted != "auto" else "chatml" if have_markers else "plain"
     source = (files("kilotune.render") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
@@ -58,5 +58,5 @@ def _read(path: Path) -> str:
         raise KilotuneError(
             "cannot read the chat template",
             where=str(path),
-            fix=f"Give a Jinja file, or one of: auto, {', '.join(SUPPLIED)}",
+            fix=f"Give a Jinja file, or one of: {', '.join(TEMPLATES)}",
         ) from error
