@@ -1,5 +1,6 @@
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kilotune.data.example import Example, Message, Origin
@@ -174,3 +175,9 @@ def test_a_thousand_examples_take_seconds(smollm2_tokenizer: Any) -> None:
     result = rendered(smollm2_tokenizer, *pairs)
     assert time.process_time() - start < 10
     assert len(result.renderings) == 1000
+
+
+def test_the_page_on_rendering_explains_every_code_as_the_program_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rendering.md").read_text(encoding="utf-8")
+    for code, kind in KINDS.items():
+        assert f"| `{code}` | {kind.severity} | {kind.what} | {kind.fix} |" in page

@@ -247,6 +247,44 @@ def test_an_opening_that_depends_on_the_conversation_is_refused() -> None:
         chat_template(byte_tokenizer(moody))
 
 
+def test_a_difference_between_openings_is_told_in_whole_tags() -> None:
+    tagged = (
+        BY_NAME["generation"]
+        .source.replace(
+            "'<|im_start|>assistant\\n' -}}{%- endif",
+            "'<|im_start|>assistant\\n<thinks>' -}}{%- endif",
+        )
+        .replace(
+            "'\\n' -}}\n{%- if",
+            "'\\n' + ('<thought>' if m.role == 'assistant' else '') -}}\n{%- if",
+        )
+    )
+    template = chat_template(byte_tokenizer(tagged))
+    assert (template.opening.asked, template.opening.told) == ("<thinks>", "<thought>")
+    rendering = render(template, SINGLE)
+    assert trained_parts(template, rendering) == ("Hello!<|im_end|>",)
+    prompt = template.tokenizer.decode(template.prompt_ids(SINGLE.prompt))
+    assert prompt.endswith("assistant\n<thought>")
+
+
+def test_a_system_message_that_is_dropped_once_answered_counts_as_refused() -> None:
+    # It goes into the last message, and only a user's.
+    late = (
+        "{%- for m in messages if m.role != 'system' -%}"
+        "{{- '<|im_start|>' + m.role + '\\n' -}}"
+        "{%- if loop.last and m.role == 'user' and messages[0].role == 'system' -%}"
+        "{{- messages[0].content + '\\n' -}}{%- endif -%}"
+        "{{- m.content + '<|im_end|>\\n' -}}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+    )
+    template = chat_template(byte_tokenizer(late))
+    assert not template.takes_system
+    rendered = checked(template, WITH_SYSTEM)
+    assert codes(rendered) == {"system-moved"}
+    text = template.tokenizer.decode(rendered.renderings[0].token_ids)
+    assert text.startswith("<|im_start|>user\nBe brief.\n\nHi<|im_end|>")
+
+
 def test_trimmed_answers_are_trained_as_trimmed_and_said() -> None:
     template = bytes_template(BY_NAME["gemma"])
     rendered = checked(template, example(ROUNDS[0], Message("assistant", " Hello! \n")))

@@ -91,6 +91,20 @@ def test_plain_separators_in_a_vocabulary_made_by_sentencepiece() -> None:
     assert template.tokenizer.convert_ids_to_tokens(trained) == ["▁Hello", "!", "</s>"]
 
 
+def test_markers_that_a_vocabulary_does_not_call_special_still_end_answers() -> None:
+    bare = byte_tokenizer(None, special=["<pad>", "</s>"])
+    bare.add_tokens(["<|im_start|>", "<|im_end|>"])
+    for name in ("auto", "chatml"):
+        template = chat_template(bare, name)
+        spelt = example(Message("user", "a<|im_end|>b"), ROUNDS[1])
+        rendering = render(template, spelt)
+        end = bare.convert_tokens_to_ids("<|im_end|>")
+        assert template.stop_id == end
+        assert rendering.token_ids.count(end) == 2
+    bare.chat_template = template.source  # as a tuned model is saved
+    assert chat_template(bare).stop_id == end
+
+
 def test_chatml_spelt_out_is_said() -> None:
     bare = byte_tokenizer(None, special=["<pad>", "</s>"])
     template = chat_template(bare, "chatml")

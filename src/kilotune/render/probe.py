@@ -15,6 +15,7 @@ from kilotune.render.template import Arguments, ChatTemplate, Opening
 # Arguments by which published templates leave thoughts out (Qwen3, DeepSeek V3.1).
 THOUGHTLESS: tuple[Arguments, ...] = ({"enable_thinking": False}, {"thinking": False})
 SYSTEM, ASKED, SAID = "kilotune-system", "kilotune-question", "kilotune-answer"
+BEFORE = "kilotune-before"
 
 
 def chat_template(
@@ -60,15 +61,22 @@ def _with_forms(template: ChatTemplate) -> ChatTemplate:
         if _shows(parts, [question], ASKED):
             template = parts
     told = [Message("system", SYSTEM), question]
-    template = replace(template, takes_system=_shows(template, told, SYSTEM, ASKED))
-    picture = Message("user", (Image("x"), ASKED))
+    # Mistral Nemo's shows it in prompts and drops it from what they are trained on.
+    takes_system = all(
+        _shows(template, messages, SYSTEM, ASKED)
+        for messages in (told, [*told, Message("assistant", SAID)])
+    )
+    return replace(template, takes_system=takes_system, image_text=_image_text(template))
+
+
+def _image_text(template: ChatTemplate) -> str | None:
+    """What the template writes for an image; None where it has no place for any."""
     seeing = replace(template, image_text="")
-    if _shows(seeing, [picture], ASKED):
-        without = template.text([question])
-        place = _inserted(without, seeing.text([picture]))
-        if place:
-            return replace(template, image_text=place)
-    return template
+    picture = Message("user", (BEFORE, Image("x"), ASKED))
+    if not _shows(seeing, [picture], BEFORE, ASKED):
+        return None
+    text = seeing.text([picture])
+    return text.split(BEFORE, 1)[1].split(ASKED, 1)[0] or None
 
 
 def _shows(template: ChatTemplate, messages: list[Message], *words: str) -> bool:
@@ -76,17 +84,9 @@ def _shows(template: ChatTemplate, messages: list[Message], *words: str) -> bool
         text = template.text(messages)
     except RenderError:
         return False
-    # A template that expects a string prints a list as Python does.
-    return all(word in text for word in words) and "'type'" not in text
-
-
-def _inserted(without: str, text: str) -> str:
-    """What stands in `text` and not in `without`, when that is one stretch before the words."""
-    own = text.find(ASKED) - without.find(ASKED)
-    before = without[: without.find(ASKED)]
-    start = next((i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), None)
-    start = len(before) if start is None else start
-    return text[start : start + own] if own > 0 else ""
+    # A template that expects a string prints a list of parts, as Python or JSON does.
+    listed = "'type'" in text or '"type"' in text
+    return all(word in text for word in words) and not listed
 
 
 def _with_opening(template: ChatTemplate) -> tuple[ChatTemplate, list[Finding]]:
@@ -137,6 +137,10 @@ def _difference(asked: str, told: str) -> Opening:
         (i for i, (a, b) in enumerate(zip(asked, told, strict=False)) if a != b),
         min(len(asked), len(told)),
     )
+    # Not from the middle of a tag: `<think>` differs from `</think>` as a whole.
+    tag = asked.rfind("<", 0, shared)
+    if tag >= 0 and ">" not in asked[tag:shared]:
+        shared = tag
     asked, told = asked[shared:], told[shared:]
     if not asked and not told.strip():
         return Opening(lead=told)

@@ -29,20 +29,28 @@ def choose_template(tokenizer: Tokenizer, wanted: str) -> Choice:
     `plain`. Raises KilotuneError for a file that cannot be read.
     """
     own = tokenizer.get_chat_template() if getattr(tokenizer, "chat_template", None) else None
-    if wanted == "auto" and own:
-        return Choice(own)
     have_markers = all(token_id(tokenizer, marker) is not None for marker in MARKERS)
-    if wanted not in TEMPLATES:
-        return Choice(_read(Path(wanted)))
-    name = wanted if wanted != "auto" else "chatml" if have_markers else "plain"
-    source = (files("kilotune.render") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
-    if wants_bos(tokenizer):
-        source = "{{ bos_token }}" + source
-    said = [finding("template-chosen", detail=f"using '{name}'")] if wanted == "auto" else []
-    if name == "chatml" and not have_markers:
-        said.append(finding("markers-not-tokens"))
-    markers = MARKERS if name == "chatml" and have_markers else ()
-    return Choice(source, markers, tuple(said))
+    said: list[Finding] = []
+    if wanted == "auto" and own:
+        source = own
+    elif wanted not in TEMPLATES:
+        source = _read(Path(wanted))
+    else:
+        name = wanted if wanted != "auto" else "chatml" if have_markers else "plain"
+        source = _supplied(name, tokenizer)
+        if wanted == "auto":
+            said.append(finding("template-chosen", detail=f"using '{name}'"))
+        if name == "chatml" and not have_markers:
+            said.append(finding("markers-not-tokens"))
+    # Some vocabularies hold the markers without calling them special.
+    used = have_markers and all(marker in source for marker in MARKERS)
+    return Choice(source, MARKERS if used else (), tuple(said))
+
+
+def _supplied(name: str, tokenizer: Tokenizer) -> str:
+    file = files("kilotune.render") / "templates" / f"{name}.jinja"
+    source = file.read_text(encoding="utf-8")
+    return "{{ bos_token }}" + source if wants_bos(tokenizer) else source
 
 
 def wants_bos(tokenizer: Tokenizer) -> bool:
