@@ -18,6 +18,7 @@ $(READY): pyproject.toml
 assets: $(READY)
 	@$(BIN)/kilotune fetch smollm2
 	@$(BIN)/kilotune sample movie-reviews --out demo
+	@$(BIN)/python -m tests.assets
 
 demo: assets
 	HF_HUB_OFFLINE=1 $(BIN)/kilotune run demo/movie_reviews.csv --text text --label label \

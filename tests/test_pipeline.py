@@ -16,7 +16,7 @@ from kilotune.pipeline import Run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
-from kilotune.render.template import chat_template
+from kilotune.render.probe import chat_template
 from kilotune.train import trainer
 from tests.tiny import labelled_csv
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from kilotune.data.checks.duplicates import components
 from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, errors_first
-from kilotune.data.normalise import Dataset, load_dataset
+from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.readers import read_table
 from kilotune.data.repair import Change, repair_file
 from kilotune.data.split import split_examples
@@ -30,31 +30,6 @@ from kilotune.recipe.schema import DataSettings
 
 # A stratified split leaves no part without a class that has so many examples, each on its own.
 SAFE_CLASS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How files are to be read: what `load_dataset` takes."""
-
-    format: str = "auto"
-    columns: Mapping[str, str] | None = None
-    text: str | None = None
-    label: str | None = None
-    group: str | None = None
-    task: Task | Literal["auto"] = "auto"
-
-    def load(self, path: Path, source: str) -> Dataset:
-        """The file as Examples, whose ids begin with `source`."""
-        return load_dataset(
-            path,
-            format=self.format,
-            columns=self.columns,
-            text=self.text,
-            label=self.label,
-            group=self.group,
-            task=self.task,
-            source=source,
-        )
 
 
 @dataclass(frozen=True, slots=True)

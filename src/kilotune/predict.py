@@ -1,8 +1,9 @@
 """Answers to new prompts, by a finished run."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from kilotune.data.normalise import load_dataset, without_answer
+from kilotune.data.normalise import without_answer
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
@@ -10,8 +11,9 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import load_tuned
+from kilotune.preparation import reading
 from kilotune.progress import Progress, Silent
-from kilotune.render.template import chat_template
+from kilotune.render.probe import chat_template
 from kilotune.render.wording import wording
 
 COLUMN = "prediction"
@@ -33,16 +35,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         )
     data = folder.read_json(record.DATA)
     check_writable(out)
-    settings = recipe.data
-    dataset = load_dataset(
-        file,
-        format=data.get("format", settings.format),
-        columns=settings.columns,
-        text=settings.text,
-        task=settings.task,
-        source="file",
-        answered=False,
-    )
+    alike = replace(reading(recipe.data), format=data["format"], group=None)
+    dataset = alike.load(file, "file", answered=False)
     table = dataset.table
     assert table is not None
     if COLUMN in table.columns:
@@ -53,9 +47,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)
     words = wording(recipe.data.system, recipe.data.question, data["labels"])
-    prompting = Prompting(
-        chat_template(tokenizer), words, generation, recipe.data.max_length, recipe.seed
-    )
+    # The tokenizer was saved with the template that it was tuned with.
+    template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
+    prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed)
     said = prompting.answers(model, examples, progress, "predicting")
     read = TASKS[data["task"]].read
     answers = {

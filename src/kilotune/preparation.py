@@ -1,19 +1,18 @@
 """The data of a run: read, checked and split. Needs no model and no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from kilotune.data.checks import check_examples, check_leakage, check_part, check_split
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
-from kilotune.data.normalise import Dataset, load_dataset
+from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments.record import fingerprint
 from kilotune.progress import Progress
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.schema import TEMPLATES, DataSettings, Recipe
 from kilotune.render.wording import Wording, wording
 
 
@@ -87,24 +86,18 @@ def read(recipe: Recipe) -> Files:
                 fix="Give another file, or none to have a part split off",
             )
 
-    def load(path: Path, source: str, task: Task | Literal["auto"]) -> Dataset:
-        return load_dataset(
-            path,
-            format=data.format,
-            columns=data.columns,
-            text=data.text,
-            label=data.label,
-            group=data.group,
-            task=task,
-            source=source,
-        )
-
-    train = load(data.train, "data", data.task)
+    train = reading(data).load(data.train, "data")
+    alike = replace(reading(data), task=train.task)
     return Files(
         train,
-        load(data.validation, "validation", train.task) if data.validation else None,
-        load(data.test, "test", train.task) if data.test else None,
+        alike.load(data.validation, "validation") if data.validation else None,
+        alike.load(data.test, "test") if data.test else None,
     )
+
+
+def reading(data: DataSettings) -> Reading:
+    """How the recipe says that its files are to be read."""
+    return Reading(data.format, data.columns, data.text, data.label, data.group, data.task)
 
 
 def check(files: Files) -> list[Finding]:
@@ -176,4 +169,7 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     if Path(model.name).expanduser().is_dir():
         name = str(Path(model.name).expanduser().absolute())
         model = model.model_copy(update={"name": name})
+    if model.chat_template not in TEMPLATES:
+        file = str(Path(model.chat_template).expanduser().absolute())
+        model = model.model_copy(update={"chat_template": file})
     return recipe.model_copy(update={"data": data.model_copy(update=paths), "model": model})

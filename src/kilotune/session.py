@@ -20,15 +20,15 @@ from kilotune.models.load import (
     Model,
     compute_dtype,
     load_model,
-    load_tokenizer,
     stop_ids,
     weight_dtype,
 )
 from kilotune.preparation import Prepared
+from kilotune.preview import load_template
 from kilotune.progress import Progress
-from kilotune.render.checks import check_renderings, truncated
-from kilotune.render.labels import Rendering, render
-from kilotune.render.template import ChatTemplate, chat_template
+from kilotune.render.labels import Rendering
+from kilotune.render.renderings import render_examples
+from kilotune.render.template import ChatTemplate
 from kilotune.train.trainer import Tuning, tune
 
 
@@ -76,15 +76,18 @@ class Session:
         Raises KilotuneError when the template would train something else than what is generated.
         """
         parts = self.prepared.parts
-        fitted = [self.prompting.fit(example) for example in (*parts.train, *parts.validation)]
-        examples = [example for example, _ in fitted]
-        renderings = [render(self.prompting.template, example) for example in examples]
-        faults = check_renderings(self.prompting.template, examples, renderings)
-        stop_on_errors(faults, self.prepared.recipe.model.name)
-        cut = [example.id for example, was_cut in fitted if was_cut]
+        rendered = render_examples(
+            self.prompting.template,
+            self.prompting.wording,
+            (*parts.train, *parts.validation),
+            max_length=self.prompting.max_length,
+            train_on=self.prepared.recipe.data.train_on,
+        )
+        stop_on_errors(rendered.findings, self.prepared.recipe.model.name)
+        self.progress.say(rendered.share())
         border = len(parts.train)
-        findings = truncated(cut, self.prompting.max_length)
-        return renderings[:border], renderings[border:], findings
+        renderings = list(rendered.renderings)
+        return renderings[:border], renderings[border:], list(rendered.findings)
 
     def answer(self, model: Model, examples: Sequence[Example], title: str) -> Answers:
         """What `model` generates for `examples`, and what its answers are read as."""
@@ -178,15 +181,14 @@ class Session:
 def open_session(prepared: Prepared, source: str, progress: Progress) -> Session:
     """Load the model at `source` with fresh adapters or unfrozen layers, ready to be asked."""
     recipe = prepared.recipe
-    tokenizer = load_tokenizer(source, recipe.model)
-    template = chat_template(tokenizer)
+    template = load_template(source, recipe.model)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
     model = load_model(source, recipe.model, dtype)
     generation = generation_config(
         recipe.decoding,
         answer_tokens=longest_answer(prepared, template),
         stop_ids=stop_ids(model, template.stop_id),
-        pad_id=tokenizer.pad_token_id,
+        pad_id=template.tokenizer.pad_token_id,
     )
     prompting = Prompting(
         template, prepared.wording, generation, recipe.data.max_length, recipe.seed

@@ -24,7 +24,13 @@ def test_help_and_check_load_no_torch() -> None:
         "assert result.exit_code in (0, 1, 2), result.output\n"
         "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     )
-    for arguments in (["--help"], ["run", "--help"], ["check", "none.csv"], ["run", "none.csv"]):
+    for arguments in (
+        ["--help"],
+        ["run", "--help"],
+        ["check", "none.csv"],
+        ["run", "none.csv"],
+        ["render", "none.csv"],
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True
         )
@@ -32,7 +38,7 @@ def test_help_and_check_load_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "resume", "predict", "check", "convert", "report", "sample"]
+    "command", ["run", "resume", "predict", "check", "convert", "render", "report", "sample"]
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = invoke(command, "--help")

@@ -121,3 +121,10 @@ def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 1  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+def test_a_template_file_is_relative_to_the_recipe_and_names_stay_names(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    for written, meant in (("own.jinja", str(tmp_path / "own.jinja")), ("plain", "plain")):
+        path.write_text(f"data: {{train: a.csv}}\nmodel: {{chat_template: {written}}}\n")
+        assert load_recipe(path).model.chat_template == meant

@@ -3,10 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilotune.data.example import Example, Message, Origin
-from kilotune.errors import KilotuneError
 from kilotune.render.checks import check_renderings
+from kilotune.render.faults import RenderError
 from kilotune.render.labels import render
-from kilotune.render.template import chat_template
+from kilotune.render.probe import chat_template
 from tests.tiny import CHATML, byte_tokenizer
 
 # No special tokens: their text in a message is for the checks of the data.
@@ -68,8 +68,11 @@ def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     template = chat_template(byte_tokenizer(forgetful))
-    with pytest.raises(KilotuneError, match="turn 4"):
-        render(template, conversation("hi", "one", "and", "two"))
+    example = conversation("hi", "one", "and", "two")
+    with pytest.raises(RenderError, match="rewrites earlier turns"):
+        render(template, example)
+    rendering = render(template, example, "last")
+    assert template.tokenizer.decode(rendering.token_ids[-4:]) == "two<|im_end|>"
 
 
 @given(st.lists(CONTENT, min_size=2, max_size=6).filter(lambda turns: len(turns) % 2 == 0))

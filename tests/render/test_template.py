@@ -2,7 +2,8 @@ import pytest
 
 from kilotune.data.example import Example, Message, Origin
 from kilotune.errors import KilotuneError
-from kilotune.render.template import chat_template, fit
+from kilotune.render.probe import chat_template
+from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording, wording
 from tests.tiny import CHATML, byte_tokenizer
 
@@ -12,17 +13,6 @@ WORDING = Wording("Choose.", "Text: {text}\nLabel:")
 def question(text: str) -> Example:
     messages = (Message("user", text), Message("assistant", "yes"))
     return Example("data:1", messages, Origin("a.csv", 1), label="yes")
-
-
-def test_no_template_is_one_clear_error() -> None:
-    with pytest.raises(KilotuneError, match="no chat template"):
-        chat_template(byte_tokenizer(None))
-
-
-def test_a_template_that_opens_answers_in_two_ways_is_refused() -> None:
-    thoughtful = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
-    with pytest.raises(KilotuneError, match="opens an answer"):
-        chat_template(byte_tokenizer(thoughtful))
 
 
 def test_a_refused_system_message_goes_before_the_users() -> None:

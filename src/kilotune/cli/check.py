@@ -10,7 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from kilotune.cli.terminal import WANTING, command, out, print_json
+from kilotune.cli.findings import print_findings
+from kilotune.cli.terminal import WANTING, command, out, parse_columns, print_json
 from kilotune.data.example import Task
 from kilotune.errors import KilotuneError
 
@@ -29,7 +30,6 @@ EXAMPLES = """Examples:
     kilotune check reviews.csv --fix repaired.csv
 """
 
-COLORS = {"error": "bold red", "warning": "yellow", "note": "blue"}
 # More classes make a screen unreadable; --json has all.
 SHOWN_CLASSES = 20
 
@@ -77,9 +77,10 @@ def check(
     With --fix the status is that of the repaired copy.
     """
     with command(as_json):
-        from kilotune.inspection import Reading, inspect, mend
+        from kilotune.data.normalise import Reading
+        from kilotune.inspection import inspect, mend
 
-        reading = Reading(format, _fields(columns or []), text, label, group, _task(task))
+        reading = Reading(format, parse_columns(columns or []), text, label, group, _task(task))
 
         def look(at: list[Path]) -> "Inspection":
             return inspect(
@@ -108,18 +109,6 @@ def check(
         raise typer.Exit(WANTING)
 
 
-def _fields(given: list[str]) -> dict[str, str]:
-    pairs = [item.partition("=") for item in given]
-    bad = [
-        item for item, (name, _, column) in zip(given, pairs, strict=True) if not name or not column
-    ]
-    if bad:
-        raise KilotuneError(
-            f"no FIELD=COLUMN: {', '.join(bad)}", where="--column", fix="Write --column text=body"
-        )
-    return {name: column for name, _, column in pairs}
-
-
 def _task(given: str) -> Task | Literal["auto"]:
     known: tuple[Task | Literal["auto"], ...] = ("auto", *get_args(Task))
     for name in known:
@@ -144,14 +133,7 @@ def _print(inspection: "Inspection") -> None:
     counts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
     out.print(", ".join([f"{inspection.examples['data']:,} examples", *counts]))
     out.print()
-    for finding in inspection.findings:
-        line = Text.assemble(
-            (f"{finding.severity:<8}", COLORS[finding.severity]), (finding.code, "bold")
-        )
-        out.print(line, Text(finding.message), soft_wrap=True)
-        out.print(f"        {finding.fix}.", style="dim", markup=False, soft_wrap=True)
-    if not inspection.findings:
-        out.print("Nothing wrong found.", style="green")
+    print_findings(inspection.findings)
     _print_classes(inspection.classes)
     lengths = inspection.prompt_tokens
     if lengths:

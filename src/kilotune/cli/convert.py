@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json
-from kilotune.errors import KilotuneError
+from kilotune.cli.terminal import TerminalProgress, command, log, out, parse_columns, print_json
 
 EXAMPLES = """Examples:
 
@@ -66,16 +65,3 @@ def convert(
             )
         else:
             out.print(f"{done.rows} rows: {done.out}", markup=False, soft_wrap=True)
-
-
-def parse_columns(arguments: list[str]) -> dict[str, str]:
-    """`FIELD=COLUMN` arguments as a mapping. Raises KilotuneError for another form."""
-    columns = {}
-    for argument in arguments:
-        field, equals, column = argument.partition("=")
-        if not (field and equals and column):
-            raise KilotuneError(
-                f"cannot read --column {argument}", fix="Write it as --column prompt=question"
-            )
-        columns[field] = column
-    return columns

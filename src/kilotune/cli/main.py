@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kilotune import __version__
-from kilotune.cli import check, convert, fetch, predict, report, resume, run, sample
+from kilotune.cli import check, convert, fetch, predict, render, report, resume, run, sample
 
 app = typer.Typer(
     name="kilotune",
@@ -22,6 +22,7 @@ app.command(epilog=resume.EXAMPLES)(resume.resume)
 app.command(epilog=predict.EXAMPLES)(predict.predict)
 app.command(epilog=check.EXAMPLES)(check.check)
 app.command(epilog=convert.EXAMPLES)(convert.convert)
+app.command(epilog=render.EXAMPLES)(render.render)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=sample.EXAMPLES)(sample.sample)
 app.command(epilog=fetch.EXAMPLES)(fetch.fetch)

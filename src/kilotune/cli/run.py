@@ -6,13 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from kilotune.cli.results import finish
-from kilotune.cli.terminal import TerminalProgress, command
+from kilotune.cli.terminal import TerminalProgress, command, parse_columns
 
 EXAMPLES = """Examples:
 
     kilotune run reviews.csv --text text --label label
 
     kilotune run reviews.csv --test test.csv --preset article --out runs/classic
+
+    kilotune run questions.jsonl --column prompt=ask --column completion=reply
 
     kilotune run recipe.yaml --set tune.learning_rate=2e-4 --set tune.rank=4
 """
@@ -27,6 +29,19 @@ def run(
     ] = None,
     test: Annotated[
         Path | None, typer.Option(help="Held-out test file; without it a part is split off.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="The schema of the rows; detected without it.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="FIELD=COLUMN", help="Where a field is; repeatable."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classify, generate, extract or chat; detected without it.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="A system message for examples without one.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="'smollm2' (built in), a model folder, or a hub id.")
@@ -47,7 +62,10 @@ def run(
     with command(as_json):
         from kilotune.recipe.load import load_recipe
 
-        given: dict[str, Any] = {"text": text, "label": label, "validation": val, "test": test}
+        given: dict[str, Any] = {
+            "text": text, "label": label, "format": format, "task": task, "system": system,
+            "columns": parse_columns(columns or []) or None, "validation": val, "test": test,
+        }  # fmt: skip
         is_recipe = source.suffix.lower() in {".yaml", ".yml"}
         if not is_recipe:
             given["train"] = source

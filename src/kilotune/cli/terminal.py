@@ -87,6 +87,19 @@ def command(as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
+def parse_columns(arguments: list[str]) -> dict[str, str]:
+    """`FIELD=COLUMN` arguments as a mapping. Raises KilotuneError for another form."""
+    columns = {}
+    for argument in arguments:
+        field, equals, column = argument.partition("=")
+        if not (field and equals and column):
+            raise KilotuneError(
+                f"cannot read --column {argument}", fix="Write it as --column prompt=question"
+            )
+        columns[field] = column
+    return columns
+
+
 def print_json(content: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(to_json(content, indent=None) + "\n")

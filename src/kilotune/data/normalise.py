@@ -56,6 +56,32 @@ class _Plan:
     folder: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are to be read: what `load_dataset` takes."""
+
+    format: str = "auto"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+    task: Task | Literal["auto"] = "auto"
+
+    def load(self, path: Path, source: str, *, answered: bool = True) -> Dataset:
+        """The file as Examples, whose ids begin with `source`."""
+        return load_dataset(
+            path,
+            format=self.format,
+            columns=self.columns,
+            text=self.text,
+            label=self.label,
+            group=self.group,
+            task=self.task,
+            source=source,
+            answered=answered,
+        )
+
+
 def load_examples(
     path: str | Path, *, text: str | None = None, label: str | None = None
 ) -> list[Example]:

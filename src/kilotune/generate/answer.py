@@ -9,7 +9,8 @@ from kilotune.data.example import Example
 from kilotune.generate.decode import Generation, generate
 from kilotune.models.load import Model
 from kilotune.progress import Progress
-from kilotune.render.template import ChatTemplate, fit
+from kilotune.render.template import ChatTemplate
+from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
@@ -35,12 +35,48 @@ def locate(settings: ModelSettings) -> str:
     return source
 
 
+def locate_tokenizer(settings: ModelSettings) -> str:
+    """Where `load_tokenizer` finds the tokenizer of `settings.name`; no weights need be there."""
+    folder = Path(settings.name).expanduser()
+    if settings.name in BUILTIN or not folder.is_dir():
+        return str(builtin_folder(settings.name)) if settings.name in BUILTIN else settings.name
+    return str(folder.resolve())
+
+
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
-    """The tokenizer at `source`, with a padding token."""
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+    """The tokenizer at `source`, with a padding token.
+
+    Raises KilotuneError when there is none, or when it has no token to end or pad with.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise KilotuneError(
+            "no tokenizer there, in no built-in model, and not on the hub or in its cache",
+            where=source,
+            fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds "
+            "tokenizer.json and tokenizer_config.json",
+        ) from error
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise KilotuneError(
+                "the tokenizer has neither a padding nor an end token",
+                where=source,
+                fix="Set eos_token in its tokenizer_config.json",
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def generation_stops(source: str) -> tuple[int, ...]:
+    """The tokens that the generation_config.json at `source` stops at; none without one."""
+    try:
+        ends = GenerationConfig.from_pretrained(source).eos_token_id
+    except OSError:
+        return ()
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Model:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from kilotune.errors import KilotuneError, some
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.schema import TEMPLATES, Recipe
 
 Tree = dict[str, Any]
 
@@ -92,6 +92,9 @@ def _read(path: Path) -> Tree:
         for key in ("train", "validation", "test"):
             if data.get(key):
                 data[key] = str(path.parent / data[key])
+    model = tree.get("model")
+    if isinstance(model, dict) and model.get("chat_template", "auto") not in TEMPLATES:
+        model["chat_template"] = str(path.parent / str(model["chat_template"]))
     return tree
 
 

@@ -14,6 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+# Chat templates by name; anything else is a file.
+TEMPLATES = ("auto", "chatml", "plain")
+
 Metric = Literal["auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss"]
 
 

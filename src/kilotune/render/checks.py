@@ -1,73 +1,96 @@
 """What is wrong with renderings: faults of the chat template that training would hide."""
 
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 
 from kilotune.data.example import Example
-from kilotune.data.finding import Finding
-from kilotune.errors import some
+from kilotune.data.finding import Finding, errors_first
+from kilotune.render.faults import KINDS, RenderError, finding
 from kilotune.render.labels import Rendering
 from kilotune.render.template import ChatTemplate
+
+__all__ = ["KINDS", "check_renderings", "truncated"]
 
 
 def check_renderings(
     template: ChatTemplate, examples: Sequence[Example], renderings: Iterable[Rendering]
 ) -> list[Finding]:
-    """Hold every rendering against what generation will do; `examples` in the same order."""
-    faults: dict[str, list[str]] = {}
+    """Hold every rendering against what generation will do; `examples` in the same order.
+
+    Errors first; what was found out about the template itself is among them.
+    """
+    rows: dict[str, list[str]] = {}
     for example, rendering in zip(examples, renderings, strict=True):
-        for code in _faults(template, example, rendering):
-            faults.setdefault(code, []).append(example.id)
-    return [
-        Finding(code, "error", tuple(rows), f"{MESSAGES[code][0]}: {some(rows)}", MESSAGES[code][1])
-        for code, rows in faults.items()
-    ]
+        for code in dict.fromkeys((*rendering.remarks, *_faults(template, example, rendering))):
+            rows.setdefault(code, []).append(example.id)
+    found = [finding(code, tuple(ids), _detail(template, code)) for code, ids in rows.items()]
+    return errors_first([*template.findings, *found])
 
 
 def truncated(ids: Sequence[str], max_length: int) -> list[Finding]:
-    """The finding that texts were cut to fit."""
-    if not ids:
-        return []
-    message = f"texts cut to fit {max_length} tokens ({len(ids)}): {some(list(ids))}"
-    return [Finding("truncated", "warning", tuple(ids), message, "Raise data.max_length")]
+    """The finding that prompts were cut to fit."""
+    return [finding("truncated", tuple(ids), f"{max_length} tokens")] if ids else []
 
 
-def _faults(template: ChatTemplate, example: Example, rendering: Rendering) -> list[str]:
-    prompt = rendering.token_ids[: rendering.prompt_length]
-    trained = [
-        token
-        for token, label in zip(rendering.token_ids, rendering.label_mask, strict=True)
-        if label
-    ]
-    answers = "".join(m.text for m in example.messages if m.role == "assistant")
+def _detail(template: ChatTemplate, code: str) -> str:
+    return f"“{template.default_system}”" if code == "default-system" else ""
+
+
+def _faults(template: ChatTemplate, example: Example, rendering: Rendering) -> Iterator[str]:
+    yield from _bos_faults(template, rendering.token_ids)
+    spans = rendering.spans()
+    if not spans:
+        yield "nothing-trained"
+        return
+    answers = [i for i, message in enumerate(example.messages) if message.role == "assistant"]
+    if not _prompt_agrees(template, example, rendering, answers[-1]):
+        yield "prompt-mismatch"
+    for (start, end), answer in zip(reversed(spans), reversed(answers), strict=False):
+        ids = rendering.token_ids[start:end]
+        yield from _answer_faults(template, ids, example.messages[answer].text)
+
+
+def _prompt_agrees(
+    template: ChatTemplate, example: Example, rendering: Rendering, answer: int
+) -> bool:
+    try:
+        ids = template.prompt_ids(example.messages[:answer])
+    except RenderError:
+        return False
+    return tuple(ids) == rendering.token_ids[: rendering.prompt_length]
+
+
+def _answer_faults(template: ChatTemplate, ids: Sequence[int], answer: str) -> Iterator[str]:
+    """Faults of one trained stretch: the answer, and behind it the token that ends it."""
+    control = template.encoder.control
+    stop = next((i for i, token in enumerate(ids) if token in control), None)
+    if stop is None:
+        yield "stop-untrained"
+    elif ids[stop] != template.stop_id and ids[stop] not in template.model_stops:
+        yield "stop-differs"
+    text: str = template.tokenizer.decode(ids[:stop], clean_up_tokenization_spaces=False)
+    if text.strip() != answer.strip():
+        composed = unicodedata.normalize("NFC", answer).strip()
+        yield "answer-composed" if text.strip() == composed else "answer-altered"
+    elif answer not in text:
+        yield "answer-trimmed"
+
+
+def _bos_faults(template: ChatTemplate, ids: Sequence[int]) -> Iterator[str]:
     bos = template.tokenizer.bos_token_id
-    found = []
-    if tuple(template.prompt_ids(example.prompt)) != prompt:
-        found.append("prompt-mismatch")
-    if not trained or trained[-1] != template.stop_id:
-        found.append("stop-untrained")
-    decoded = template.tokenizer.decode(trained, skip_special_tokens=True)
-    if "".join(decoded.split()) != "".join(answers.split()):
-        found.append("answer-altered")
-    if bos is not None and bos != template.stop_id and prompt[:2] == (bos, bos):
-        found.append("double-bos")
-    return found
-
-
-MESSAGES = {
-    "prompt-mismatch": (
-        "the prompt is rendered in one way for training and another for generation",
-        "Use another chat template for this model",
-    ),
-    "stop-untrained": (
-        "the token that ends an answer is not trained",
-        "Use a chat template that closes each answer",
-    ),
-    "answer-altered": (
-        "the trained tokens do not read back as the answer",
-        "Remove template markers from the label",
-    ),
-    "double-bos": (
-        "the rendering begins with two beginning-of-sequence tokens",
-        "Set the tokenizer's add_bos_token to false; the template adds one",
-    ),
-}
+    if bos is None:
+        return
+    begins = ids[:1] == (bos,)
+    if ids[:2] == (bos, bos):
+        yield "double-bos"
+    if template.wants_bos and not begins:
+        yield "missing-bos"
+    # Where it opens every turn too, as <|im_start|> does, it is a marker like others.
+    if begins and not template.wants_bos and ids.count(bos) == 1:
+        yield "unwanted-bos"
+    # Llama 2 begins anew after each answer's end; nothing else has a reason to.
+    ends = {template.stop_id, template.tokenizer.eos_token_id}
+    if template.wants_bos and any(
+        token == bos and ids[i] != bos and ids[i] not in ends for i, token in enumerate(ids[1:])
+    ):
+        yield "bos-inside"

@@ -1,10 +1,15 @@
 """Which tokens are trained: the answers and the tokens that end them, nothing else."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from kilotune.data.example import Example
-from kilotune.errors import KilotuneError
+from kilotune.data.example import Example, Image, Message
+from kilotune.render.faults import RenderError
+from kilotune.render.layout import Layout, Slot
 from kilotune.render.template import ChatTemplate
+
+TrainOn = Literal["auto", "last", "all_assistant", "completion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,51 +18,135 @@ class Rendering:
 
     `token_ids` and `label_mask` have the same length; a True says that the token is trained
     (predicted from those before it). The first `prompt_length` tokens are exactly what
-    generation starts from.
+    generation starts from. `images` belong to the placeholders in their order; `remarks` are
+    the codes of findings that show only while rendering.
     """
 
     example_id: str
     token_ids: tuple[int, ...]
     label_mask: tuple[bool, ...]
     prompt_length: int
+    images: tuple[Image, ...] = ()
+    remarks: tuple[str, ...] = ()
 
+    @property
+    def trained(self) -> int:
+        """How many tokens are trained."""
+        return sum(self.label_mask)
 
-def render(template: ChatTemplate, example: Example) -> Rendering:
-    """Render a conversation whose every assistant turn is trained.
-
-    Each stretch of text between the borders of prompts and answers is encoded by itself, so that
-    no token merges across a border: what is trained after the prompt is what can be generated
-    after it. Raises KilotuneError for a template that rewrites earlier turns.
-    """
-    ids: list[int] = []
-    mask: list[bool] = []
-    done = ""
-    prompt_length = 0
-    for turn, message in enumerate(example.messages):
-        if message.role != "assistant":
-            continue
-        opened = template.text(example.messages[:turn], generation_prompt=True)
-        closed = template.text(example.messages[: turn + 1])
-        if not (opened.startswith(done) and closed.startswith(opened)):
-            raise KilotuneError(
-                f"the chat template changes earlier text at turn {turn + 1}",
-                where=f"{example.origin.file}:{example.origin.row}",
-                fix="Split the conversation so that this answer is its last turn",
+    def spans(self) -> list[tuple[int, int]]:
+        """The trained stretches: from the first token, to before the second."""
+        edges = [
+            i
+            for i, (before, here) in enumerate(
+                zip((False, *self.label_mask), (*self.label_mask, False), strict=True)
             )
-        prompt = template.encode(opened[len(done) :])
-        answer, rest = _until_stop(template, template.encode(closed[len(opened) :]))
-        ids += prompt + answer + rest
-        mask += [False] * len(prompt) + [True] * len(answer) + [False] * len(rest)
-        prompt_length = len(ids) - len(answer) - len(rest)
-        done = closed
-    end = len(mask) - mask[::-1].index(True) if True in mask else 0
-    return Rendering(example.id, tuple(ids[:end]), tuple(mask[:end]), prompt_length)
+            if before != here
+        ]
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _until_stop(template: ChatTemplate, ids: list[int]) -> tuple[list[int], list[int]]:
-    """The answer with the token that ends it, and what the template adds behind that."""
-    if template.stop_id not in ids:
-        return [*ids, template.stop_id], []
-    # The last one: an answer may quote the token, the template always closes with it.
-    end = len(ids) - ids[::-1].index(template.stop_id)
-    return ids[:end], ids[end:]
+def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto") -> Rendering:
+    """Render a conversation up to its last answer, whose tokens are trained.
+
+    `all_assistant` trains every answer; `completion` the last and all that the template writes
+    behind it; `auto` every answer where there are several. Each answer is trained with the token
+    that ends it. Raises RenderError when the template does not allow it.
+    """
+    messages = template.fitting(example.messages[: _end_of_last_answer(example.messages)])
+    if not messages:
+        ids = template.prompt_ids(example.messages)
+        return Rendering(example.id, tuple(ids), (False,) * len(ids), len(ids), example.images)
+    layout = template.layout(messages)
+    several = sum(message.role == "assistant" for message in messages) > 1
+    every = train_on == "all_assistant" or (train_on == "auto" and several)
+    if every:
+        _same_when_earlier(template, layout, messages)
+    ids, spans = _encode(template, layout, messages)
+    mask = [False] * len(ids)
+    for start, end in spans if every else spans[-1:]:
+        mask[start:end] = [True] * (end - start)
+    start, end = spans[-1]
+    if train_on == "completion":
+        mask[end:] = [True] * (len(ids) - end)
+        end = len(ids)
+    return Rendering(
+        example.id,
+        tuple(ids[:end]),
+        tuple(mask[:end]),
+        start,
+        tuple(image for message in messages for image in message.images),
+        tuple(_remarks(template, layout, example.messages, messages)),
+    )
+
+
+def _encode(
+    template: ChatTemplate, layout: Layout, messages: Sequence[Message]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids, and for each answer where its tokens begin and where its end has come.
+
+    The control token behind an answer ends it. Where the template writes none, an earlier answer
+    ends with its text, and the last is given the tokenizer's own end in place of what follows.
+    """
+    starts = template.borders(layout, messages)
+    slots = [slot for slot in layout.slots if messages[slot.message].role == "assistant"]
+    closed = [_is_closed(template, layout, slot) for slot in slots]
+    open_ends = {slot.end for slot, is_closed in zip(slots, closed, strict=True) if not is_closed}
+    borders = sorted({*starts, *open_ends})
+    ids, places = template.encode_layout(layout, messages, borders)
+    place = dict(zip(borders, places, strict=True))
+    spans = []
+    for start, slot, is_closed in zip(starts, slots, closed, strict=True):
+        end = place.get(slot.end, 0)
+        if is_closed:  # an answer itself holds no control token, so the next one is its end
+            end = 1 + _next(template.encoder.control, ids, place[start])
+        spans.append((place[start], end))
+    if not closed[-1]:
+        start, end = spans[-1]
+        ids[end:] = [template.stop_id]
+        spans[-1] = (start, end + 1)
+    return ids, spans
+
+
+def _end_of_last_answer(messages: Sequence[Message]) -> int:
+    return max((i + 1 for i, m in enumerate(messages) if m.role == "assistant"), default=0)
+
+
+def _is_closed(template: ChatTemplate, layout: Layout, slot: Slot) -> bool:
+    """Whether the template writes a control token between this answer and the next message."""
+    behind = (other.start for other in layout.slots if other.start >= slot.end and other != slot)
+    following = min(behind, default=None)
+    return template.encoder.spells_control(layout.text[slot.end : following])
+
+
+def _next(control: frozenset[int], ids: Sequence[int], start: int) -> int:
+    return next(i for i in range(start, len(ids)) if ids[i] in control)
+
+
+def _same_when_earlier(template: ChatTemplate, layout: Layout, messages: Sequence[Message]) -> None:
+    """Raise RenderError where an earlier answer's prompt is not what generation starts from."""
+    turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    starts = template.borders(layout, messages)
+    if len(starts) < len(turns):
+        raise RenderError("turns-rewritten")
+    for turn, start in list(zip(turns, starts, strict=True))[:-1]:
+        if template.prompt_text(messages[:turn]) != layout.text[:start]:
+            raise RenderError("turns-rewritten")
+
+
+def _remarks(
+    template: ChatTemplate, layout: Layout, given: Sequence[Message], messages: Sequence[Message]
+) -> Iterator[str]:
+    has_system = given[0].role == "system"
+    if has_system and not template.takes_system:
+        yield "system-moved"
+    if template.default_system and not has_system:
+        yield "default-system"
+    if any(template.encoder.spells_control(message.text) for message in messages):
+        yield "special-in-text"
+    images = sum(len(message.images) for message in messages)
+    if template.image_text is None:
+        if images:
+            yield "images-unsupported"
+    elif layout.template_text().count(template.image_text) != images:
+        yield "image-placeholders"

@@ -21,7 +21,9 @@ class Wording:
 
     def apply(self, example: Example) -> Example:
         """The example as it is put to a model. Its id, label and answer stay as they are."""
-        asked = example.with_text(self.question.replace("{text}", example.text))
+        asked = example
+        if self.question != "{text}":
+            asked = example.with_text(self.question.replace("{text}", example.text))
         if not self.system or asked.messages[0].role == "system":
             return asked
         return replace(asked, messages=(Message("system", self.system), *asked.messages))

@@ -1,0 +1,218 @@
+"""`kilotune render`: what a model would be trained on, token by token."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import ROUNDED
+from rich.console import Group
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kilotune.cli.findings import print_findings
+from kilotune.cli.terminal import WANTING, command, log, out, parse_columns, print_json
+
+if TYPE_CHECKING:
+    from kilotune.preview import Preview
+    from kilotune.render.labels import Rendering
+
+EXAMPLES = """Examples:
+
+    kilotune render reviews.csv --model smollm2 -n 3
+
+    kilotune render chats.jsonl --model ./Qwen3-0.6B --train-on last --system "Be brief."
+
+    kilotune render questions.jsonl --model ./Qwen-7B --chat-template plain
+"""
+
+# Brackets say what is trained where there is no colour, and colour blindness is no hindrance.
+OPEN, CLOSE = "⟦", "⟧"
+TRAINED, PLAIN = "bold green", "none"
+SPECIAL, TRAINED_SPECIAL = "dim cyan", "bold black on green"
+
+
+def render(
+    file: Annotated[Path, typer.Argument(help="The data to render.")],
+    model: Annotated[
+        str, typer.Option(help="'smollm2' (built in), a folder, or a hub id; only its tokenizer.")
+    ] = "smollm2",
+    count: Annotated[int, typer.Option("-n", min=0, help="How many examples to show.")] = 3,
+    train_on: Annotated[
+        str | None, typer.Option(help="last, all_assistant, completion, or auto.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="A system message for examples without one.")
+    ] = None,
+    chat_template: Annotated[
+        str | None, typer.Option(help="auto (the model's own), chatml, plain, or a Jinja file.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="The schema of the rows, or auto.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="The file's column for a field; repeatable."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classify, generate, extract, chat, or auto.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show which tokens are trained, and what is wrong with the rendering of all examples.
+
+    Needs the tokenizer, not the weights. Exit status 1 when anything is wanting.
+    """
+    with command(as_json):
+        from kilotune.recipe.load import load_recipe
+
+        data = {
+            "train": file, "train_on": train_on, "system": system, "format": format, "task": task,
+            "text": text, "label": label,
+            "columns": parse_columns(column or []) or None,
+        }  # fmt: skip
+        tree = {
+            "data": {key: value for key, value in data.items() if value is not None},
+            "model": {"name": model, **({"chat_template": chat_template} if chat_template else {})},
+        }
+        recipe = load_recipe(settings=tree, overrides=settings or ())
+        if not file.exists():
+            from kilotune.data.readers import read_table
+
+            read_table(file)  # a wrong path is said before the libraries load
+
+        from kilotune.preview import preview
+
+        with log.status("loading the tokenizer and rendering"):
+            seen = preview(recipe)
+        if as_json:
+            print_json(as_document(seen, count))
+        else:
+            _print(seen, count)
+    if any(finding.severity != "note" for finding in seen.findings):
+        raise typer.Exit(WANTING)
+
+
+def as_document(seen: "Preview", count: int) -> dict[str, Any]:
+    """The preview as one document, the first `count` examples token by token."""
+    rendered = seen.rendered
+    return {
+        "file": seen.dataset.path,
+        "format": seen.dataset.format,
+        "task": seen.dataset.task,
+        "examples": len(seen.dataset.examples),
+        "rendered": len(rendered.renderings),
+        "tokens": rendered.tokens,
+        "trained": rendered.trained,
+        "shown": [_tokens(seen, rendering) for rendering in rendered.renderings[:count]],
+        "findings": seen.findings,
+    }
+
+
+def _tokens(seen: "Preview", rendering: "Rendering") -> dict[str, Any]:
+    encoder = seen.template.encoder
+    tokens = [
+        {
+            "id": token,
+            "text": encoder.tokenizer.decode([token]),
+            "trained": trained,
+            "special": token in encoder.control,
+        }
+        for token, trained in zip(rendering.token_ids, rendering.label_mask, strict=True)
+    ]
+    return {"id": rendering.example_id, "prompt": rendering.prompt_length, "tokens": tokens}
+
+
+def _print(seen: "Preview", count: int) -> None:
+    shown = seen.rendered.renderings[:count]
+    origins = {example.id: str(example.origin) for example in seen.rendered.examples}
+    for rendering in shown:
+        out.print(_panel(seen, rendering, origins[rendering.example_id]))
+    if shown:
+        out.print(_legend())
+    out.print()
+    out.print(_summary(seen))
+    print_findings(seen.findings)
+
+
+def _panel(seen: "Preview", rendering: "Rendering", origin: str) -> Panel:
+    total, trained = len(rendering.token_ids), rendering.trained
+    figures = f"{total} tokens · prompt {rendering.prompt_length} · trained {trained}"
+    return Panel(
+        mask_text(seen, rendering),
+        title=Text.assemble((rendering.example_id, "bold default"), (f"  {origin}", "default")),
+        subtitle=Text(f"{figures} ({trained / max(1, total):.1%})", style="default"),
+        title_align="left",
+        subtitle_align="right",
+        border_style="bright_black",
+        box=ROUNDED,
+        padding=(0, 1),
+    )
+
+
+def mask_text(seen: "Preview", rendering: "Rendering") -> Text:
+    """The rendering as text: each token in the style of what becomes of it."""
+    encoder = seen.template.encoder
+    text = Text()
+    ids, mask = rendering.token_ids, rendering.label_mask
+    start = 0
+    for end in range(1, len(ids) + 1):
+        here = (mask[start], ids[start] in encoder.control)
+        if end < len(ids) and (mask[end], ids[end] in encoder.control) == here and not here[1]:
+            continue
+        trained, special = here
+        if trained and not (start and mask[start - 1]):
+            text.append(OPEN, TRAINED)
+        written = encoder.tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
+        if special:
+            text.append(written, TRAINED_SPECIAL if trained else SPECIAL)
+        else:
+            text.append_text(_visible(written, TRAINED if trained else PLAIN))
+        if trained and not (end < len(ids) and mask[end]):
+            text.append(CLOSE, TRAINED)
+        start = end
+    return text
+
+
+def _visible(written: str, style: str) -> Text:
+    """Text with its line breaks marked, so that they can be told from those of the terminal."""
+    text = Text()
+    for line in written.splitlines(keepends=True):
+        body = line.rstrip("\r\n")
+        text.append(body, style)
+        if body != line:
+            text.append("↵", "bright_black")
+            text.append("\n")
+    return text
+
+
+def _legend() -> Text:
+    return Text.assemble(
+        "  ", (f"{OPEN}trained{CLOSE}", TRAINED), "   not trained   ",
+        ("<special>", SPECIAL), "   ",
+        (OPEN, TRAINED), ("<special, trained>", TRAINED_SPECIAL), (CLOSE, TRAINED), "   ",
+        ("↵ line break", "bright_black"),
+    )  # fmt: skip
+
+
+def _summary(seen: "Preview") -> Group:
+    rendered = seen.rendered
+    lengths = sorted(len(rendering.token_ids) for rendering in rendered.renderings) or [0]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bright_black")
+    table.add_column()
+    dataset = seen.dataset
+    examples = f"{len(rendered.renderings):,} of {len(dataset.examples):,} rendered"
+    table.add_row("data", Text(f"{dataset.format} · {dataset.task}"))
+    table.add_row("examples", examples)
+    table.add_row("trained", Text(rendered.share()))
+    middle = lengths[len(lengths) // 2]
+    table.add_row("length", f"{lengths[0]:,} to {lengths[-1]:,} tokens, median {middle:,}")
+    stop = seen.template.tokenizer.convert_ids_to_tokens(seen.template.stop_id)
+    table.add_row("answers end with", Text(str(stop)))
+    return Group(Padding(table, (0, 0, 0, 2)))

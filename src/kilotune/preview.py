@@ -1,0 +1,56 @@
+"""What training would see, before any training: the tokenizer is loaded, the weights are not."""
+
+from dataclasses import dataclass
+
+from kilotune.data.finding import Finding, errors_first
+from kilotune.data.normalise import Dataset
+from kilotune.models.load import generation_stops, load_tokenizer, locate_tokenizer
+from kilotune.preparation import reading
+from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.render.probe import chat_template
+from kilotune.render.renderings import Rendered, render_examples
+from kilotune.render.template import ChatTemplate
+from kilotune.render.wording import wording
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A file as it would be trained on, and everything that was found on the way."""
+
+    dataset: Dataset
+    template: ChatTemplate
+    rendered: Rendered
+    findings: tuple[Finding, ...]
+
+
+def preview(recipe: Recipe) -> Preview:
+    """Read `recipe.data.train` and render all of it for `recipe.model`; nothing is written.
+
+    Raises KilotuneError for a file or a tokenizer that cannot be used.
+    """
+    data = recipe.data
+    dataset = reading(data).load(data.train, "data")
+    labels = sorted({example.label for example in dataset.examples if example.label})
+    words = wording(data.system, data.question, labels)
+    template = load_template(locate_tokenizer(recipe.model), recipe.model)
+    rendered = render_examples(
+        template, words, dataset.examples, max_length=data.max_length, train_on=data.train_on
+    )
+    found = errors_first([*dataset.findings, *rendered.findings])
+    return Preview(dataset, template, rendered, tuple(found))
+
+
+def load_template(source: str, settings: ModelSettings) -> ChatTemplate:
+    """The tokenizer at `source` with the chat template that the recipe asks for.
+
+    The tokenizer takes it on, so that it is saved with what is tuned.
+    """
+    tokenizer = load_tokenizer(source, settings)
+    template = chat_template(
+        tokenizer,
+        settings.chat_template,
+        settings.template_arguments,
+        model_stops=generation_stops(source),
+    )
+    tokenizer.chat_template = template.source
+    return template

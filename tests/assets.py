@@ -1,0 +1,26 @@
+"""What tests read besides the built-in model: fetched by `make assets`, read offline.
+
+`python -m tests.assets` fetches.
+"""
+
+import zipfile
+from pathlib import Path
+
+from kilotune.data.packages import Package, cache_folder, fetch
+
+QWEN = Package(
+    name="dashscope",
+    version="2.0.2",
+    filename="dashscope-2.0.2-py3-none-any.whl",
+    sha256="0602d1800f7433bdb7953560986eaf5146454ed3988636c0a91963ba24e74258",
+)
+
+
+def qwen_ranks(folder: Path) -> Path:
+    """Qwen's real vocabulary, unpacked into `folder`."""
+    with zipfile.ZipFile(cache_folder() / "packages" / QWEN.filename) as wheel:
+        return Path(wheel.extract("dashscope/resources/qwen.tiktoken", folder))
+
+
+if __name__ == "__main__":
+    fetch(QWEN)
