@@ -338,7 +338,7 @@ KINDS = [
             (24, 11),
         ),
         # The next user's marker ends a turn, which the tokenizer alone does not say.
-        remarks=("stop-differs",),
+        remarks=("turn-end-differs",),
     ),
     Kind(
         "generation",

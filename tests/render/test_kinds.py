@@ -249,15 +249,9 @@ def test_an_opening_that_depends_on_the_conversation_is_refused() -> None:
 
 def test_a_difference_between_openings_is_told_in_whole_tags() -> None:
     tagged = (
-        BY_NAME["generation"]
-        .source.replace(
-            "'<|im_start|>assistant\\n' -}}{%- endif",
-            "'<|im_start|>assistant\\n<thinks>' -}}{%- endif",
-        )
-        .replace(
-            "'\\n' -}}\n{%- if",
-            "'\\n' + ('<thought>' if m.role == 'assistant' else '') -}}\n{%- if",
-        )
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' %}<thought>{% endif %}{{ m.content }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<thinks>{% endif %}"
     )
     template = chat_template(byte_tokenizer(tagged))
     assert (template.opening.asked, template.opening.told) == ("<thinks>", "<thought>")

@@ -1,6 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from kilotune.data.example import Example, Message, Origin
 from kilotune.render.checks import check_renderings
@@ -73,6 +75,24 @@ def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
         render(template, example)
     rendering = render(template, example, "last")
     assert template.tokenizer.decode(rendering.token_ids[-4:]) == "two<|im_end|>"
+
+
+def test_an_unknown_character_ends_no_answer_and_is_an_error() -> None:
+    letters = {char: place for place, char in enumerate(map(chr, range(10, 127)))}
+    core = Tokenizer(models.BPE(vocab={**letters, "<unk>": 117}, merges=[], unk_token="<unk>"))
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens(["<unk>", "<|im_start|>", "<|im_end|>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<|im_start|>"
+    )
+    tokenizer.chat_template = CHATML
+    template = chat_template(tokenizer)
+    example = conversation("hi", "naïve")
+    rendering = render(template, example)
+    (span,) = rendering.spans()
+    assert tokenizer.decode(rendering.token_ids[slice(*span)]) == "na<unk>ve<|im_end|>"
+    found = check_renderings(template, [example], [rendering])
+    assert [finding.code for finding in found] == ["answer-altered"]
 
 
 @given(st.lists(CONTENT, min_size=2, max_size=6).filter(lambda turns: len(turns) % 2 == 0))

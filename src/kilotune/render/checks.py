@@ -62,12 +62,12 @@ def _prompt_agrees(
 
 def _answer_faults(template: ChatTemplate, ids: Sequence[int], answer: str) -> Iterator[str]:
     """Faults of one trained stretch: the answer, and behind it the token that ends it."""
-    control = template.encoder.control
-    stop = next((i for i, token in enumerate(ids) if token in control), None)
+    ends = template.ends
+    stop = next((i for i, token in enumerate(ids) if token in ends), None)
     if stop is None:
         yield "stop-untrained"
     elif ids[stop] != template.stop_id and ids[stop] not in template.model_stops:
-        yield "stop-differs"
+        yield "turn-end-differs"
     text: str = template.tokenizer.decode(ids[:stop], clean_up_tokenization_spaces=False)
     if text.strip() != answer.strip():
         composed = unicodedata.normalize("NFC", answer).strip()

@@ -56,7 +56,7 @@ KINDS: dict[str, Kind] = {
     ),
     "too-long": Kind(
         "error",
-        "the answer alone is longer than max_length",
+        "longer than max_length even with nothing left of the text",
         "Raise data.max_length, or shorten these answers",
     ),
     # The conversation as token ids.
@@ -103,6 +103,12 @@ KINDS: dict[str, Kind] = {
         "the token that ends answers in this chat template is not one that the model's own "
         "settings stop at",
         "kilotune generates and exports with both; elsewhere add it to eos_token_id",
+    ),
+    "turn-end-differs": Kind(
+        "warning",
+        "earlier answers end with a token that neither the last one ends with nor the model's own "
+        "settings stop at",
+        "Add it to eos_token_id in the model's generation_config.json, or use train_on: last",
     ),
     "opening-differs": Kind(
         "warning",

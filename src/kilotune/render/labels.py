@@ -95,11 +95,12 @@ def _encode(
     borders = sorted({*starts, *open_ends})
     ids, places = template.encode_layout(layout, messages, borders)
     place = dict(zip(borders, places, strict=True))
+    ends = template.ends
     spans = []
     for start, slot, is_closed in zip(starts, slots, closed, strict=True):
         end = place.get(slot.end, 0)
         if is_closed:  # an answer itself holds no control token, so the next one is its end
-            end = 1 + _next(template.encoder.control, ids, place[start])
+            end = 1 + _next(ends, ids, place[start])
         spans.append((place[start], end))
     if not closed[-1]:
         start, end = spans[-1]
@@ -119,8 +120,8 @@ def _is_closed(template: ChatTemplate, layout: Layout, slot: Slot) -> bool:
     return template.encoder.spells_control(layout.text[slot.end : following])
 
 
-def _next(control: frozenset[int], ids: Sequence[int], start: int) -> int:
-    return next(i for i in range(start, len(ids)) if ids[i] in control)
+def _next(wanted: frozenset[int], ids: Sequence[int], start: int) -> int:
+    return next(i for i in range(start, len(ids)) if ids[i] in wanted)
 
 
 def _same_when_earlier(template: ChatTemplate, layout: Layout, messages: Sequence[Message]) -> None:

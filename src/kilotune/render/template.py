@@ -52,6 +52,15 @@ class ChatTemplate:
     model_stops: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = field(default=())
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """The control tokens that can end an answer.
+
+        The one for unknown characters may stand in an answer, unless it is the end token itself.
+        """
+        unknown = {self.tokenizer.unk_token_id} - {self.tokenizer.eos_token_id, self.stop_id}
+        return self.encoder.control - unknown
+
     def fitting(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as this template takes them: a system message may have to move."""
         return tuple(messages) if self.takes_system else without_system(messages)
