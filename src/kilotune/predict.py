@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import load_dataset, without_answer
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
@@ -20,7 +21,8 @@ COLUMN = "prediction"
 def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> int:
     """Label every row of `file` with the tuned model of `run`; write it with the answers.
 
-    `out` holds the input's columns and `prediction`, which is empty where there was no text or
+    The file is in the format of the training file and needs no answers; those it has are not
+    looked at. `out` holds the input's columns and `prediction`, which is empty where there was no text or
     the answer named no label. Returns how many those are. Raises KilotuneError rather than
     overwrite anything.
     """
@@ -34,9 +36,11 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     data = folder.read_json(record.DATA)
     check_writable(out)
     settings = recipe.data
+    read_as = data.get("format")
     dataset = load_dataset(
         file,
-        format=data.get("format", settings.format),
+        # A folder may have been in several formats.
+        format=read_as if read_as in FORMATS else settings.format,
         columns=settings.columns,
         text=settings.text,
         task=settings.task,
@@ -49,6 +53,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         raise KilotuneError(
             f"there is a column '{COLUMN}' already", where=str(file), fix="Rename it"
         )
+    for finding in dataset.findings:
+        progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(example) for example in dataset.examples if example.text]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)

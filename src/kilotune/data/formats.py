@@ -3,7 +3,6 @@
 `FORMATS` is the registry; adding a format is adding an entry.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from kilotune.data.example import Example, Message
 from kilotune.data.faults import RowError
 from kilotune.data.images import read_images, with_placeholders, written
+from kilotune.data.json_rows import parse
 from kilotune.data.turns import INLINE_IMAGE, is_turn, kind_of, read_turns, with_inline_images
 
 # Names that people give these columns, the likeliest first.
@@ -91,8 +91,8 @@ class Cells:
         if not value.strip():
             return None
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse(value)
+        except ValueError:
             raise RowError("bad-json-cell", repr(self.columns[field])) from None
 
     def images(self) -> list[Any]:
@@ -121,7 +121,8 @@ class Format:
 
     def columns(self, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
         """The column of each field: the one given, else the first usual name the file has."""
-        by_name = {name.casefold(): name for name in reversed(names)}
+        free = [name for name in names if name not in given.values()]
+        by_name = {name.casefold(): name for name in reversed(free)}
         found = {
             field: given[field]
             if field in given
@@ -167,8 +168,8 @@ def _side(cells: Cells, field: str, role: str, value: Any) -> list[Message]:
     """A prompt or a completion: a text, or a list of turns."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
-            parsed = json.loads(value)
-        except (ValueError, RecursionError):
+            parsed = parse(value)
+        except ValueError:
             parsed = None
         if isinstance(parsed, list) and all(is_turn(turn) for turn in parsed):
             value = parsed

@@ -25,7 +25,9 @@ TOOL_ROLES = {
 TOOL_KEYS = ("tool_calls", "function_call")
 # Settings of single turns in other programs' files: how to train on them, and thoughts.
 SETTINGS = frozenset({"weight", "loss", "loss_scale", "train", "reasoning_content", "thinking"})
-TEXT_TYPES = {"text", "input_text", "output_text"}
+# Lists, since a file may have anything for a type, even what no set can look up.
+TEXT_TYPES = ["text", "input_text", "output_text"]
+IMAGE_TYPES = [None, "image", "image_url", "input_image"]
 IMAGE_KEYS = ("image", "image_url", "url", "path", "base64", "bytes")
 INLINE_IMAGE = re.compile(r"<img>(.+?)</img>", re.DOTALL)
 
@@ -89,7 +91,7 @@ class Turns:
             if not isinstance(text, str):
                 raise RowError("wrong-type", "a text part without a text")
             yield text
-        elif kind not in {None, "image", "image_url", "input_image"}:
+        elif kind not in IMAGE_TYPES:
             raise RowError("wrong-type", f"a content part of type {str(kind)[:40]!r}")
         elif source is None:
             self.slots = True
