@@ -22,9 +22,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     """Label every row of `file` with the tuned model of `run`; write it with the answers.
 
     The file is in the format of the training file and needs no answers; those it has are not
-    looked at. `out` holds the input's columns and `prediction`, which is empty where there was no text or
-    the answer named no label. Returns how many those are. Raises KilotuneError rather than
-    overwrite anything.
+    looked at. `out` holds the input's columns and `prediction`, which is empty where there was no
+    text or the answer named no label. Returns how many those are. Raises KilotuneError rather
+    than overwrite anything.
     """
     progress = progress or Silent()
     folder = RunFolder(run)

@@ -258,6 +258,19 @@ def test_nested_columns_are_read_from_every_kind_of_file(kind: str, tmp_path: Pa
     )
 
 
+def test_conversations_of_saved_datasets_are_read_however_they_were_nested(tmp_path: Path) -> None:
+    from datasets import Dataset as HubDataset
+
+    talk = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    # As `datasets` stores a Sequence of a dict.
+    lists = {"from": ["human", "gpt"], "value": ["q", "a"]}
+    for name, cell in (("list", talk), ("dict", lists)):
+        HubDataset.from_dict({"conversations": [cell, cell]}).save_to_disk(tmp_path / name)
+        read = load_dataset(tmp_path / name)
+        assert (read.format, read.findings) == ("sharegpt", ())
+        assert [(m.role, m.content) for m in read.examples[1].messages] == QA
+
+
 def test_images_are_looked_for_beside_their_own_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     row = {"text": "q", "label": "a", "image": "x.png"}

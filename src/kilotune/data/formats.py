@@ -11,7 +11,14 @@ from kilotune.data.example import Example, Message
 from kilotune.data.faults import RowError
 from kilotune.data.images import read_images, with_placeholders, written
 from kilotune.data.json_rows import parse
-from kilotune.data.turns import INLINE_IMAGE, is_turn, kind_of, read_turns, with_inline_images
+from kilotune.data.turns import (
+    INLINE_IMAGE,
+    is_turn,
+    kind_of,
+    listed,
+    read_turns,
+    with_inline_images,
+)
 
 # Names that people give these columns, the likeliest first.
 TEXT_COLUMNS = (
@@ -195,7 +202,7 @@ def _query_response(cells: Cells) -> list[Message]:
 
 def _conversation(cells: Cells) -> list[Message]:
     cells.needed("messages")
-    turns = cells.nested("messages")
+    turns = listed(cells.nested("messages"))
     messages = cells.turns([] if turns is None else turns)
     has_own = bool(messages) and messages[0].role == "system"
     return messages if has_own else [*_system(cells), *messages]
@@ -259,7 +266,7 @@ def _has_inline_image(turn: Values) -> bool:
 def _sample_turns(rows: Sequence[Values], columns: Mapping[str, str]) -> Iterable[Any]:
     for values in rows:
         try:
-            turns = Cells(values, columns, "").nested("messages")
+            turns = listed(Cells(values, columns, "").nested("messages"))
         except RowError:
             continue
         yield from turns if isinstance(turns, list) else []

@@ -37,6 +37,15 @@ def is_turn(value: Any) -> bool:
     return isinstance(value, Mapping) and ("role" in value or "from" in value)
 
 
+def listed(value: Any) -> Any:
+    """A list of turns, where `datasets` wrote a sequence of objects as one object of lists."""
+    if not is_turn(value) or not all(isinstance(cells, list) for cells in value.values()):
+        return value
+    if len(set(map(len, value.values()))) > 1:
+        return value
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
+
+
 @dataclass(slots=True)
 class Turns:
     """A conversation as it is read: its messages, and what was left out of it.
