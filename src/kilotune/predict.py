@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import without_answer
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
@@ -22,8 +23,9 @@ COLUMN = "prediction"
 def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> int:
     """Answer every row of `file` with the tuned model of `run`; write it with the answers.
 
-    `out` holds the input's columns and `prediction`, which is empty where there was no text, or
-    where the answer named no label or held no JSON. Returns how many those are. Raises
+    The file is in the format of the training file and needs no answers; those it has are not
+    looked at. `out` holds the input's columns and `prediction`, which is empty where there was no
+    text, or where the answer named no label or held no JSON. Returns how many those are. Raises
     KilotuneError rather than overwrite anything.
     """
     progress = progress or Silent()
@@ -35,7 +37,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         )
     data = folder.read_json(record.DATA)
     check_writable(out)
-    alike = replace(reading(recipe.data), format=data["format"], group=None)
+    # A folder may have been in several formats.
+    read_as = data["format"] if data["format"] in FORMATS else recipe.data.format
+    alike = replace(reading(recipe.data), format=read_as, group=None)
     dataset = alike.load(file, "file", answered=False)
     table = dataset.table
     assert table is not None
@@ -43,6 +47,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         raise KilotuneError(
             f"there is a column '{COLUMN}' already", where=str(file), fix="Rename it"
         )
+    for finding in dataset.findings:
+        progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(example) for example in dataset.examples if example.text]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)

@@ -2,10 +2,13 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kilotune.data.example import Image, Message
 from kilotune.data.finding import Finding
@@ -255,6 +258,19 @@ def test_nested_columns_are_read_from_every_kind_of_file(kind: str, tmp_path: Pa
     )
 
 
+def test_conversations_of_saved_datasets_are_read_however_they_were_nested(tmp_path: Path) -> None:
+    from datasets import Dataset as HubDataset
+
+    talk = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    # As `datasets` stores a Sequence of a dict.
+    lists = {"from": ["human", "gpt"], "value": ["q", "a"]}
+    for name, cell in (("list", talk), ("dict", lists)):
+        HubDataset.from_dict({"conversations": [cell, cell]}).save_to_disk(tmp_path / name)
+        read = load_dataset(tmp_path / name)
+        assert (read.format, read.findings) == ("sharegpt", ())
+        assert [(m.role, m.content) for m in read.examples[1].messages] == QA
+
+
 def test_images_are_looked_for_beside_their_own_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     row = {"text": "q", "label": "a", "image": "x.png"}
@@ -286,6 +302,19 @@ def test_a_column_mapping_names_what_is_called_otherwise(tmp_path: Path) -> None
     assert (read.format, read.unused) == ("prompt-completion", ("id",))
     (example,) = read.examples
     assert (example.text, example.answer, example.group) == ("q", "a", "t")
+
+
+def test_a_column_that_is_given_to_one_field_is_no_other_one(tmp_path: Path) -> None:
+    row = {"system": "q", "completion": "a"}
+    read = dataset(tmp_path, row, columns={"prompt": "system"})
+    assert [(m.role, m.content) for m in read.examples[0].messages] == QA
+
+
+def test_half_characters_in_json_cells_are_named(tmp_path: Path) -> None:
+    cell = '[{"role": "user", "content": "\\ud800"}]'
+    write_table(tmp_path / "a.csv", ("messages",), [{"messages": cell}])
+    read = load_dataset(tmp_path / "a.csv", format="messages")
+    assert found(read) == [("bad-json-cell", "error", ("data:2",))]
 
 
 def test_a_format_that_is_given_wins(tmp_path: Path) -> None:
@@ -459,7 +488,7 @@ def test_placeholders_and_images_that_differ_in_number_are_named(tmp_path: Path)
         picture_row("q"),
         picture_row("<image>q"),
     )
-    assert found(read) == [("image-count", "error", ("data:2", "data:3", "data:6", "data:4"))]
+    assert found(read) == [("image-count", "error", ("data:2", "data:3", "data:4", "data:6"))]
     x, y = Image("x", str(tmp_path)), Image("y", str(tmp_path))
     assert [example.messages[0].content for example in read.examples] == [
         (x, "q"), (x, "q<image>"), (y, x, "q"), (x, "q"), "q", "<image>q",
@@ -490,6 +519,57 @@ def test_every_format_has_a_title_and_is_documented() -> None:
     for name, form in FORMATS.items():
         assert f"`{name}`" in page
         assert form.title in page
+
+
+ANY = st.recursive(
+    st.sampled_from([None, True, 1, 2.5, "", "x", "<image>", "user", "text", "[1]", "http://x/y"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "type", "text", "image", "bytes"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+COLUMNS = [
+    "messages", "conversations", "images", "system", "tools", "history", "query", "response",
+    "prompt", "completion", "text", "label",
+]  # fmt: skip
+
+
+@given(row=st.dictionaries(st.sampled_from(COLUMNS), ANY, min_size=1))
+@settings(max_examples=300, deadline=None)
+def test_rows_of_any_shape_give_an_example_or_a_finding(
+    row: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "a.jsonl"
+    path.write_text(json.dumps(row))
+    for name in FORMATS:
+        try:
+            read = load_dataset(path, format=name)
+        except KilotuneError:
+            continue
+        errors = [f for f in read.findings if f.severity == "error" and f.code != "image-count"]
+        assert len(read.examples) + len(errors) == 1
+
+
+def test_the_samples_in_the_docs_are_of_the_formats_they_show(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    samples = re.findall(
+        r"\*\*`([a-z-]+)`\*\*(?:(?!```).)*```(json|csv)\n(.+?)```", page, re.DOTALL
+    )
+    assert [name for name, _, _ in samples] == list(FORMATS)
+    for name, kind, content in samples:
+        rows = [content] if kind == "csv" else content.splitlines()
+        for row in rows:
+            path = tmp_path / f"a.{'csv' if kind == 'csv' else 'jsonl'}"
+            path.write_text(row)
+            read = load_dataset(path)
+            assert (read.format, read.findings, len(read.examples)) == (name, (), 1)
 
 
 def test_findings_print_as_one_line(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 `FORMATS` is the registry; adding a format is adding an entry.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,15 @@ from typing import Any
 from kilotune.data.example import Example, Message
 from kilotune.data.faults import RowError
 from kilotune.data.images import read_images, with_placeholders, written
-from kilotune.data.turns import INLINE_IMAGE, is_turn, kind_of, read_turns, with_inline_images
+from kilotune.data.json_rows import parse
+from kilotune.data.turns import (
+    INLINE_IMAGE,
+    is_turn,
+    kind_of,
+    listed,
+    read_turns,
+    with_inline_images,
+)
 
 # Names that people give these columns, the likeliest first.
 TEXT_COLUMNS = (
@@ -91,8 +98,8 @@ class Cells:
         if not value.strip():
             return None
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return parse(value)
+        except ValueError:
             raise RowError("bad-json-cell", repr(self.columns[field])) from None
 
     def images(self) -> list[Any]:
@@ -121,7 +128,8 @@ class Format:
 
     def columns(self, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
         """The column of each field: the one given, else the first usual name the file has."""
-        by_name = {name.casefold(): name for name in reversed(names)}
+        free = [name for name in names if name not in given.values()]
+        by_name = {name.casefold(): name for name in reversed(free)}
         found = {
             field: given[field]
             if field in given
@@ -167,8 +175,8 @@ def _side(cells: Cells, field: str, role: str, value: Any) -> list[Message]:
     """A prompt or a completion: a text, or a list of turns."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
         try:
-            parsed = json.loads(value)
-        except (ValueError, RecursionError):
+            parsed = parse(value)
+        except ValueError:
             parsed = None
         if isinstance(parsed, list) and all(is_turn(turn) for turn in parsed):
             value = parsed
@@ -194,7 +202,7 @@ def _query_response(cells: Cells) -> list[Message]:
 
 def _conversation(cells: Cells) -> list[Message]:
     cells.needed("messages")
-    turns = cells.nested("messages")
+    turns = listed(cells.nested("messages"))
     messages = cells.turns([] if turns is None else turns)
     has_own = bool(messages) and messages[0].role == "system"
     return messages if has_own else [*_system(cells), *messages]
@@ -258,7 +266,7 @@ def _has_inline_image(turn: Values) -> bool:
 def _sample_turns(rows: Sequence[Values], columns: Mapping[str, str]) -> Iterable[Any]:
     for values in rows:
         try:
-            turns = Cells(values, columns, "").nested("messages")
+            turns = listed(Cells(values, columns, "").nested("messages"))
         except RowError:
             continue
         yield from turns if isinstance(turns, list) else []

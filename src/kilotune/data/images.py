@@ -45,8 +45,9 @@ def _image(value: Any, folder: str) -> Image:
     if isinstance(value, str):
         return _from_text(value.strip(), folder)
     if isinstance(value, dict):
+        path = value.get("path")
         if isinstance(data := value.get("bytes"), bytes):
-            return Image(value.get("path") or "", data=data)
+            return Image(path if isinstance(path, str) else "", data=data)
         inner = next((value[key] for key in ("path", "url", "image_url") if value.get(key)), None)
         if inner is not None:
             return _image(inner, folder)

@@ -235,7 +235,7 @@ def _examples(
     rows: Sequence[Row], plan: _Plan, table: Table, source: str, faults: Faults
 ) -> list[Example]:
     examples: list[Example] = []
-    unplaced: list[str] = []
+    uneven: list[tuple[str, bool]] = []
     placed = False
     takes_images = plan.name == "llava" or "images" in plan.columns
     for row in rows:
@@ -250,10 +250,8 @@ def _examples(
         if images or takes_images or cells.slots:
             wanted = placeholders(messages)
             placed = placed or wanted > 0
-            if images and not wanted:
-                unplaced.append(name)
-            elif wanted != len(images):
-                faults.add("image-count", name)
+            if wanted != len(images):
+                uneven.append((name, wanted > 0))
             messages = place(messages, images)
         for code in cells.said:
             faults.add(code, name)
@@ -261,8 +259,9 @@ def _examples(
         group = _group(row, plan.group)
         examples.append(Example(name, tuple(messages), origin, None, group))
     # A file that never says where its images go means them to go before the text.
-    for name in unplaced if placed else ():
-        faults.add("image-count", name)
+    for name, has_placeholders in uneven:
+        if has_placeholders or placed:
+            faults.add("image-count", name)
     return examples
 
 

@@ -25,7 +25,9 @@ TOOL_ROLES = {
 TOOL_KEYS = ("tool_calls", "function_call")
 # Settings of single turns in other programs' files: how to train on them, and thoughts.
 SETTINGS = frozenset({"weight", "loss", "loss_scale", "train", "reasoning_content", "thinking"})
-TEXT_TYPES = {"text", "input_text", "output_text"}
+# Lists, since a file may have anything for a type, even what no set can look up.
+TEXT_TYPES = ["text", "input_text", "output_text"]
+IMAGE_TYPES = [None, "image", "image_url", "input_image"]
 IMAGE_KEYS = ("image", "image_url", "url", "path", "base64", "bytes")
 INLINE_IMAGE = re.compile(r"<img>(.+?)</img>", re.DOTALL)
 
@@ -33,6 +35,15 @@ INLINE_IMAGE = re.compile(r"<img>(.+?)</img>", re.DOTALL)
 def is_turn(value: Any) -> bool:
     """Whether a value looks like one turn of a conversation."""
     return isinstance(value, Mapping) and ("role" in value or "from" in value)
+
+
+def listed(value: Any) -> Any:
+    """A list of turns, where `datasets` wrote a sequence of objects as one object of lists."""
+    if not is_turn(value) or not all(isinstance(cells, list) for cells in value.values()):
+        return value
+    if len(set(map(len, value.values()))) > 1:
+        return value
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
 
 
 @dataclass(slots=True)
@@ -89,7 +100,7 @@ class Turns:
             if not isinstance(text, str):
                 raise RowError("wrong-type", "a text part without a text")
             yield text
-        elif kind not in {None, "image", "image_url", "input_image"}:
+        elif kind not in IMAGE_TYPES:
             raise RowError("wrong-type", f"a content part of type {str(kind)[:40]!r}")
         elif source is None:
             self.slots = True
