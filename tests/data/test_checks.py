@@ -1,16 +1,18 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
 
-from kilotune.data.checks import check_examples, check_leakage, check_unseen_labels
-from kilotune.data.example import Example, Message, Origin
-from kilotune.data.finding import stop_on_errors
+from kilotune.data.checks import check_examples, check_leakage, check_split, check_unseen_labels
+from kilotune.data.example import Image, Task
+from kilotune.data.finding import SEVERITIES, stop_on_errors
 from kilotune.errors import KilotuneError
-
-
-def made(*pairs: tuple[str, str | None]) -> list[Example]:
-    return [
-        Example(f"data:{row}", (Message("user", text),), Origin("a.csv", row), label)
-        for row, (text, label) in enumerate(pairs, 2)
-    ]
+from tests.made import answered, conversation, pictured, sentences
+from tests.made import classified as made
 
 
 def clean(count: int = 20) -> list[tuple[str, str | None]]:
@@ -46,6 +48,24 @@ def test_free_text_in_the_label_column() -> None:
 def test_rare_classes() -> None:
     found = codes(*clean(), *((f"rare {i}", "c") for i in range(4)))
     assert found == {"rare-class": ("data:22", "data:23", "data:24", "data:25")}
+
+
+def test_uneven_classes_are_a_note_and_very_uneven_ones_a_warning() -> None:
+    texts = sentences(320)
+    found = {}
+    for most in (49, 50, 149, 150):
+        rows = [*((text, "a") for text in texts[:most]), *((text, "b") for text in texts[-5:])]
+        found[most] = [(f.code, f.severity) for f in check_examples(made(*rows))]
+    note, warning = [("class-imbalance", "note")], [("class-imbalance", "warning")]
+    assert found == {49: [], 50: note, 149: note, 150: warning}
+
+
+def test_a_class_that_a_part_lacks_is_named_with_the_part() -> None:
+    parts = {"train": made(("x", "a"), ("y", "b")), "test": made(("z", "a"))}
+    (finding,) = check_split(parts)
+    assert (finding.code, finding.severity) == ("empty-class-in-part", "warning")
+    assert finding.message.endswith("(1): 'b' in test")
+    assert check_split({"train": parts["train"], "test": parts["train"]}) == []
 
 
 def test_label_variants_are_an_error_that_names_them() -> None:
@@ -87,3 +107,68 @@ def test_errors_come_together_and_warnings_do_not_stop() -> None:
     assert all(
         part in message for part in ("without text", "without a label", "only 2 different texts")
     )
+
+
+def test_clean_data_of_every_task_have_no_findings(tmp_path: Path) -> None:
+    asked = sentences(60)
+    chats = [
+        conversation(
+            i, ("system", "Be brief."), ("user", text), ("assistant", f"Done, {i}."),
+            ("user", "Why there?"), ("assistant", f"It was near, for {text.lower()}.")
+        )
+        for i, text in enumerate(asked)
+    ]  # fmt: skip
+    orders = answered(
+        *((text, f'{{"deed": "{text[:5]}", "count": {len(text)}}}') for text in asked)
+    )
+    pictures = []
+    for i in range(12):
+        Pillow.new("RGB", (16, 16), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        pictures.append(pictured(i, Image(f"{i}.png", str(tmp_path))))
+    assert check_examples(chats, "chat") == []
+    assert check_examples(orders, "extract") == []
+    assert check_examples(answered(*zip(asked, reversed(asked), strict=True)), "generate") == []
+    assert check_examples(pictures, "generate") == []
+
+
+ANY_TEXT = st.text(max_size=40) | st.sampled_from(
+    [
+        "",
+        " ",
+        "<|im_end|>",
+        "<br>",
+        '{"a": [1, {"b": null}]}',
+        "[1",
+        "锟斤拷",
+        "Ã©",
+        "\ud800",
+        "a\x00b",
+    ]
+)
+ANY_EXAMPLE = st.builds(
+    lambda turns, label, group: (turns, label, group),
+    st.lists(
+        st.tuples(st.sampled_from(["system", "user", "assistant", "x"]), ANY_TEXT), max_size=5
+    ),
+    st.none() | ANY_TEXT,
+    st.none() | st.sampled_from("gh"),
+)
+
+
+@given(st.lists(ANY_EXAMPLE, max_size=25), st.sampled_from(get_args(Task)))
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_examples_every_row_named_is_theirs_and_errors_are_first(
+    drawn: list[tuple[list[tuple[str, str]], str | None, str | None]], task: Task
+) -> None:
+    examples = [
+        replace(conversation(row, *turns), label=label, group=group)
+        for row, (turns, label, group) in enumerate(drawn)
+    ]
+    findings = check_examples(examples, task)
+    assert findings == check_examples(examples, task)
+    severities = [SEVERITIES.index(finding.severity) for finding in findings]
+    assert severities == sorted(severities)
+    ids = {example.id for example in examples}
+    assert all(set(f.rows) <= ids and len(set(f.rows)) == len(f.rows) for f in findings)
+    codes = [finding.code for finding in findings]
+    assert len(codes) == len(set(codes))

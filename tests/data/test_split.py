@@ -118,7 +118,7 @@ BASES = unrelated(15)
     ),
     st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_split_leaks_a_text_nearly_a_text_or_a_group(
     rows: list[tuple[str, str, str, str]], seed: int
 ) -> None:
@@ -154,3 +154,18 @@ def test_examples_that_must_all_stay_together_cannot_be_split() -> None:
     examples = made([f"text {i}" for i in range(20)], ["a", "b"] * 10)
     with pytest.raises(KilotuneError, match="none can be held out"):
         hold_out(examples, dict.fromkeys(alone(examples), 0), 0.2, seed=0)
+
+
+def test_a_large_group_stays_in_training() -> None:
+    examples = made([f"text {i}" for i in range(60)], ["a", "b"] * 30)
+    whole = {e.id: 0 if number < 40 else number for number, e in enumerate(examples)}
+    for seed in range(5):
+        kept, held = hold_out(examples, whole, 0.2, seed)
+        assert {e.id for e in examples[:40]} <= {e.id for e in kept}
+        assert 4 <= len(held) <= 18
+
+
+def test_labels_that_differ_in_every_row_can_be_split() -> None:
+    examples = made(["one", "two", "three"], ["a", "b", "c"])
+    kept, held = hold_out(examples, alone(examples), 0.2, seed=0)
+    assert (len(kept), len(held)) == (2, 1)

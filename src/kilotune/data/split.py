@@ -12,6 +12,9 @@ from kilotune.data.checks.duplicates import components
 from kilotune.data.example import Example
 from kilotune.errors import KilotuneError
 
+# A fold is taken as it comes up to this many times the size it should have.
+LARGEST_FOLD = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -69,6 +72,9 @@ def hold_out(
             where=examples[0].origin.file if examples else "",
             fix="Give a validation and a test file, or another group column",
         )
+    if max(Counter(labels).values()) < 2:
+        # With no label twice there is nothing to stratify by.
+        labels = [""] * len(labels)
     # One fold of k is a fraction 1/k; above a half, the other k - 1 folds are held out.
     wanted = round(1 / min(fraction, 1 - fraction))
     # scikit-learn wants no more folds than there are groups, or members of the largest class.
@@ -77,7 +83,12 @@ def hold_out(
     with warnings.catch_warnings():
         # A class rarer than the folds is reported by the checks, with its rows.
         warnings.simplefilter("ignore", UserWarning)
-        larger, smaller = next(splitter.split(np.zeros(len(examples)), labels, groups))
+        found = list(splitter.split(np.zeros(len(examples)), labels, groups))
+    # A large group can make a fold far larger than it should be: then the smallest that has any.
+    limit = LARGEST_FOLD * len(examples) / folds
+    filled = [fold for fold in found if len(fold[1])]
+    fitting = (fold for fold in filled if len(fold[1]) <= limit)
+    larger, smaller = next(fitting, None) or min(filled, key=lambda fold: len(fold[1]))
     held = set((smaller if fraction <= 0.5 else larger).tolist())
     kept = [example for index, example in enumerate(examples) if index not in held]
     return kept, [example for index, example in enumerate(examples) if index in held]

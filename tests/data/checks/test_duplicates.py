@@ -18,7 +18,9 @@ def test_near_duplicates_name_the_later_row_and_its_original() -> None:
     (finding,) = repeats(classified((LONG, "a"), ("other", "b"), (NEARLY, "a")))
     assert (finding.code, finding.severity) == ("near-duplicate", "warning")
     assert finding.rows == ("data:4",)
-    assert "data:4 (data:2)" in finding.message
+    assert "(1): data:4 (data:2)" in finding.message
+    (finding,) = repeats(classified((LONG, "a"), (NEARLY, "b")))
+    assert "(1, 1 of them with another label): data:3 (data:2)" in finding.message
 
 
 def test_an_exact_duplicate_is_not_also_a_near_one() -> None:

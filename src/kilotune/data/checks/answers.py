@@ -167,18 +167,18 @@ def answer_script(examples: Sequence[Example]) -> list[Finding]:
         for (asked, answered), count in pairs.items()
         if count >= max(LEAST_ANSWERS, USUAL_SHARE * totals[asked])
     }
-    rows = [
-        example.id
+    odd = {
+        example.id: usual[asked]
         for example, asked, answered in scripts
         if asked in usual
         and answered
         and answered != usual[asked]
         and (answered == asked or not _explained(example.text, answered))
-    ]
-    named = some(sorted({f"{usual[script]}" for script in usual}))
+    }
+    named = some(sorted(set(odd.values())))
     what = f"rows whose answer is in another script than the rest, {named}"
     fix = "See that the answer belongs to the row, and is in the language you want"
-    return about_rows("answer-script", "warning", rows, what, fix)
+    return about_rows("answer-script", "warning", list(odd), what, fix)
 
 
 def _prose(answer: str | None) -> str:

@@ -85,18 +85,20 @@ def _target(example: Example) -> str | None:
 def _near_repeats(by_question: dict[Asked, list[Example]]) -> list[Finding]:
     first = [group[0] for group in by_question.values()]
     clusters = _clusters(len(first), _near(list(by_question)))
-    order = {example.id: place for place, example in enumerate(first)}
     seen: dict[int, Example] = {}
     near: list[str] = []
     named: list[str] = []
-    for example in first:
-        original = seen.setdefault(clusters[order[example.id]], example)
+    relabelled = 0
+    for example, cluster in zip(first, clusters, strict=True):
+        original = seen.setdefault(cluster, example)
         if original is not example:
             near.append(example.id)
             named.append(f"{example.id} ({original.id})")
+            relabelled += example.label != original.label
     if not near:
         return []
-    message = f"rows that nearly repeat another ({len(near)}): {some(named)}"
+    others = f", {relabelled} of them with another label" if relabelled else ""
+    message = f"rows that nearly repeat another ({len(near)}{others}): {some(named)}"
     fix = "Keep one of each, or make them differ; they are kept in one part of the split"
     return [Finding("near-duplicate", "warning", tuple(near), message, fix)]
 
