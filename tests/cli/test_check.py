@@ -98,7 +98,7 @@ def test_a_tokenizer_counts_and_nothing_else_imports_torch(clean: Path, tiny_mod
     ("arguments", "words"),
     [
         (["--task", "sort"], "no task 'sort'"),
-        (["--column", "text"], "no FIELD=COLUMN: text"),
+        (["--column", "text"], "cannot read --column text"),
         (["--test", "none.csv"], "none.csv: no such file"),
         (["--out-of-fold", "none.csv"], "none.csv: no such file"),
     ],

@@ -36,7 +36,7 @@ def test_the_mask_reads_without_colour(labelled: Path, tiny_model: Path) -> None
     assert "data:2  films.csv:2" in result.stdout
     assert "72 tokens · prompt 67 · trained 5 (6.9%)" in result.stdout
     assert "40 of 40 rendered" in result.stdout
-    assert result.stdout.rstrip().endswith("Findings: none")
+    assert result.stdout.rstrip().endswith("Nothing wrong found.")
 
 
 def test_three_styles_tell_trained_from_not_trained_from_special(
@@ -80,7 +80,7 @@ def test_what_is_wanting_is_said_with_status_1(tmp_path: Path, tiny_model: Path)
     assert result.exit_code == 1
     assert "warning truncated" in result.stdout
     assert "1: data:3" in result.stdout
-    assert "note special-in-text" in result.stdout
+    assert "note    special-in-text" in result.stdout
     assert "Findings: 1 warning, 1 note" in result.stdout
     # A note alone wants nothing.
     assert invoke(*common).exit_code == 0

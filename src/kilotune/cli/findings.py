@@ -15,7 +15,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """Every finding with its rows and what to do about it, and how many there are."""
     for finding in findings:
         severity = (f"{finding.severity:<8}", STYLES[finding.severity])
-        line = Text.assemble(severity, (finding.code, "bold"), f"  {finding.message}")
+        line = Text.assemble(severity, (finding.code, "bold"), f" {finding.message}")
         out.print(line, soft_wrap=True)
         out.print(f"        {finding.fix}.", style="dim", markup=False, soft_wrap=True)
     counts = Counter(finding.severity for finding in findings)
