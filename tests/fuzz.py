@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def mutate_values(case: Case, rng: random.Random) -> bytes:
         if rng.random() < 0.2:
             del place[key]
         else:
-            place[key] = rng.choice(STRANGE)
+            place[key] = deepcopy(rng.choice(STRANGE))
     if lines:
         return "\n".join(map(json.dumps, value)).encode()
     return json.dumps(value).encode()
