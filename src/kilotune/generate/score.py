@@ -132,18 +132,20 @@ def _way(
     def by_row(batch: Sequence[Sequence[int]]) -> torch.Tensor:
         return rows_scores(model, batch, labels, pad_id)
 
-    more = max(len(label) for label in labels)
-    reason = obstacle(model, max(map(len, prompts)) + more) or _ignores_masks(model)
+    lengths = [len(label) for label in labels]
+    reason = obstacle(model, max(map(len, prompts)) + max(lengths)) or _ignores_masks(model)
     if reason:
         return by_row, 0, reason
-    prefix, tree = shared_prefix(model, prompts, more), LabelTree.of(labels)
+    prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
 
     def by_tree(batch: Sequence[Sequence[int]]) -> torch.Tensor:
         return tree_scores(model, batch, tree, prefix, pad_id)
 
-    trial = min(prompts, key=len)
-    plain = by_row([trial])
-    error = (by_tree([trial[len(prefix) :]]) - plain).abs() / plain.abs().clamp(min=1)
+    # The longest label and the last: what sees another branch, or not its own, shows there.
+    trial, chosen = min(prompts, key=len), [lengths.index(max(lengths)), len(labels) - 1]
+    plain = rows_scores(model, [trial], [labels[i] for i in chosen], pad_id)
+    found = by_tree([trial[len(prefix) :]])[:, chosen]
+    error = (found - plain).abs() / plain.abs().clamp(min=1)
     allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
     if not error.max() <= allowed:
         return by_row, 0, f"the tree's scores are off by {float(error.max()):.1e}"
