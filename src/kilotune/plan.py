@@ -15,7 +15,7 @@ import torch
 from kilotune.data.example import Example
 from kilotune.generate.decode import TOKEN_BUDGET
 from kilotune.generate.prefix import SHORTEST, common_prefix
-from kilotune.models.load import compute_dtype, load_tokenizer
+from kilotune.models.load import compute_dtype
 from kilotune.models.size import (
     ModelSize,
     Trained,
@@ -26,10 +26,10 @@ from kilotune.models.size import (
     trained_part,
 )
 from kilotune.preparation import Prepared, prepare
+from kilotune.preview import load_template
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe, TuneSettings
-from kilotune.render.labels import render
-from kilotune.render.template import chat_template, fit
+from kilotune.render.renderings import render_examples
 from kilotune.train.memory import available_bytes
 
 # Python, torch and transformers themselves, on a processor and on an accelerator.
@@ -361,13 +361,19 @@ Counts = tuple[list[int], list[int], int]
 
 
 def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
-    settings, limit = prepared.recipe.model, prepared.recipe.data.max_length
+    settings = prepared.recipe.model
     source = tokenizer_source(settings)
     if source is None:
         return None  # a config.json alone is enough for a plan
-    template = chat_template(load_tokenizer(source, settings))
-    fitted = [fit(template, prepared.wording, example, limit)[0] for example in examples]
-    rendered = [render(template, example) for example in fitted]
+    rendered = render_examples(
+        load_template(source, settings),
+        prepared.wording,
+        examples,
+        max_length=prepared.recipe.data.max_length,
+        train_on=prepared.recipe.data.train_on,
+    ).renderings
+    if not rendered:
+        return None  # the run itself says what is wrong with each
     prompts = [r.token_ids[: r.prompt_length] for r in rendered]
     lengths = [len(r.token_ids) for r in rendered]
     return lengths, [sum(r.label_mask) for r in rendered], len(common_prefix(prompts))

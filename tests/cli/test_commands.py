@@ -38,7 +38,8 @@ def test_help_and_check_load_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "resume", "predict", "check", "convert", "render", "report", "sample"]
+    "command",
+    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample"],
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = invoke(command, "--help")
