@@ -35,10 +35,11 @@ from kilotune.generate.decode import generate, generation_config
 from kilotune.generate.prefix import common_prefix
 from kilotune.generate.score import label_ids, score_labels
 from kilotune.models.builtin import make_builtin
-from kilotune.models.load import load_model, load_tokenizer
+from kilotune.models.load import load_model
+from kilotune.preview import load_template
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, ModelSettings
-from kilotune.render.template import ChatTemplate, chat_template
+from kilotune.render.template import ChatTemplate
 from kilotune.render.wording import wording
 
 LABELS = {
@@ -84,7 +85,7 @@ def main() -> None:
     quieten_libraries()
     settings, folder = ModelSettings(), str(make_builtin("smollm2"))
     model = load_model(folder, settings, getattr(torch, options.dtype))
-    template = chat_template(load_tokenizer(folder, settings))
+    template = load_template(folder, settings)
     prompts = read_prompts(template, options.articles)
     by_name = contenders(model, template, options.harness_batch)
     wall, cpu = dict.fromkeys(by_name, 0.0), dict.fromkeys(by_name, 0.0)

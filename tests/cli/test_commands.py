@@ -129,7 +129,7 @@ def test_run_predict_and_report_on_a_tiny_model(
     labels = tmp_path / "labels.csv"
     result = invoke("predict", out, labelled, "-o", labels)
     assert result.exit_code == 0, result.output
-    assert labels.read_text().splitlines()[0] == "text,label,prediction"
+    assert labels.read_text().splitlines()[0] == "text,label,prediction,probability"
 
     page = Path(document["report"])
     page.unlink()

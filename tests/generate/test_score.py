@@ -11,7 +11,7 @@ from kilotune.generate.score import LabelScores, LabelTree, label_ids, score_lab
 from kilotune.models.load import load_model, load_tokenizer
 from kilotune.progress import Silent
 from kilotune.recipe.schema import ModelSettings
-from kilotune.render.template import chat_template
+from kilotune.render.probe import chat_template
 from tests.kinds import KINDS, tiny_kind
 
 STOP = 3
