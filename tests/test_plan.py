@@ -120,6 +120,10 @@ def test_steps_and_time_follow_the_recipe(whole: Job) -> None:
     way = whole.way("shared", SPEED, 10**12, 0, 2)
     assert way.training_seconds == pytest.approx(120 * way.step_seconds)
     assert way.step_seconds > way.step / SPEED.products
+    padded = whole.way("padded", SPEED, 10**12, 0, 2)
+    plain = job("qwen-7b", replace(WORK, longest=200)).way("padded", SPEED, 10**12, 0, 2)
+    assert padded.step == plain.step
+    assert padded.step_seconds == pytest.approx(plain.step_seconds * (200 + 20 * 7 / 9) / 200)
     faster = whole.way("shared", Speed(2e11, 2e10), 10**12, 0, 2)
     assert way.step_seconds == pytest.approx(2 * faster.step_seconds)
     assert whole.judging_seconds(SPEED) == pytest.approx(2 * whole.judging_seconds(

@@ -225,6 +225,11 @@ class Job:
         memory = self.memory(name, micro, runtime, width)
         step, tokens = self.step(name, micro)
         seconds = self._seconds(name, step, tokens, speed)
+        if name == "padded":
+            # Of `micro` lengths between the shortest and the longest, about so much the longest is.
+            work = self.work
+            padding = (work.longest - work.length) * (micro - 1) / (micro + 1)
+            seconds *= 1 + padding / work.length
         return Way(
             name, micro, tokens, step, seconds, seconds * self.steps + self._filling(name, speed),
             memory, memory.total,
