@@ -110,6 +110,11 @@ def test_predict_labels_a_file_as_the_run_did(finished: Run, tmp_path: Path) -> 
     assert [row["n"] for row in written] == [*range(len(rows)), 99]
     assert [row["prediction"] for row in written] == [*(r["tuned_prediction"] for r in rows), ""]
     assert unlabelled == sum(row["prediction"] == "" for row in written)
+    for row in written:
+        if row["prediction"]:  # of two labels, tuned well apart
+            assert 0.5 < row["probability"] <= 1
+        else:
+            assert row["probability"] is None
     with pytest.raises(KilotuneError, match="left as it is"):
         predict(finished.folder, file, out)
 

@@ -17,7 +17,7 @@ from kilotune.progress import Progress, Silent
 from kilotune.render.probe import chat_template
 from kilotune.render.wording import wording
 
-COLUMN = "prediction"
+COLUMN, PROBABILITY = "prediction", "probability"
 
 
 def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> int:
@@ -25,7 +25,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
 
     The file is in the format of the training file and needs no answers; those it has are not
     looked at. `out` holds the input's columns and `prediction`, which is empty where there was no
-    text, or where the answer named no label or held no JSON. Returns how many those are. Raises
+    text, or where the answer named no label or held no JSON. Returns how many those are. Where
+    the labels are closed, `probability` is the predicted label's among them, by the likelihood of
+    each as the whole answer; the generated answer decides, not the probability. Raises
     KilotuneError rather than overwrite anything.
     """
     progress = progress or Silent()
@@ -43,25 +45,35 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     dataset = alike.load(file, "file", answered=False)
     table = dataset.table
     assert table is not None
-    if COLUMN in table.columns:
-        raise KilotuneError(
-            f"there is a column '{COLUMN}' already", where=str(file), fix="Rename it"
-        )
+    labels = data["labels"]
+    added = (COLUMN, PROBABILITY) if labels else (COLUMN,)
+    for name in added:
+        if name in table.columns:
+            raise KilotuneError(
+                f"there is a column '{name}' already", where=str(file), fix="Rename it"
+            )
     for finding in dataset.findings:
         progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(example) for example in dataset.examples if example.text]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe.model)
-    words = wording(recipe.data.system, recipe.data.question, data["labels"])
+    words = wording(recipe.data.system, recipe.data.question, labels)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
     prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed)
     said = prompting.answers(model, examples, progress, "predicting")
     read = TASKS[data["task"]].read
-    answers = {
-        example.id: read(answer.text, data["labels"])
+    answers: dict[str, dict[str, str | float | None]] = {
+        example.id: {COLUMN: read(answer.text, labels)}
         for example, answer in zip(examples, said, strict=True)
     }
-    rows = [{**row.values, COLUMN: answers.get(row.id("file"), UNREADABLE)} for row in table.rows]
-    write_table(out, (*table.columns, COLUMN), rows)
+    if labels:
+        scored = prompting.scores(model, examples, labels, progress, "scoring labels")
+        for example, scores in zip(examples, scored, strict=True):
+            answer = answers[example.id]
+            by_label = dict(zip(labels, (round(p, 6) for p in scores.probabilities), strict=True))
+            answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
+    nothing = {COLUMN: UNREADABLE, PROBABILITY: None} if labels else {COLUMN: UNREADABLE}
+    rows = [{**row.values, **answers.get(row.id("file"), nothing)} for row in table.rows]
+    write_table(out, (*table.columns, *added), rows)
     return sum(row[COLUMN] == UNREADABLE for row in rows)

@@ -38,7 +38,8 @@ def test_help_and_check_load_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "resume", "predict", "check", "convert", "render", "report", "sample"]
+    "command",
+    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample"],
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = invoke(command, "--help")
@@ -128,7 +129,7 @@ def test_run_predict_and_report_on_a_tiny_model(
     labels = tmp_path / "labels.csv"
     result = invoke("predict", out, labelled, "-o", labels)
     assert result.exit_code == 0, result.output
-    assert labels.read_text().splitlines()[0] == "text,label,prediction"
+    assert labels.read_text().splitlines()[0] == "text,label,prediction,probability"
 
     page = Path(document["report"])
     page.unlink()

@@ -9,6 +9,7 @@ from kilotune.generate.decode import Generation, generate, generation_config
 from kilotune.models.load import load_model, load_tokenizer
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, ModelSettings
+from tests.kinds import KINDS, tiny_kind
 
 PROMPTS = [list(range(10, 10 + length)) for length in (5, 17, 9, 30, 2)]
 
@@ -81,3 +82,46 @@ def test_decoding_settings_reach_transformers() -> None:
     assert not generation_config(
         DecodingSettings(), answer_tokens=3, stop_ids=[2], pad_id=0
     ).do_sample
+
+
+SYSTEM = list(range(10, 30))
+ALIKE = [[*SYSTEM, *range(40 + i, 40 + i + length)] for i, length in enumerate((4, 9, 1, 6, 4))]
+
+
+class Plain:
+    """Decodes token ids to themselves."""
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+def said(model: Any, prompts: list[list[int]]) -> list[str]:
+    config = generation_config(
+        DecodingSettings(max_new_tokens=6), answer_tokens=3, stop_ids=[3], pad_id=0
+    )
+    found = generate(model, Plain(), prompts, config, seed=0, progress=Silent())
+    return [answer.text for answer in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prefix_computed_once_changes_no_answer(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "TOKEN_BUDGET", 60)  # two rows a batch
+    model = tiny_kind(kind)
+    alone = [said(model, [prompt])[0] for prompt in ALIKE]
+    widths = []
+    embedded = model.get_input_embeddings().register_forward_hook(
+        lambda _m, inputs, _out: widths.append(tuple(inputs[0].shape))
+    )
+    assert said(model, ALIKE) == alone
+    embedded.remove()
+    assert len(set(alone)) > 1
+    prefills = [shape for shape in widths if shape[1] > 1]
+    assert prefills[0] == (1, len(SYSTEM))
+    assert all(width <= 9 for _, width in prefills[1:])  # the longest prompt's own tokens
+
+
+def test_a_window_shorter_than_a_row_has_no_shared_prefix() -> None:
+    model = tiny_kind("mistral", sliding_window=16)
+    assert said(model, ALIKE) == [said(model, [prompt])[0] for prompt in ALIKE]

@@ -19,7 +19,7 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Label every row of a file: its columns and a column `prediction`."""
+    """Answer every row of a file: its columns, `prediction` and, for labels, `probability`."""
     with command(as_json):
         from kilotune.data.readers import read_table
         from kilotune.experiments.record import RunFolder

@@ -7,6 +7,7 @@ from transformers import GenerationConfig
 
 from kilotune.data.example import Example
 from kilotune.generate.decode import Generation, generate
+from kilotune.generate.score import LabelScores, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.progress import Progress
 from kilotune.render.template import ChatTemplate
@@ -32,13 +33,33 @@ class Prompting:
         self, model: Model, examples: Sequence[Example], progress: Progress, title: str
     ) -> list[Generation]:
         """What `model` generates for each of `examples`, in their order."""
-        prompts = [self.template.prompt_ids(self.fit(example)[0].prompt) for example in examples]
         return generate(
             model,
             self.template.tokenizer,
-            prompts,
+            self._prompts(examples),
             self.generation,
             seed=self.seed,
             progress=progress,
             title=title,
         )
+
+    def scores(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        progress: Progress,
+        title: str,
+    ) -> list[LabelScores]:
+        """How likely each of `labels` is to `model` as the whole answer to each of `examples`."""
+        return score_labels(
+            model,
+            self._prompts(examples),
+            label_ids(self.template, labels),
+            pad_id=self.generation.pad_token_id,
+            progress=progress,
+            title=title,
+        )
+
+    def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+        return [self.template.prompt_ids(self.fit(example)[0].prompt) for example in examples]

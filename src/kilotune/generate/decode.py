@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from kilotune.generate.prefix import Prefix, shared_prefix
 from kilotune.models.load import Model
 from kilotune.progress import Progress
 from kilotune.recipe.schema import DecodingSettings
@@ -57,7 +58,8 @@ def generate(
 ) -> list[Generation]:
     """An answer for every prompt (token ids), in the order of `prompts`.
 
-    Sampling draws from `seed` alone, and leaves the global generators as they were.
+    What all prompts begin with is computed once. Sampling draws from `seed` alone, and leaves
+    the global generators as they were.
     """
     answers: list[Generation | None] = [None] * len(prompts)
     stops = set(config.eos_token_id)
@@ -65,30 +67,40 @@ def generate(
     with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
         if config.do_sample:
             torch.manual_seed(seed)
-        for batch in _batches(prompts):
-            inputs = _left_padded([prompts[i] for i in batch], config.pad_token_id)
+        prefix = shared_prefix(model, prompts, config.max_new_tokens)
+        for batch in batches(prompts, TOKEN_BUDGET):
+            inputs = _left_padded([prompts[i] for i in batch], config.pad_token_id, prefix)
             inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-            output = model.generate(**inputs, generation_config=config)
+            cache = {"cache": prefix.cache(len(batch))} if prefix else {}
+            output = model.generate(**inputs, **cache, generation_config=config)
             for index, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):
                 answers[index] = _read(tokenizer, ids.tolist(), stops)
             bar.advance(len(batch))
     return [answer for answer in answers if answer is not None]
 
 
-def _batches(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Indices in batches of about the same length, the longest first: memory fails at once."""
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+def batches(rows: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
+    """Indices of rows of about the same length, the longest first: memory fails at once.
+
+    A batch holds at most `token_budget` tokens, padding included, or one row.
+    """
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     start = 0
     while start < len(order):
-        size = max(1, TOKEN_BUDGET // len(prompts[order[start]]))
+        size = max(1, token_budget // len(rows[order[start]]))
         yield order[start : start + size]
         start += size
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+def _left_padded(
+    prompts: Sequence[Sequence[int]], pad_id: int, prefix: Prefix
+) -> dict[str, torch.Tensor]:
+    """The shared prefix, then padding, then what is each prompt's own."""
     longest = max(len(prompt) for prompt in prompts)
-    ids = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    head, start = list(prefix.token_ids), len(prefix)
+    pads = [longest - len(prompt) for prompt in prompts]
+    ids = [head + [pad_id] * pad + list(p[start:]) for pad, p in zip(pads, prompts, strict=True)]
+    mask = [[1] * start + [0] * pad + [1] * (longest - start - pad) for pad in pads]
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 

@@ -13,16 +13,7 @@ def attach_lora(model: Model, settings: LoraSettings, seed: int) -> Model:
 
     Raises KilotuneError for a target that matches no linear layer.
     """
-    available = linear_names(model)
-    wanted = settings.target_modules
-    targets = available if wanted == "all-linear" else list(wanted)
-    missing = [name for name in targets if name not in available]
-    if missing:
-        raise KilotuneError(
-            f"no linear layer called {some(missing)}",
-            where="tune.target_modules",
-            fix=f"This model has: {', '.join(available)}",
-        )
+    targets = chosen_targets(settings, linear_names(model))
     list_name, _ = decoder_layers(model)
     config = LoraConfig(
         r=settings.rank,
@@ -38,6 +29,20 @@ def attach_lora(model: Model, settings: LoraSettings, seed: int) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+def chosen_targets(settings: LoraSettings, available: list[str]) -> list[str]:
+    """The names among `available` that get adapters; raises KilotuneError for any other."""
+    wanted = settings.target_modules
+    targets = available if wanted == "all-linear" else list(wanted)
+    missing = [name for name in targets if name not in available]
+    if missing:
+        raise KilotuneError(
+            f"no linear layer called {some(missing)}",
+            where="tune.target_modules",
+            fix=f"This model has: {', '.join(available)}",
+        )
+    return targets
 
 
 def linear_names(model: Model) -> list[str]:

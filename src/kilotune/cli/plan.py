@@ -1,0 +1,148 @@
+"""`kilotune plan`: what a run would take."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from kilotune.cli.terminal import TerminalProgress, command, out, print_json
+
+if TYPE_CHECKING:
+    from kilotune.plan import Plan
+
+EXAMPLES = """Examples:
+
+    kilotune plan reviews.csv
+
+    kilotune plan recipe.yaml --model models/qwen2-vl-7b --set tune.layers=top:2
+"""
+
+WAYS = {
+    "padded": "padded, plain",
+    "shared": "shared prefix once",
+    "cached": "and cached states",
+    "streamed": "and layers streamed",
+}
+
+
+def plan(
+    source: Annotated[Path, typer.Argument(help="A labelled file, or a recipe (.yaml).")],
+    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="'smollm2', a folder, or a config.json: no weights are needed."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="The preset, as in `run`.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say what a run would take: parameters, memory and time, here and on accelerators."""
+    with command(as_json):
+        from kilotune.recipe.load import load_recipe
+
+        given: dict[str, Any] = {"text": text, "label": label}
+        is_recipe = source.suffix.lower() in {".yaml", ".yml"}
+        if not is_recipe:
+            given["train"] = source
+        tree: dict[str, Any] = {"data": {k: v for k, v in given.items() if v is not None}}
+        if model is not None:
+            tree["model"] = {"name": model}
+        recipe = load_recipe(
+            source if is_recipe else None, preset=preset, settings=tree, overrides=settings or ()
+        )
+
+        from kilotune.plan import plan as make_plan
+
+        made = make_plan(recipe, TerminalProgress())
+        if as_json:
+            print_json(made)
+        else:
+            show(made)
+
+
+def show(plan: "Plan") -> None:
+    """The plan for a person: sizes, then a line a way, then a line an accelerator."""
+    _show_sizes(plan)
+    _show_ways(plan)
+    _show_accelerators(plan)
+    out.print(
+        "Parameters are exact; memory and time are estimates, of training to its last epoch.\n"
+        "How far off they were: docs/plan.md",
+        markup=False,
+    )
+
+
+def _show_sizes(plan: "Plan") -> None:
+    size, part, work = plan.size, plan.trained, plan.work
+    how = "" if work.counted else " (estimated: no tokenizer there)"
+    vision = f", {size.vision:,} of them vision" if size.vision else ""
+    lines = [
+        f"{plan.model} ({size.architecture}): {size.parameters:,} parameters{vision}; "
+        f"{size.layers} layers of {size.layer_parameters:,}",
+        f"Trained: {part.parameters:,} ({part.parameters / size.parameters:.2%}) "
+        f"in {part.layers} layers, from layer {part.lowest} up",
+        f"Data: {work.train} training, {work.validation} validation, {work.test} test examples "
+        f"of {work.length:.0f} tokens, {work.shared} of them shared{how}",
+        f"{plan.steps} steps; hidden-state cache: "
+        + (_bytes(plan.cache_bytes) if plan.cache_bytes else "none, all layers are trained"),
+        f"This machine in {plan.precision}, {plan.threads} threads: "
+        f"{plan.speed.products / 1e9:.0f} GFLOP/s in matrix products, "
+        f"{_bytes(plan.free_bytes)} to use",
+    ]
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _show_ways(plan: "Plan") -> None:
+    table = Table(title="This machine", box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.add_column("way", no_wrap=True)
+    for column in ("at once", "GFLOP/step", "s/step", "training", "memory", "fits"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for way in plan.ways:
+        fits = "yes" if way.memory_bytes <= plan.free_bytes else "no"
+        table.add_row(
+            WAYS[way.name], str(way.micro_batch), f"{way.step / 1e9:,.0f}",
+            f"{way.step_seconds:.2f}", _time(way.training_seconds),
+            _bytes(way.memory_bytes), fits,
+        )  # fmt: skip
+    out.print(table)
+    out.print(f"Generating to validate and judge: {_time(plan.judging_seconds)} more")
+    if plan.streamed_reads:
+        out.print(f"Streamed, its last answers read {_bytes(plan.streamed_reads)} from disk")
+
+
+def _show_accelerators(plan: "Plan") -> None:
+    title = "Accelerators, in bfloat16 at half their published peak: from sizes alone"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.add_column("card", no_wrap=True)
+    table.add_column("way", no_wrap=True)
+    for column in ("at once", "peak memory", "whole run"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for fit in plan.accelerators:
+        if fit.way is None or fit.seconds is None:
+            table.add_row(fit.name, "does not fit", "", f"{_bytes(fit.needed)} needed", "")
+            continue
+        table.add_row(
+            fit.name, WAYS[fit.way.name], str(fit.way.micro_batch), _bytes(fit.needed),
+            _time(fit.seconds),
+        )  # fmt: skip
+    out.print(table)
+
+
+def _bytes(size: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def _time(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -1,0 +1,251 @@
+"""Likelihoods of closed labels: every label of several examples in one forward.
+
+A row holds one prompt and behind it all labels as a tree: each token sees the prompt and the
+tokens before it on its own branch, and its position counts from the prompt's end. Labels that
+begin alike share those tokens; a label's last token is not computed, since nothing follows it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kilotune.generate.decode import batches
+from kilotune.generate.prefix import Prefix, obstacle, shared_prefix
+from kilotune.models.load import Model, takes_argument
+from kilotune.progress import Progress
+from kilotune.render.template import ChatTemplate
+
+# Tokens that one forward computes, padding included, the shared prefix left out.
+TOKEN_BUDGET = 2048
+
+# How far, relative, the tree may be from single rows: rounding in float32, and in bfloat16.
+TOLERANCE, ROUGH_TOLERANCE = 1e-4, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """What a model thinks of each label after one prompt, in the order of the labels.
+
+    `log_likelihoods` are sums over a label's tokens, the stop token included where it is one of
+    them; `normalised` are those sums per token; `probabilities` are their softmax over the labels.
+    """
+
+    log_likelihoods: tuple[float, ...]
+    normalised: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTree:
+    """Labels (token ids) as a tree whose root is the prompt's last token.
+
+    `tokens` are the nodes that something follows, `parents` theirs (-1 for the root), `depths`
+    count from 1. `columns` and `targets` name every prediction of every label: the column it is
+    made in (0 for the root, node + 1 else) and the token; `owners` are the labels they belong to.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    depths: tuple[int, ...]
+    columns: tuple[int, ...]
+    targets: tuple[int, ...]
+    owners: tuple[int, ...]
+
+    @classmethod
+    def of(cls, labels: Sequence[Sequence[int]]) -> "LabelTree":
+        """The tree of `labels`, none of which may be empty."""
+        nodes: dict[tuple[int, ...], int] = {}
+        predictions = []
+        for owner, label in enumerate(map(tuple, labels)):
+            for depth, target in enumerate(label):
+                before = label[:depth]
+                if depth:
+                    nodes.setdefault(before, len(nodes))
+                predictions.append((nodes[before] + 1 if depth else 0, target, owner))
+        columns, targets, owners = zip(*predictions, strict=True)
+        return cls(
+            tokens=tuple(path[-1] for path in nodes),
+            parents=tuple(nodes.get(path[:-1], -1) for path in nodes),
+            depths=tuple(len(path) for path in nodes),
+            columns=columns,
+            targets=targets,
+            owners=owners,
+        )
+
+    def sees(self) -> torch.Tensor:
+        """Shape (nodes, nodes): which nodes each node looks back on, itself included."""
+        seen = torch.eye(len(self.tokens), dtype=torch.bool)
+        for node, parent in enumerate(self.parents):  # a parent comes before its children
+            if parent >= 0:
+                seen[node] |= seen[parent]
+        return seen
+
+
+def label_ids(template: ChatTemplate, labels: Sequence[str]) -> list[list[int]]:
+    """Each label as a whole answer: its tokens and the one that ends it."""
+    return [[*template.encode(label), template.stop_id] for label in labels]
+
+
+def score_labels(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    progress: Progress,
+    title: str = "scoring",
+) -> list[LabelScores]:
+    """Score every label (token ids) after every prompt (token ids), in the order of `prompts`.
+
+    The tree is tried on the shortest prompt first. Where the model's attention does not allow
+    it, each label is scored in a row of its own, and `progress` is told why.
+    """
+    if not prompts:
+        return []
+    lengths = torch.tensor([len(label) for label in labels])
+    with torch.inference_mode():
+        score_batch, shared, reason = _way(model, prompts, labels, pad_id)
+        if reason:
+            progress.say(f"labels are scored one by one: {reason}")
+        own = [prompt[shared:] for prompt in prompts]
+        sums = torch.empty(len(prompts), len(labels))
+        with progress.bar(title, len(prompts)) as bar:
+            for batch in batches(own, TOKEN_BUDGET):
+                sums[batch] = score_batch([own[i] for i in batch])
+                bar.advance(len(batch))
+    return [
+        LabelScores(tuple(row.tolist()), tuple(mean.tolist()), tuple(share.tolist()))
+        for row, mean, share in zip(sums, sums / lengths, sums.softmax(dim=1), strict=True)
+    ]
+
+
+ScoreBatch = Callable[[Sequence[Sequence[int]]], torch.Tensor]
+
+
+def _way(
+    model: Model, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], pad_id: int
+) -> tuple[ScoreBatch, int, str]:
+    """How to score a batch, how many tokens of each prompt it leaves out, and why not the tree."""
+
+    def by_row(batch: Sequence[Sequence[int]]) -> torch.Tensor:
+        return rows_scores(model, batch, labels, pad_id)
+
+    lengths = [len(label) for label in labels]
+    reason = obstacle(model, max(map(len, prompts)) + max(lengths)) or _ignores_masks(model)
+    if reason:
+        return by_row, 0, reason
+    prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
+
+    def by_tree(batch: Sequence[Sequence[int]]) -> torch.Tensor:
+        return tree_scores(model, batch, tree, prefix, pad_id)
+
+    # The longest label and the last: what sees another branch, or not its own, shows there.
+    trial, chosen = min(prompts, key=len), [lengths.index(max(lengths)), len(labels) - 1]
+    plain = rows_scores(model, [trial], [labels[i] for i in chosen], pad_id)
+    found = by_tree([trial[len(prefix) :]])[:, chosen]
+    error = (found - plain).abs() / plain.abs().clamp(min=1)
+    allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
+    if not error.max() <= allowed:
+        return by_row, 0, f"the tree's scores are off by {float(error.max()):.1e}"
+    return by_tree, len(prefix), ""
+
+
+def tree_scores(
+    model: Model, rests: Sequence[Sequence[int]], tree: LabelTree, prefix: Prefix, pad_id: int
+) -> torch.Tensor:
+    """Sums of log-likelihoods, shape (rows, labels), of what `rests` go on with after `prefix`.
+
+    Rows are padded between the prefix and what is their own, so that all trees stand in the same
+    columns.
+    """
+    longest = max(map(len, rests))
+    pads = torch.tensor([longest - len(rest) for rest in rests])
+    ids = [[pad_id] * (longest - len(rest)) + [*rest, *tree.tokens] for rest in rests]
+    lengths = len(prefix) + longest - pads
+    own = (torch.arange(longest) + len(prefix) - pads[:, None]).clamp(min=0)
+    branches = lengths[:, None] - 1 + torch.tensor(tree.depths, dtype=torch.long)
+    cache = {"cache": prefix.cache(len(rests))} if prefix else {}
+    logits = _logits(
+        model,
+        torch.arange(longest - 1, longest + len(tree.tokens)),
+        input_ids=torch.tensor(ids),
+        position_ids=torch.cat([own, branches], dim=1),
+        attention_mask=_additive(_visible(pads, longest, tree, len(prefix)), model.dtype),
+        use_cache=bool(prefix),
+        **cache,
+    )
+    columns = torch.tensor(tree.columns, device=logits.device)
+    targets = torch.tensor(tree.targets, device=logits.device)
+    found = (logits[:, columns, targets] - logits.logsumexp(dim=-1)[:, columns]).cpu()
+    sums = torch.zeros(len(rests), max(tree.owners) + 1)
+    return sums.index_add_(1, torch.tensor(tree.owners), found)
+
+
+def rows_scores(
+    model: Model, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], pad_id: int
+) -> torch.Tensor:
+    """The same sums the plain way: each label of each prompt in a padded row of its own.
+
+    Padded on the right, where it cannot reach what is scored in any causal model.
+    """
+    pairs = [(prompt, label) for prompt in prompts for label in labels]
+    sums = torch.empty(len(pairs))
+    for batch in batches([[*prompt, *label] for prompt, label in pairs], TOKEN_BUDGET):
+        rows = [[*pairs[i][0], *pairs[i][1][:-1]] for i in batch]
+        first = min(len(pairs[i][0]) for i in batch) - 1
+        longest = max(map(len, rows))
+        mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+        logits = _logits(
+            model,
+            torch.arange(first, longest),
+            input_ids=torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows]),
+            attention_mask=torch.tensor(mask),
+            use_cache=False,
+        ).log_softmax(dim=-1)
+        for row, index in enumerate(batch):
+            prompt, label = pairs[index]
+            places = torch.arange(len(label)) + len(prompt) - 1 - first
+            sums[index] = logits[row, places, torch.tensor(label)].sum()
+    return sums.view(len(prompts), len(labels))
+
+
+def _visible(pads: torch.Tensor, longest: int, tree: LabelTree, shared: int) -> torch.Tensor:
+    """Shape (rows, own tokens and nodes, prefix, own tokens and nodes): who sees whom."""
+    rows, nodes = len(pads), len(tree.tokens)
+    size = longest + nodes
+    seen = torch.zeros(rows, size, shared + size, dtype=torch.bool)
+    seen[:, :, :shared] = True
+    real = torch.arange(longest) >= pads[:, None]
+    causal = torch.ones(longest, longest, dtype=torch.bool).tril()
+    seen[:, :longest, shared : shared + longest] = causal & real[:, None]
+    seen[:, longest:, shared : shared + longest] = real[:, None]
+    seen[:, longest:, shared + longest :] = tree.sees()
+    return seen
+
+
+def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """As the models add it to their scores; a boolean mask is misread by eager attention."""
+    lowest = torch.finfo(dtype).min
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, lowest)[:, None]
+
+
+def _logits(model: Model, columns: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Float32 logits in `columns` alone, where the model can do that."""
+    inputs = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for name, value in inputs.items()
+    }
+    if takes_argument(model, "logits_to_keep"):
+        logits = model(**inputs, logits_to_keep=columns.to(model.device)).logits
+    else:
+        logits = model(**inputs).logits[:, columns]
+    return logits.float()
+
+
+def _ignores_masks(model: Model) -> str:
+    """Why a mask of its own for every token would not be heeded, or nothing."""
+    attention = str(model.config.get_text_config(decoder=True)._attn_implementation)
+    heeding = attention in {"sdpa", "eager"}
+    return "" if heeding else f"its attention ({attention}) takes no mask for single tokens"

@@ -1,0 +1,204 @@
+"""How large a model is, from its config.json alone: no weights are read, none are made."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Qwen2Config
+
+from kilotune.errors import KilotuneError
+from kilotune.models.builtin import BUILTIN, builtin_folder
+from kilotune.models.load import Model, decoder_layers, layer_count
+from kilotune.models.lora import chosen_targets, layer_indices, linear_names
+from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """One linear layer of every decoder layer."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """Parameters and widths of a model; everything per layer is of one decoder layer.
+
+    `queries` is the width of all attention heads together, `keys` that of the keys (and of the
+    values). `head` is the output head's parameters, none where it is the embedding itself.
+    """
+
+    architecture: str
+    parameters: int
+    vision: int
+    embedding: int
+    head: int
+    layers: int
+    layer_parameters: int
+    linears: tuple[Linear, ...]
+    width: int
+    inner: int
+    heads: int
+    queries: int
+    keys: int
+    vocabulary: int
+
+    @property
+    def products(self) -> int:
+        """Parameters of a layer that each token is multiplied with."""
+        return sum(linear.inputs * linear.outputs for linear in self.linears)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What of a model is trained: how many parameters, in how many layers, from which one up.
+
+    `adapters` are the low-rank parameters that each token is multiplied with in a trained layer,
+    0 where the layers themselves are trained.
+    """
+
+    parameters: int
+    layers: int
+    lowest: int
+    adapters: int
+
+
+def read_config(settings: ModelSettings) -> Any:
+    """The configuration of a built-in model, a folder with a config.json, that file, or a hub id.
+
+    Raises KilotuneError when there is none, or none that can be understood without running the
+    code that comes with it.
+    """
+    name = settings.name
+    place = _place(name)
+    file = place / "config.json" if place.is_dir() else place
+    first = _first_generation_qwen(file) if file.is_file() else None
+    if first is not None:
+        return first
+    source = str(file) if file.is_file() else name
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise KilotuneError(
+            "no config.json that transformers understands",
+            where=name,
+            fix="Give a folder that holds a config.json, that file itself, or a hub id",
+        ) from error
+
+
+def tokenizer_source(settings: ModelSettings) -> str | None:
+    """Where the model's tokenizer is, or None where there is a configuration alone."""
+    place = _place(settings.name)
+    folder = place.parent if place.is_file() else place
+    if not folder.is_dir():
+        return settings.name  # a hub id
+    there = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return str(folder) if there else None
+
+
+def empty_model(config: Any) -> Model:
+    """The model of `config` with tensors that have shapes and no memory."""
+    kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config)
+    except ValueError as error:
+        raise KilotuneError(
+            "not a language model that transformers can build",
+            where=str(config.model_type),
+            fix="Give a causal language model, or one of images and text",
+        ) from error
+
+
+def model_size(model: Model) -> ModelSize:
+    """Measure `model`, which may be empty. Raises KilotuneError for a mixture of experts."""
+    config = model.config.get_text_config(decoder=True)
+    if getattr(config, "num_experts", 0) or getattr(config, "num_local_experts", 0):
+        raise KilotuneError(
+            "sizes are planned for dense models, and this is a mixture of experts",
+            where=str(config.model_type),
+            fix="Choose a dense model",
+        )
+    _, layers = decoder_layers(model)
+    names = set(linear_names(model))
+    linears = [
+        Linear(name, *_in_and_out(module))
+        for path, module in layers[0].named_modules()
+        if (name := path.rpartition(".")[2]) in names
+    ]
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    heads = int(config.num_attention_heads)
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return ModelSize(
+        architecture=str(model.config.model_type),
+        parameters=sum(p.numel() for p in model.parameters()),
+        vision=sum(p.numel() for name, p in model.named_parameters() if "visual" in name),
+        embedding=embedding.numel(),
+        head=0 if head is embedding else head.numel(),
+        layers=layer_count(model),
+        layer_parameters=sum(p.numel() for p in layers[0].parameters()),
+        linears=tuple(linears),
+        width=int(config.hidden_size),
+        inner=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+        heads=heads,
+        queries=heads * size,
+        keys=int(getattr(config, "num_key_value_heads", None) or heads) * size,
+        vocabulary=embedding.shape[0],
+    )
+
+
+def trained_part(size: ModelSize, settings: LoraSettings | TopLayersSettings) -> Trained:
+    """What `settings` would train. Raises KilotuneError for layers or targets there are not."""
+    indices = layer_indices(settings.layers, size.layers)
+    adapters, each = 0, size.layer_parameters
+    if isinstance(settings, LoraSettings):
+        available = list(dict.fromkeys(linear.name for linear in size.linears))
+        targets = chosen_targets(settings, available)
+        chosen = [linear for linear in size.linears if linear.name in targets]
+        # A is rank by inputs, B is outputs by rank.
+        adapters = each = settings.rank * sum(c.inputs + c.outputs for c in chosen)
+    return Trained(each * len(indices), len(indices), min(indices), adapters)
+
+
+def _place(name: str) -> Path:
+    return builtin_folder(name) if name in BUILTIN else Path(name).expanduser()
+
+
+def _in_and_out(module: Any) -> tuple[int, int]:
+    if isinstance(module, torch.nn.Linear):
+        return module.in_features, module.out_features
+    inputs, outputs = module.weight.shape  # GPT-2's Conv1D
+    return inputs, outputs
+
+
+def _first_generation_qwen(file: Path) -> Any:
+    """Qwen 1's sizes as those of the Qwen 2 that computes the same, or None for other models.
+
+    transformers has no class for it, and its own code is not run. Its `intermediate_size` counts
+    both halves of the gated product, q, k and v are one matrix with a bias, and heads share no
+    keys (Bai et al. 2023, section 2.3). Adapters are counted on q, k and v apart.
+    """
+    try:
+        numbers = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise KilotuneError("not valid JSON", where=str(file), fix="Fetch it again") from error
+    if numbers.get("model_type") != "qwen":
+        return None
+    return Qwen2Config(
+        vocab_size=numbers["vocab_size"],
+        hidden_size=numbers["hidden_size"],
+        intermediate_size=numbers["intermediate_size"] // 2,
+        num_hidden_layers=numbers["num_hidden_layers"],
+        num_attention_heads=numbers["num_attention_heads"],
+        num_key_value_heads=numbers["num_attention_heads"],
+        head_dim=numbers["kv_channels"],
+        max_position_embeddings=numbers["seq_length"],
+        tie_word_embeddings=numbers["tie_word_embeddings"],
+    )
