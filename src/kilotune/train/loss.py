@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from kilotune.models.load import Model
-from kilotune.train.batches import IGNORED, Batch
+from kilotune.train.batches import IGNORED, Batch, model_inputs
 
 
 def labelled_logits(model: Model, batch: Batch, *, sliced: bool) -> torch.Tensor:
@@ -13,7 +13,7 @@ def labelled_logits(model: Model, batch: Batch, *, sliced: bool) -> torch.Tensor
     `sliced` says that the model takes `logits_to_keep`, and so never computes the others: with a
     vocabulary of 50,000 the output head is otherwise a large part of a step.
     """
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
+    inputs = model_inputs(batch)
     columns = batch["columns"]
     if sliced:
         logits: torch.Tensor = model(**inputs, logits_to_keep=columns, use_cache=False).logits

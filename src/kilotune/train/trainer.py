@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from kilotune.models.load import Model, compute_dtype, takes_argument
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
+from kilotune.train.activations import Activations, CacheUse, open_activations
 from kilotune.train.batches import Batch, collate
 from kilotune.train.loss import labelled_count, labelled_loss
 from kilotune.train.memory import available_bytes, micro_batch_size
@@ -44,6 +45,7 @@ class Tuning:
     best_metric: float | None
     stopped: str
     micro_batch_size: int
+    cache: CacheUse
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,15 +56,19 @@ class LabelledTrainer(Trainer):
     """The Trainer with a loss over labelled tokens and a generated validation metric.
 
     `measure` is called at every evaluation with the model as it is and returns the generated
-    metrics by name.
+    metrics by name. With `activations`, batches carry hidden states and the model starts from
+    them; whatever `measure` does is done with the complete model.
     """
 
     # The loss is already a mean over the whole accumulated batch.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, measure: Measure, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, measure: Measure, activations: Activations | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.measure = measure
+        self.activations = activations
         self.sliced = takes_argument(self.model, "logits_to_keep")
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
@@ -80,7 +86,11 @@ class LabelledTrainer(Trainer):
         assert num_items_in_batch is not None
         # Processes average their gradients; the mean is over the tokens of all of them.
         share = self.accelerator.num_processes / num_items_in_batch
-        return labelled_loss(model, inputs, sliced=self.sliced) * share
+        return self._loss(model, inputs) * share
+
+    def _loss(self, model: Model, inputs: Batch) -> torch.Tensor:
+        with self.activations.bypassed(self.model) if self.activations else nullcontext():
+            return labelled_loss(model, inputs, sliced=self.sliced)
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -96,7 +106,7 @@ class LabelledTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in dataloader:
                 inputs = self._prepare_inputs(batch)
-                total += labelled_loss(model, inputs, sliced=self.sliced).double().cpu()
+                total += self._loss(model, inputs).double().cpu()
                 count += int(labelled_count(inputs))
             sums = self.accelerator.gather(torch.tensor([float(total), float(count)])[None])
             measured = self.measure(model)
@@ -147,14 +157,26 @@ def tune(
         micro = micro_batch_size(tunable.model, longest, settings.batch_size, available_bytes())
     folder = folder.absolute()
     watch = _Watch(on_log, progress, folder)
+    arguments = _arguments(settings, recipe, micro, folder)
+    activations, cache = open_activations(
+        tunable,
+        (*train, *validation),
+        settings,
+        pad_id=pad_id,
+        autocast=torch.bfloat16 if arguments.bf16 else None,
+        progress=progress,
+    )
     trainer = LabelledTrainer(
         model=tunable.model,
-        args=_arguments(settings, recipe, micro, folder),
+        args=arguments,
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
-        data_collator=partial(collate, pad_id=pad_id),
+        data_collator=partial(
+            collate, pad_id=pad_id, states=activations.states if activations else None
+        ),
         callbacks=[EarlyStopping.of(settings.stopping), watch],
         measure=measure,
+        activations=activations,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
@@ -176,6 +198,7 @@ def tune(
         best_metric=state.best_metric,
         stopped=_reason(state),
         micro_batch_size=micro,
+        cache=cache,
     )
 
 
@@ -321,7 +344,8 @@ def _evaluation_line(line: dict[str, float]) -> str:
         ("macro-F1", "eval_macro_f1"),
     )
     shown = [f"{name} {line[key]:.3f}" for name, key in figures if key in line]
-    return f"epoch {line.get('epoch', 0):.0f}: {', '.join(shown)} (generated)"
+    generated = " (generated)" if "eval_accuracy" in line else ""
+    return f"epoch {line.get('epoch', 0):.0f}: {', '.join(shown)}{generated}"
 
 
 @contextmanager
