@@ -23,11 +23,14 @@ from kilotune.models.load import (
     stop_ids,
     weight_dtype,
 )
+from kilotune.models.streaming import load_streamed, streamed_below, streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe
 from kilotune.render.checks import check_renderings, truncated
 from kilotune.render.labels import Rendering, render
 from kilotune.render.template import chat_template
+from kilotune.train.memory import available_bytes
 from kilotune.train.trainer import Tuning, tune
 
 
@@ -97,14 +100,20 @@ class Session:
     ) -> Tuning:
         """Train, measuring the generated answers on validation at every evaluation."""
         part = self.prepared.parts.validation
+        recipe = self.prepared.recipe
+        streamed = bool(streamed_layers(self.tunable.model))
+        if streamed:
+            recipe = _stopping_on_loss(recipe)
 
         def measure(model: Model) -> dict[str, float]:
+            if streamed:  # every token would read the lower layers from disk
+                return {}
             said = self.answer(model, part, "validating")
             return quick_metrics(references(part), said.predictions, self.prepared.labels)
 
         return tune(
             self.tunable,
-            self.prepared.recipe,
+            recipe,
             train=train,
             validation=validation,
             pad_id=self.prompting.template.tokenizer.pad_token_id,
@@ -158,7 +167,14 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
     tokenizer = load_tokenizer(source, recipe.model)
     template = chat_template(tokenizer)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
-    model = load_model(source, recipe.model, dtype)
+    if below := streamed_below(source, recipe, dtype, available_bytes()):
+        progress.say(
+            f"Layers 0 to {below - 1} stay on disk and are read one at a time. Tuning stops on "
+            "the validation loss; each generated token reads them all once, so judging is slow"
+        )
+        model = load_streamed(source, recipe.model, dtype, below)
+    else:
+        model = load_model(source, recipe.model, dtype)
     generation = generation_config(
         recipe.decoding,
         answer_tokens=max(len(template.encode(label)) for label in prepared.labels) + 1,
@@ -169,6 +185,11 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         template, prepared.wording, generation, recipe.data.max_length, recipe.seed
     )
     return Session(prepared, prompting, Tunable(model, recipe.tune, recipe.seed), progress)
+
+
+def _stopping_on_loss(recipe: Recipe) -> Recipe:
+    stopping = recipe.tune.stopping.model_copy(update={"metric": "loss"})
+    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
 
 
 def baselines(known: Sequence[Example], examples: Sequence[Example]) -> dict[str, Answers]:
