@@ -32,8 +32,8 @@ from kilotune.models.streaming import streamed_layers
 from kilotune.progress import Progress
 from kilotune.recipe.schema import TuneSettings
 from kilotune.render.labels import Rendering
-from kilotune.train.agreement import Agreement, compare
 from kilotune.train.batches import collate, model_inputs
+from kilotune.train.comparison import Difference, compare
 from kilotune.train.loss import labelled_count, labelled_loss
 from kilotune.train.statefile import TYPES, StateFile, StateWriter, open_files
 
@@ -84,7 +84,7 @@ class CacheUse:
     size: int = 0
     computed: int = 0
     states: float | None = None
-    restart: Agreement | None = None
+    restart: Difference | None = None
 
 
 class NotUsedError(Exception):
@@ -197,7 +197,7 @@ class _Cache:
                 os.utime(file.path)  # the least recently used ones make room first
         return Activations(self.below, files), len(missing)
 
-    def check(self, activations: Activations) -> tuple[float, Agreement]:
+    def check(self, activations: Activations) -> tuple[float, Difference]:
         """Differences of the stored states, and of the loss and gradient from layer `below` on.
 
         The loss starts from states of the same batch, where nothing but a mistake can differ;

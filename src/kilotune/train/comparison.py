@@ -13,7 +13,7 @@ NOISE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Difference:
     """Relative differences of a loss, and of its gradient over everything that is trained."""
 
     loss: float
@@ -22,7 +22,7 @@ class Agreement:
 
 def compare(
     model: Model, plain: Callable[[], torch.Tensor], fast: Callable[[], torch.Tensor]
-) -> Agreement:
+) -> Difference:
     """How far `fast` is from `plain`, both scalar losses of `model`.
 
     Dropout is off and LoRA's B is filled with noise meanwhile; the model is left as it was,
@@ -36,7 +36,7 @@ def compare(
             loss, found = _loss_and_gradient(model, fast)
     finally:
         model.train(training)
-    return Agreement(
+    return Difference(
         loss=abs(loss - expected) / max(abs(expected), 1e-12),
         gradient=float((found - slopes).norm() / slopes.norm().clamp(min=1e-12)),
     )
