@@ -17,7 +17,8 @@ from kilotune.models.streaming import (
 )
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
-from tests.families import FAMILIES, random_model
+from tests.families import FAMILIES
+from tests.random_models import random_model
 
 TOP = LoraSettings(learning_rate=1e-3, layers="top:1")
 FLOAT = torch.float32
@@ -26,7 +27,7 @@ FLOAT = torch.float32
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     """A checkpoint whose every layer lies on several files, with a head of its own."""
-    random_model("qwen2").save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    random_model("qwen3").save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 4
     return tmp_path / "shards"
 

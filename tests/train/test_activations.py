@@ -17,7 +17,8 @@ from kilotune.render.labels import Rendering
 from kilotune.train.activations import Activations, CacheUse, key_of, open_activations
 from kilotune.train.batches import collate
 from kilotune.train.loss import labelled_count, labelled_loss
-from tests.families import FAMILIES, random_model
+from tests.families import FAMILIES, perturb
+from tests.random_models import random_model
 
 PAD = 256
 TOP = LoraSettings(learning_rate=1e-3, layers="top:2")
@@ -64,11 +65,7 @@ def opened(
 def perturbed(model: Any, settings: LoraSettings = TOP) -> Tunable:
     """With B at its zero start, A has no gradient and errors could hide."""
     tunable = Tunable(model, settings, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in tunable.trained():
-            if "lora_B" in name:
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    perturb(tunable)
     return tunable
 
 
