@@ -204,9 +204,10 @@ def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(
     tuning = RunFolder(streamed.folder).read_json("judgement.json")["tuning"]
     assert (tuning["cache"]["streamed"], tuning["cache"]["below"]) == (2, 2)
     assert "stopped by the validation loss" in streamed.report.read_text()
-    out = tmp_path / "labelled.csv"
-    predict(streamed.folder, labelled, out)
-    assert len(out.read_text().splitlines()) == 41
+    for run in (plain, streamed):
+        predict(run.folder, labelled, tmp_path / f"{run.folder.name}.csv")
+    assert (tmp_path / "always.csv").read_text() == (tmp_path / "never.csv").read_text()
+    assert len((tmp_path / "always.csv").read_text().splitlines()) == 41
 
 
 def test_given_validation_and_test_files_are_respected(

@@ -15,6 +15,7 @@ from kilotune.models.export import load_tuned
 from kilotune.progress import Progress, Silent
 from kilotune.render.template import chat_template
 from kilotune.render.wording import wording
+from kilotune.train.memory import available_bytes
 
 COLUMN = "prediction"
 
@@ -47,7 +48,7 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         if (text := as_text(row.values.get(column)))
     ]
     progress.stage("Loading the model")
-    model, tokenizer, generation = load_tuned(run, recipe.model)
+    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
     words = wording(recipe.data.system, recipe.data.question, data["labels"])
     prompting = Prompting(
         chat_template(tokenizer), words, generation, recipe.data.max_length, recipe.seed

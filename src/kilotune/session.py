@@ -18,12 +18,11 @@ from kilotune.models.freeze import Tunable
 from kilotune.models.load import (
     Model,
     compute_dtype,
-    load_model,
     load_tokenizer,
     stop_ids,
     weight_dtype,
 )
-from kilotune.models.streaming import load_streamed, streamed_below, streamed_layers
+from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
@@ -167,14 +166,12 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
     tokenizer = load_tokenizer(source, recipe.model)
     template = chat_template(tokenizer)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
-    if below := streamed_below(source, recipe, dtype, available_bytes()):
+    model = load_base(source, recipe, dtype, available_bytes())
+    if streamed := streamed_layers(model):
         progress.say(
-            f"Layers 0 to {below - 1} stay on disk and are read one at a time. Tuning stops on "
-            "the validation loss; each generated token reads them all once, so judging is slow"
+            f"{len(streamed)} lower layers stay on disk and are read one at a time. Tuning stops "
+            "on the validation loss; each generated token reads them all once, so judging is slow"
         )
-        model = load_streamed(source, recipe.model, dtype, below)
-    else:
-        model = load_model(source, recipe.model, dtype)
     generation = generation_config(
         recipe.decoding,
         answer_tokens=max(len(template.encode(label)) for label in prepared.labels) + 1,

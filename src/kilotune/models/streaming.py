@@ -14,7 +14,7 @@ from torch.func import functional_call
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model, best_device, decoder_layers
+from kilotune.models.load import Model, best_device, decoder_layers, load_model
 from kilotune.models.lora import layer_indices
 from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
 
@@ -135,6 +135,13 @@ def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: i
     if not below or not any((_folder(source) / name).exists() for name in (WHOLE, INDEX)):
         return 0
     return below if Checkpoint(source).parameters() * dtype.itemsize > available else 0
+
+
+def load_base(source: str, recipe: Recipe, dtype: torch.dtype, available: int) -> Model:
+    """The model at `source`: whole, or with its lower layers on disk as the recipe has it."""
+    if below := streamed_below(source, recipe, dtype, available):
+        return load_streamed(source, recipe.model, dtype, below)
+    return load_model(source, recipe.model, dtype)
 
 
 def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, below: int) -> Model:
