@@ -1,6 +1,8 @@
 """Renderings to padded tensors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -8,7 +10,8 @@ from kilotune.render.labels import Rendering
 
 IGNORED = -100  # the target that cross-entropy leaves out, as everywhere in PyTorch
 
-Batch = dict[str, torch.Tensor]
+# Tensors by name; a packed batch has a `Pack` as well.
+Batch = dict[str, Any]
 
 
 def collate(renderings: Sequence[Rendering], pad_id: int) -> Batch:
@@ -42,6 +45,11 @@ def collate(renderings: Sequence[Rendering], pad_id: int) -> Batch:
         "columns": columns,
         "targets": targets_everywhere[:, columns],
     }
+
+
+def blank(rendering: Rendering) -> Rendering:
+    """The same tokens with none of them trained: adds nothing to a loss or its gradient."""
+    return replace(rendering, label_mask=(False,) * len(rendering.label_mask))
 
 
 def positions(attention_mask: torch.Tensor) -> torch.Tensor:

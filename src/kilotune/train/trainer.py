@@ -1,11 +1,13 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,18 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from kilotune.errors import KilotuneError
+from kilotune.models.attention import packing_attention
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import Model, compute_dtype, takes_argument
+from kilotune.models.load import Model, compute_dtype
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
-from kilotune.train.batches import Batch, collate
-from kilotune.train.loss import labelled_count, labelled_loss
+from kilotune.train.agreement import Agreement, agree
+from kilotune.train.batches import Batch, blank, collate
+from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
+from kilotune.train.order import LengthOrder
+from kilotune.train.packing import pack, shared_length
 from kilotune.train.stopping import EarlyStopping
 
 Measure = Callable[[Model], dict[str, float]]
@@ -44,6 +50,7 @@ class Tuning:
     best_metric: float | None
     stopped: str
     micro_batch_size: int
+    agreement: Agreement
 
 
 class Interrupted(KeyboardInterrupt):
@@ -63,7 +70,21 @@ class LabelledTrainer(Trainer):
     def __init__(self, *args: Any, measure: Measure, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.measure = measure
-        self.sliced = takes_argument(self.model, "logits_to_keep")
+        self.loss = LabelledLoss(self.model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return self._order(self.train_dataset, self.args.train_batch_size, step, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> LengthOrder:
+        size = self.args.eval_batch_size
+        return self._order(eval_dataset, size, size, None)
+
+    def _order(self, items: "_Items", micro: int, step: int, seed: int | None) -> LengthOrder:
+        processes = self.accelerator.num_processes
+        # One process takes what there is; several must have as many batches each.
+        multiple = micro * processes if processes > 1 else 1
+        return LengthOrder(items.lengths, step * processes, seed=seed, multiple=multiple)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
         count = sum(labelled_count(batch) for batch in batch_samples)
@@ -80,7 +101,7 @@ class LabelledTrainer(Trainer):
         assert num_items_in_batch is not None
         # Processes average their gradients; the mean is over the tokens of all of them.
         share = self.accelerator.num_processes / num_items_in_batch
-        return labelled_loss(model, inputs, sliced=self.sliced) * share
+        return self.loss.sum(model, inputs) * share
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -96,7 +117,7 @@ class LabelledTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in dataloader:
                 inputs = self._prepare_inputs(batch)
-                total += labelled_loss(model, inputs, sliced=self.sliced).double().cpu()
+                total += self.loss.sum(model, inputs).double().cpu()
                 count += int(labelled_count(inputs))
             sums = self.accelerator.gather(torch.tensor([float(total), float(count)])[None])
             measured = self.measure(model)
@@ -141,28 +162,28 @@ def tune(
     the training log. Raises Interrupted after Ctrl-C, once a checkpoint is written.
     """
     settings = recipe.tune
-    longest = max(len(r.token_ids) for r in (*train, *validation))
-    micro = settings.micro_batch_size
-    if micro == "auto":
-        micro = micro_batch_size(tunable.model, longest, settings.batch_size, available_bytes())
     folder = folder.absolute()
     watch = _Watch(on_log, progress, folder)
+    agreement = agree(tunable, _first_batch(train, recipe), pad_id)
+    progress.say(f"Batches are {agreement.path}: {agreement.reason}")
+    micro = _micro_batch_size(tunable, settings, (*train, *validation), packed=agreement.packed)
     trainer = LabelledTrainer(
         model=tunable.model,
         args=_arguments(settings, recipe, micro, folder),
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
-        data_collator=partial(collate, pad_id=pad_id),
+        data_collator=pack if agreement.packed else partial(collate, pad_id=pad_id),
         callbacks=[EarlyStopping.of(settings.stopping), watch],
         measure=measure,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if not (checkpoint and _is_over(trainer, Path(checkpoint))):
-        try:
+        with ExitStack() as stack:
+            stack.callback(watch.close)
+            if agreement.packed:
+                stack.enter_context(packing_attention(tunable.model))
             trainer.train(resume_from_checkpoint=checkpoint)
-        finally:
-            watch.close()
     if watch.interrupted:
         raise Interrupted
     # Training leaves autocast around the forward; what is judged and exported has none.
@@ -176,7 +197,39 @@ def tune(
         best_metric=state.best_metric,
         stopped=_reason(state),
         micro_batch_size=micro,
+        agreement=agreement,
     )
+
+
+def _first_batch(train: Sequence[Rendering], recipe: Recipe) -> list[Rendering]:
+    lengths = [len(rendering.token_ids) for rendering in train]
+    order = LengthOrder(lengths, recipe.tune.batch_size, seed=recipe.seed)
+    return [train[index] for index in islice(order, recipe.tune.batch_size)]
+
+
+def _micro_batch_size(
+    tunable: Tunable, settings: TuneSettings, every: Sequence[Rendering], *, packed: bool
+) -> int:
+    """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
+    micro, processes = settings.micro_batch_size, _processes()
+    if micro == "auto":
+        own = max(1, settings.batch_size // processes)
+        longest = max(len(rendering.token_ids) for rendering in every)
+        shared = shared_length([rendering.token_ids for rendering in every]) if packed else 0
+        micro = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
+    if settings.batch_size % (micro * processes):
+        raise KilotuneError(
+            f"{settings.batch_size} examples a step cannot be cut into micro-batches of {micro}"
+            f" for {processes} processes",
+            where="tune.batch_size",
+            fix=f"Choose a multiple of {micro * processes}",
+        )
+    return micro
+
+
+def _processes() -> int:
+    """How many processes train together; torchrun and accelerate launch say it here."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
@@ -222,7 +275,7 @@ def _arguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=max(micro, 8),
-        gradient_accumulation_steps=max(1, settings.batch_size // micro),
+        gradient_accumulation_steps=settings.batch_size // (micro * _processes()),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
@@ -251,16 +304,19 @@ def _arguments(
 
 
 class _Items(torch.utils.data.Dataset[Rendering]):
-    """A sequence as the Dataset that the Trainer wants."""
+    """A sequence as the Dataset that the Trainer wants; numbers beyond its end are blanks."""
 
     def __init__(self, renderings: Sequence[Rendering]) -> None:
         self.renderings = renderings
+        self.lengths = [len(rendering.token_ids) for rendering in renderings]
 
     def __len__(self) -> int:
         return len(self.renderings)
 
     def __getitem__(self, index: int) -> Rendering:
-        return self.renderings[index]
+        if index < len(self.renderings):
+            return self.renderings[index]
+        return blank(min(self.renderings, key=lambda r: len(r.token_ids)))
 
 
 class _Watch(TrainerCallback):
