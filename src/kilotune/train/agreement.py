@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kilotune.models.attention import UnsupportedError, packing_attention
 from kilotune.models.freeze import Tunable
+from kilotune.models.fused_lora import fused_lora
 from kilotune.models.load import Model
 from kilotune.render.labels import Rendering
 from kilotune.train.batches import Batch, collate
@@ -44,6 +45,13 @@ class Agreement:
         return self.path == "packed"
 
 
+@contextmanager
+def fast_path(model: Model) -> Iterator[None]:
+    """Let `model` take packs, its adapters fused; raises UnsupportedError where that cannot be."""
+    with packing_attention(model), fused_lora(model):
+        yield
+
+
 def agree(tunable: Tunable, renderings: Sequence[Rendering], pad_id: int) -> Agreement:
     """Compare loss and gradient of packed and padded batches on the first of `renderings`.
 
@@ -61,7 +69,7 @@ def agree(tunable: Tunable, renderings: Sequence[Rendering], pad_id: int) -> Agr
         with _in_float32(model), _perturbed(tunable):
             precision = model.dtype
             plain = _loss_and_gradient(tunable, collate(sample, pad_id))
-            with packing_attention(model):
+            with fast_path(model):
                 fast = _loss_and_gradient(tunable, pack(sample))
     except UnsupportedError as error:
         return Agreement("padded", f"the model does not allow packing: {error}")

@@ -23,13 +23,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from kilotune.errors import KilotuneError
-from kilotune.models.attention import packing_attention
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
-from kilotune.train.agreement import Agreement, agree
+from kilotune.train.agreement import Agreement, agree, fast_path
 from kilotune.train.batches import Batch, blank, collate
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
@@ -182,7 +181,7 @@ def tune(
         with ExitStack() as stack:
             stack.callback(watch.close)
             if agreement.packed:
-                stack.enter_context(packing_attention(tunable.model))
+                stack.enter_context(fast_path(tunable.model))
             trainer.train(resume_from_checkpoint=checkpoint)
     if watch.interrupted:
         raise Interrupted
