@@ -15,8 +15,10 @@ from kilotune.progress import Silent
 from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings, TuneSettings
 from kilotune.render.labels import Rendering
 from kilotune.train.activations import Activations, CacheUse, key_of, open_activations
-from kilotune.train.batches import collate
-from kilotune.train.loss import labelled_count, labelled_loss
+from kilotune.train.agreement import fast_path
+from kilotune.train.batches import Batch, collate
+from kilotune.train.loss import LabelledLoss, labelled_count
+from kilotune.train.packing import pack
 from tests.families import FAMILIES, perturb
 from tests.random_models import random_model
 
@@ -79,19 +81,22 @@ def loss_and_gradient(model: Any, loss_of: Callable[[], torch.Tensor]) -> tuple[
 def assert_same_step(tunable: Tunable, activations: Activations, batch: list[Rendering]) -> None:
     model = tunable.model
 
-    def plain() -> torch.Tensor:
-        inputs = collate(batch, PAD)
-        return labelled_loss(model, inputs, sliced=True) / labelled_count(inputs)
+    def mean(inputs: Batch) -> torch.Tensor:
+        return LabelledLoss(model).sum(model, inputs) / labelled_count(inputs)
 
-    def cached() -> torch.Tensor:
-        inputs = collate(batch, PAD, activations.states)
+    def padded() -> torch.Tensor:
         with activations.bypassed(model):
-            return labelled_loss(model, inputs, sliced=True) / labelled_count(inputs)
+            return mean(collate(batch, PAD, activations.states))
 
-    loss, gradient = loss_and_gradient(model, plain)
-    found, slopes = loss_and_gradient(model, cached)
-    assert found == pytest.approx(loss, rel=1e-5)
-    assert (slopes - gradient).norm() / gradient.norm() < 1e-5
+    def packed() -> torch.Tensor:
+        with activations.bypassed(model), fast_path(model):
+            return mean(pack(batch, activations.states))
+
+    loss, gradient = loss_and_gradient(model, lambda: mean(collate(batch, PAD)))
+    for cached in (padded, packed):
+        found, slopes = loss_and_gradient(model, cached)
+        assert found == pytest.approx(loss, rel=1e-5)
+        assert (slopes - gradient).norm() / gradient.norm() < 1e-5
     assert gradient.norm() > 0
 
 
@@ -128,27 +133,14 @@ def test_the_cache_begins_at_the_lowest_trained_layer(layers: Any, below: int) -
     assert bool(progress.lines) == (below > 0)
 
 
-def test_a_prefix_is_gathered_from_one_example_and_the_rests_from_their_own() -> None:
-    """A packed sequence, by hand: restarting positions and a mask, against one by one."""
+def test_packs_take_the_states_of_a_shared_beginning_from_one_example() -> None:
     tunable = perturbed(random_model("qwen2"))
-    texts = renderings(3, prefix=5)
+    texts = renderings(3, prefix=40)
     activations, _ = opened(tunable, texts=texts)
     assert activations
-    pieces = [(texts[0], 0, 5), *((r, 5, len(r.token_ids)) for r in texts)]
-    owner = torch.cat([torch.full((end - start,), i) for i, (_, start, end) in enumerate(pieces)])
-    seen = (owner[:, None] == owner[None]) | (owner[None] == 0)
-    seen &= torch.ones_like(seen).tril()
-    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
-    with activations.bypassed(tunable.model), torch.no_grad():
-        packed = tunable.model(
-            inputs_embeds=activations.gather(pieces)[None],
-            attention_mask=mask[None, None],
-            position_ids=torch.cat([torch.arange(s, e) for _, s, e in pieces])[None],
-        ).logits[0]
-    for number, rendering in enumerate(texts, 1):
-        with torch.no_grad():
-            alone = tunable.model(torch.tensor([rendering.token_ids])).logits[0]
-        assert torch.allclose(packed[owner == number], alone[5:], atol=1e-5)
+    batch = pack(texts, activations.states)
+    assert batch["inputs_embeds"].shape == (1, 40 + sum(len(r.token_ids) - 40 for r in texts), 32)
+    assert_same_step(tunable, activations, texts)
 
 
 def test_states_are_computed_once_for_all_folds_and_trials() -> None:

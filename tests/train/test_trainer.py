@@ -15,6 +15,7 @@ from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.render.labels import Rendering
+from kilotune.train.agreement import Agreement
 from kilotune.train.trainer import Interrupted, Tuning, tune
 
 PAD = 256
@@ -133,6 +134,22 @@ def test_the_micro_batch_does_not_change_the_training(tiny_model: Path, tmp_path
         trial.run()
     whole, parts = (trial.losses() for trial in trials)
     assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_thirty_steps_by_either_path_end_with_the_same_losses(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = recipe("tune.epochs=10")
+    packed = Trial(tiny_model, tmp_path / "packed", long, [0.1] * 10)
+    assert packed.run().agreement.packed
+    monkeypatch.setattr(
+        "kilotune.train.trainer.agree", lambda *_: Agreement("padded", "to compare with")
+    )
+    padded = Trial(tiny_model, tmp_path / "padded", long, [0.1] * 10)
+    assert padded.run().agreement.path == "padded"
+    assert len(packed.losses()) == 30
+    assert packed.losses()[-1] < 0.9 * packed.losses()[0]
+    assert packed.losses() == pytest.approx(padded.losses(), rel=1e-4)
 
 
 def test_validation_loss_is_the_mean_over_labelled_tokens(tiny_model: Path, tmp_path: Path) -> None:

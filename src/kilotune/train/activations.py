@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from kilotune.data.packages import cache_folder
 from kilotune.errors import KilotuneError, some
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import Model, takes_argument
+from kilotune.models.load import Model
 from kilotune.models.lower import (
     active_dropout,
     bypassed,
@@ -34,7 +34,7 @@ from kilotune.recipe.schema import TuneSettings
 from kilotune.render.labels import Rendering
 from kilotune.train.batches import collate, model_inputs
 from kilotune.train.comparison import Difference, compare
-from kilotune.train.loss import labelled_count, labelled_loss
+from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.statefile import TYPES, StateFile, StateWriter, open_files
 
 FOLDER, FORMAT = "activations", "kilotune hidden states 1"
@@ -56,13 +56,6 @@ class Activations:
         """Of one rendering, (length, width): pages of a mapped file."""
         name = key_of(rendering)
         return self._file[name].states(name)
-
-    def gather(self, pieces: Sequence[tuple[Rendering, int, int]]) -> torch.Tensor:
-        """One sequence (tokens, width) of pieces: a rendering, and where in it to start and end.
-
-        Attention being causal, the states of a shared prefix are those of any of its examples.
-        """
-        return torch.cat([self.states(r)[start:end] for r, start, end in pieces])
 
     def bypassed(self, model: Model) -> AbstractContextManager[None]:
         """Inside the `with`, `model` starts at layer `below`; outside it is complete."""
@@ -156,7 +149,7 @@ class _Cache:
         autocast: torch.dtype | None,
         progress: Progress,
     ) -> None:
-        self.model = tunable.model
+        self.tunable, self.model = tunable, tunable.model
         self.below = first_trained_layer(self.model)
         if not self.below:
             raise NotUsedError("every layer is trained, or something outside the layers")
@@ -207,22 +200,23 @@ class _Cache:
         plain = collate(self.first, self.pad_id)
         stored = collate(self.first, self.pad_id, activations.states)["inputs_embeds"]
         plain = {key: tensor.to(self.model.device) for key, tensor in plain.items()}
-        sliced = takes_argument(self.model, "logits_to_keep")
         caught: list[torch.Tensor] = []
 
         def from_the_start() -> torch.Tensor:
             with entering(self.model, self.below) as entered, self._precision():
-                loss = labelled_loss(self.model, plain, sliced=sliced) / labelled_count(plain)
+                mean = loss.sum(self.model, plain) / labelled_count(plain)
             caught.extend(entered)
-            return loss
+            return mean
 
         def from_the_layer() -> torch.Tensor:
             batch = {**plain, "inputs_embeds": caught[0]}
             with activations.bypassed(self.model), self._precision():
-                return labelled_loss(self.model, batch, sliced=sliced) / labelled_count(batch)
+                return loss.sum(self.model, batch) / labelled_count(batch)
 
         try:
-            restart = compare(self.model, from_the_start, from_the_layer)
+            with activations.bypassed(self.model):  # it tries the output head
+                loss = LabelledLoss(self.model)
+            restart = compare(self.tunable, from_the_start, from_the_layer)
         except Exception as error:  # what a foreign model's code makes of it, none can foresee
             raise NotUsedError(f"the model cannot start at layer {self.below}: {error}") from error
         real = plain["attention_mask"].bool().cpu()

@@ -1,6 +1,8 @@
 """Renderings to padded tensors."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
@@ -9,7 +11,8 @@ from kilotune.render.labels import Rendering
 
 IGNORED = -100  # the target that cross-entropy leaves out, as everywhere in PyTorch
 
-Batch = dict[str, torch.Tensor]
+# Tensors by name; a packed batch has a `Pack` as well.
+Batch = dict[str, Any]
 
 
 States = Callable[[Rendering], torch.Tensor]
@@ -59,7 +62,17 @@ def collate(renderings: Sequence[Rendering], pad_id: int, states: States | None 
 def model_inputs(batch: Batch) -> Batch:
     """What of a batch goes into the model: token ids, or the hidden states in their stead."""
     first = "inputs_embeds" if "inputs_embeds" in batch else "input_ids"
-    return {key: batch[key] for key in (first, "attention_mask", "position_ids")}
+    names = (first, "attention_mask", "position_ids", "pack")
+    inputs = {name: batch[name] for name in names if name in batch}
+    if "pack" in batch:
+        # A mask of four axes is passed on as it is: no dense one is built.
+        inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, device=batch[first].device)
+    return inputs
+
+
+def blank(rendering: Rendering) -> Rendering:
+    """The same tokens with none of them trained: adds nothing to a loss or its gradient."""
+    return replace(rendering, label_mask=(False,) * len(rendering.label_mask))
 
 
 def positions(attention_mask: torch.Tensor) -> torch.Tensor:

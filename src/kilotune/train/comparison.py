@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from kilotune.models.load import Model
+from kilotune.models.freeze import Tunable
 
 # At the start LoRA's B is zero and A has no gradient, so that errors in it could not be seen.
 NOISE = 0.02
@@ -21,52 +22,49 @@ class Difference:
 
 
 def compare(
-    model: Model, plain: Callable[[], torch.Tensor], fast: Callable[[], torch.Tensor]
+    tunable: Tunable, plain: Callable[[], Tensor], fast: Callable[[], Tensor]
 ) -> Difference:
-    """How far `fast` is from `plain`, both scalar losses of `model`.
+    """How far `fast` is from `plain`, both scalar losses of the model.
 
-    Dropout is off and LoRA's B is filled with noise meanwhile; the model is left as it was,
-    without gradients.
+    Dropout is off and LoRA's B is filled with noise meanwhile; the model is left as it was, to
+    the bit.
     """
+    model = tunable.model
     training = model.training
     model.eval()
     try:
-        with _perturbed(model):
-            expected, slopes = _loss_and_gradient(model, plain)
-            loss, found = _loss_and_gradient(model, fast)
+        with _perturbed(tunable):
+            expected = _loss_and_gradient(tunable, plain)
+            found = _loss_and_gradient(tunable, fast)
     finally:
         model.train(training)
-    return Difference(
-        loss=abs(loss - expected) / max(abs(expected), 1e-12),
-        gradient=float((found - slopes).norm() / slopes.norm().clamp(min=1e-12)),
-    )
+    return Difference(*map(_relative, found, expected))
 
 
-def _loss_and_gradient(
-    model: Model, loss_of: Callable[[], torch.Tensor]
-) -> tuple[float, torch.Tensor]:
-    model.zero_grad(set_to_none=True)
+def _loss_and_gradient(tunable: Tunable, loss_of: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    trained = [parameter for _, parameter in tunable.trained()]
     loss = loss_of()
-    loss.backward()  # type: ignore[no-untyped-call]
-    trained = [p for p in model.parameters() if p.requires_grad]
     # A parameter that a path leaves out has a gradient of zero, and that is a difference.
-    slopes = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained]
-    model.zero_grad(set_to_none=True)
-    return float(loss.detach()), torch.cat(slopes).double()
+    slopes = torch.autograd.grad(loss, trained, materialize_grads=True, allow_unused=True)
+    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).double().norm() / expected.double().norm())
 
 
 @contextmanager
-def _perturbed(model: Model) -> Iterator[None]:
-    chosen = [p for name, p in model.named_parameters() if p.requires_grad and "lora_B" in name]
-    before = [p.detach().clone() for p in chosen]
+def _perturbed(tunable: Tunable) -> Iterator[None]:
+    """LoRA's B away from zero, and back to the bit."""
+    kept = [(p, p.detach().clone()) for name, p in tunable.trained() if "lora_B" in name]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in chosen:
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(NOISE * noise.to(parameter))
+        for parameter, _ in kept:
+            noise = NOISE * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise.to(parameter))
     try:
         yield
     finally:
         with torch.no_grad():
-            for parameter, tensor in zip(chosen, before, strict=True):
-                parameter.copy_(tensor)
+            for parameter, before in kept:
+                parameter.copy_(before)

@@ -9,15 +9,19 @@ from kilotune.models.load import Model, best_device, layer_count
 USABLE = 0.6
 
 
-def micro_batch_size(model: Model, longest: int, batch_size: int, available: int) -> int:
+def micro_batch_size(
+    model: Model, longest: int, batch_size: int, available: int, shared: int = 0
+) -> int:
     """The largest divisor of `batch_size` whose activations fit `available` bytes (at least 1).
 
-    `longest` is the longest rendering in tokens. Gradient accumulation makes up the rest, so
-    that an optimiser step always sees `batch_size` examples.
+    `longest` is the longest rendering in tokens, of which `shared` are computed once for all.
+    Gradient accumulation makes up the rest, so that an optimiser step always sees `batch_size`
+    examples.
     """
-    per_example = activation_bytes(model, longest)
+    together = activation_bytes(model, shared)
+    each = activation_bytes(model, longest) - together
     divisors = [size for size in range(1, batch_size + 1) if batch_size % size == 0]
-    return max((size for size in divisors if size * per_example <= available), default=1)
+    return max((size for size in divisors if together + size * each <= available), default=1)
 
 
 def activation_bytes(model: Model, length: int) -> int:
