@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from kilotune.data.packages import cache_folder
 from kilotune.errors import KilotuneError, some
+from kilotune.models.attention import packing_attention
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model
 from kilotune.models.lower import (
@@ -32,9 +33,10 @@ from kilotune.models.streaming import streamed_layers
 from kilotune.progress import Progress
 from kilotune.recipe.schema import TuneSettings
 from kilotune.render.labels import Rendering
-from kilotune.train.batches import collate, model_inputs
+from kilotune.train.batches import Batch, States, collate, model_inputs
 from kilotune.train.comparison import Difference, compare
 from kilotune.train.loss import LabelledLoss, labelled_count
+from kilotune.train.packing import lay_out, pack, shared_length
 from kilotune.train.statefile import TYPES, StateFile, StateWriter, open_files
 
 FOLDER, FORMAT = "activations", "kilotune hidden states 1"
@@ -160,6 +162,7 @@ class _Cache:
         self.wanted = {key_of(r): r for r in renderings}
         self.first = list(renderings[:2])
         self.width, self.dtype = self._probe(min(renderings, key=lambda r: len(r.token_ids)))
+        self.packed = self._takes_packs()
         self.size = sum(map(self._bytes, self.wanted.values()))
         self.root = cache_folder() / FOLDER
         key = identity(self.model, self.below, tunable.digests, autocast)
@@ -220,24 +223,24 @@ class _Cache:
         except Exception as error:  # what a foreign model's code makes of it, none can foresee
             raise NotUsedError(f"the model cannot start at layer {self.below}: {error}") from error
         real = plain["attention_mask"].bool().cpu()
-        fresh = caught[0].cpu()[real].float()
-        states = float((stored[real].float() - fresh).norm() / fresh.norm())
-        coarse = self.dtype != torch.float32 or self.autocast is not None
-        tolerance = TOLERANCE["bfloat16" if coarse else "float32"]
+        fresh = caught[0].cpu()[real]
+        states = _relative(stored[real], fresh)
         for name, value in (
             ("the loss", restart.loss),
             ("the gradient", restart.gradient),
             ("stored states", states),
         ):
-            if not value <= tolerance:
-                raise NotUsedError(f"{name} would differ by {value:.1e} (at most {tolerance:g})")
+            if not value <= self._tolerance:
+                raise NotUsedError(
+                    f"{name} would differ by {value:.1e} (at most {self._tolerance:g})"
+                )
         return states, restart
 
     def _probe(self, rendering: Rendering) -> tuple[int, torch.dtype]:
         """Width and type of the states, found on a short rendering."""
         streamed = bool(streamed_layers(self.model))
         try:
-            states = self._run(range(1 if streamed else self.below), [rendering])
+            states = self._padded(range(1 if streamed else self.below), [rendering])
         except Exception as error:  # what a foreign model's code makes of it, none can foresee
             raise NotUsedError(f"its lower layers cannot be run alone: {error}") from error
         if not isinstance(states, torch.Tensor) or states.ndim != 3 or states.dtype not in TYPES:
@@ -253,7 +256,7 @@ class _Cache:
         layers = [layer for _, layer in streamed_layers(self.model)]
         spans = [range(i, i + 1) for i in range(self.below)] if layers else [range(self.below)]
         lengths = {key_of(r): len(r.token_ids) for r in missing}
-        batches = list(_batches(missing))
+        batches = list(_packs(missing) if self.packed else _batches(missing))
         with (
             StateWriter(self.folder, lengths, self.width, self.dtype, self.about) as writer,
             self.progress.bar("hidden states", len(spans) * len(missing)) as bar,
@@ -267,25 +270,50 @@ class _Cache:
                         bar.advance(len(batch))
             return writer.finish()
 
+    def _takes_packs(self) -> bool:
+        """Whether packs give the first texts the states that padded batches give them."""
+        span = range(1 if streamed_layers(self.model) else self.below)
+        padded = self._padded(span, self.first)
+        try:
+            packed = self._from_pack(span, self.first)
+        except Exception:  # as in `_probe`
+            return False
+        expected = torch.cat([row[-len(own) :] for row, own in zip(padded, packed, strict=True)])
+        return _relative(torch.cat(packed), expected) <= self._tolerance
+
     def _advance(self, writer: StateWriter, span: range, batch: Sequence[Rendering]) -> None:
+        """Take the texts of a batch through the layers of `span`, from and to the file."""
         before = (lambda r: writer.read(key_of(r))) if span.start else None
-        hidden = self._run(span, batch, before)
-        for rendering, row in zip(batch, hidden, strict=True):
+        run = self._from_pack if self.packed else self._padded
+        for rendering, row in zip(batch, run(span, batch, before), strict=True):
             writer.write(key_of(rendering), row[-len(rendering.token_ids) :])
 
-    def _run(
-        self,
-        span: range,
-        batch: Sequence[Rendering],
-        states: Callable[[Rendering], torch.Tensor] | None = None,
+    def _padded(
+        self, span: range, batch: Sequence[Rendering], states: States | None = None
     ) -> torch.Tensor:
+        """What leaves the layers of `span`, (B, L, width), padded on the left."""
+        return self._run(span, collate(batch, self.pad_id, states))
+
+    def _from_pack(
+        self, span: range, batch: Sequence[Rendering], states: States | None = None
+    ) -> list[torch.Tensor]:
+        """The same of every example by itself, shared beginnings computed once."""
+        places = lay_out([rendering.token_ids for rendering in batch]).places
+        with packing_attention(self.model):
+            hidden = self._run(span, pack(batch, states))[0]
+        return [hidden[list(own)] for own in places]
+
+    def _run(self, span: range, batch: Batch) -> torch.Tensor:
         self.model.eval()
-        inputs = model_inputs(collate(batch, self.pad_id, states))
+        inputs = {k: v.to(self.model.device) for k, v in model_inputs(batch).items()}
         with self._precision():
-            hidden: torch.Tensor = run_layers(
-                self.model, span, {k: v.to(self.model.device) for k, v in inputs.items()}
-            )
+            hidden: torch.Tensor = run_layers(self.model, span, inputs)
         return hidden
+
+    @property
+    def _tolerance(self) -> float:
+        coarse = self.dtype != torch.float32 or self.autocast is not None
+        return TOLERANCE["bfloat16" if coarse else "float32"]
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.autocast is None:
@@ -345,6 +373,25 @@ def _batches(renderings: Sequence[Rendering]) -> Iterator[list[Rendering]]:
         size = max(1, TOKEN_BUDGET // len(order[0].token_ids))
         yield order[:size]
         order = order[size:]
+
+
+def _packs(renderings: Sequence[Rendering]) -> Iterator[list[Rendering]]:
+    """Groups that begin alike, each of about the token budget when what they share stands once."""
+    group: list[Rendering] = []
+    tokens = 0
+    for rendering in sorted(renderings, key=lambda r: r.token_ids):
+        own = len(rendering.token_ids)
+        added = own - (shared_length([group[-1].token_ids, rendering.token_ids]) if group else 0)
+        if group and tokens + added > TOKEN_BUDGET:
+            yield group
+            group, tokens, added = [], 0, own
+        group.append(rendering)
+        tokens += added
+    yield group
+
+
+def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
 def _gb(size: int) -> str:
