@@ -4,6 +4,7 @@ import psutil
 import torch
 
 from kilotune.models.load import Model, best_device, layer_count
+from kilotune.models.lower import first_trained_layer
 
 # Leave room for the optimiser, the allocator and everything else that runs on the machine.
 USABLE = 0.6
@@ -29,13 +30,15 @@ def activation_bytes(model: Model, length: int) -> int:
 
     Counts, per layer and token, the inputs of the linear layers, norms, the gated product of the
     MLP and adapters' float32 copies (about 24 widths and 8 MLP widths) and the attention scores.
+    Layers below the lowest trained one keep nothing.
     """
     config = model.config.get_text_config()
     width = int(config.hidden_size)
     inner = int(getattr(config, "intermediate_size", None) or 4 * width)
     heads = int(config.num_attention_heads)
     per_token = 24 * width + 8 * inner + 2 * heads * length
-    return layer_count(model) * length * per_token * 4
+    layers = layer_count(model) - first_trained_layer(model)
+    return layers * length * per_token * 4
 
 
 def available_bytes() -> int:
