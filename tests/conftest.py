@@ -38,6 +38,16 @@ def one_thread_for_tiny_models(request: pytest.FixtureRequest) -> Iterator[None]
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def cached_states(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder under which tests cache hidden states: never the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("kilotune.train.activations.cache_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """A labelled file of 40 rows."""

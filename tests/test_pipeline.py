@@ -250,6 +250,35 @@ def test_a_metric_of_another_task_is_refused(labelled: Path, tiny_model: Path) -
         kilotune.run(recipe(labelled, tiny_model, "tune.stopping.metric=token_f1"))
 
 
+def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    runs = {}
+    for streaming in ("never", "always"):
+        chosen = recipe(
+            labelled,
+            tiny_model,
+            "tune.layers=top:1",
+            "tune.stopping.metric=loss",
+            f"tune.streaming={streaming}",
+        )
+        runs[streaming] = kilotune.run(chosen, tmp_path / streaming)
+    plain, streamed = runs["never"], runs["always"]
+    assert streamed.judgements == plain.judgements
+    before, after = (RunFolder(run.folder).read_metrics() for run in (plain, streamed))
+    for key in ("loss", "eval_loss"):
+        losses = [line[key] for line in before if key in line]
+        assert [line[key] for line in after if key in line] == pytest.approx(losses, rel=1e-4)
+    assert not [line for line in after if "eval_macro_f1" in line]
+    tuning = RunFolder(streamed.folder).read_json("judgement.json")["tuning"]
+    assert (tuning["cache"]["streamed"], tuning["cache"]["below"]) == (2, 2)
+    assert "stopped by the validation loss" in streamed.report.read_text()
+    for run in (plain, streamed):
+        predict(run.folder, labelled, tmp_path / f"{run.folder.name}.csv")
+    assert (tmp_path / "always.csv").read_text() == (tmp_path / "never.csv").read_text()
+    assert len((tmp_path / "always.csv").read_text().splitlines()) == 41
+
+
 def test_given_validation_and_test_files_are_respected(
     labelled: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from kilotune.preparation import reading
 from kilotune.progress import Progress, Silent
 from kilotune.render.probe import chat_template
 from kilotune.render.wording import wording
+from kilotune.train.memory import available_bytes
 
 COLUMN, PROBABILITY = "prediction", "probability"
 
@@ -56,7 +57,7 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(example) for example in dataset.examples if example.text]
     progress.stage("Loading the model")
-    model, tokenizer, generation = load_tuned(run, recipe.model)
+    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
     words = wording(recipe.data.system, recipe.data.question, labels)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments)

@@ -19,16 +19,18 @@ from kilotune.models.freeze import Tunable
 from kilotune.models.load import (
     Model,
     compute_dtype,
-    load_model,
     stop_ids,
     weight_dtype,
 )
+from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.preview import load_template
 from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe
 from kilotune.render.labels import Rendering
 from kilotune.render.renderings import render_examples
 from kilotune.render.template import ChatTemplate
+from kilotune.train.memory import available_bytes
 from kilotune.train.trainer import Tuning, tune
 
 
@@ -109,8 +111,14 @@ class Session:
     ) -> Tuning:
         """Train, measuring the generated answers on validation at every evaluation."""
         part = self.prepared.parts.validation
+        recipe = self.prepared.recipe
+        streamed = bool(streamed_layers(self.tunable.model))
+        if streamed:
+            recipe = _stopping_on_loss(recipe)
 
         def measure(model: Model) -> dict[str, float]:
+            if streamed:  # every token would read the lower layers from disk
+                return {}
             said = self.answer(model, part, "validating")
             return quick_metrics(
                 self.prepared.task, references(part), said.predictions, self.prepared.labels
@@ -118,7 +126,7 @@ class Session:
 
         return tune(
             self.tunable,
-            self.prepared.recipe,
+            recipe,
             train=train,
             validation=validation,
             pad_id=self.prompting.template.tokenizer.pad_token_id,
@@ -183,7 +191,12 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
     recipe = prepared.recipe
     template = load_template(source, recipe.model)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
-    model = load_model(source, recipe.model, dtype)
+    model = load_base(source, recipe, dtype, available_bytes())
+    if streamed := streamed_layers(model):
+        progress.say(
+            f"{len(streamed)} lower layers stay on disk and are read one at a time. Tuning stops "
+            "on the validation loss; each generated token reads them all once, so judging is slow"
+        )
     generation = generation_config(
         recipe.decoding,
         answer_tokens=longest_answer(prepared, template),
@@ -194,6 +207,11 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         template, prepared.wording, generation, recipe.data.max_length, recipe.seed
     )
     return Session(prepared, prompting, Tunable(model, recipe.tune, recipe.seed), progress)
+
+
+def _stopping_on_loss(recipe: Recipe) -> Recipe:
+    stopping = recipe.tune.stopping.model_copy(update={"metric": "loss"})
+    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
 
 
 def longest_answer(prepared: Prepared, template: ChatTemplate) -> int:

@@ -1,15 +1,19 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
 from kilotune.recipe.schema import LoraSettings, ModelSettings
 from kilotune.render.labels import Rendering
-from kilotune.train.batches import IGNORED, collate
-from kilotune.train.loss import labelled_count, labelled_loss
+from kilotune.train.batches import IGNORED, blank, collate
+from kilotune.train.loss import LabelledLoss, head_losses, labelled_count
+from tests.families import SOFT_CAPPED, tiny
 
 PAD = 256
 
@@ -76,36 +80,112 @@ def test_positions_count_from_each_examples_first_token() -> None:
     assert batch["attention_mask"][1].tolist() == [0] * 7 + [1] * 5
 
 
-@pytest.mark.parametrize("sliced", [True, False], ids=["logits_to_keep", "all logits"])
-def test_labelled_loss_and_gradient_equal_the_models_own(tiny_model: Path, sliced: bool) -> None:
+def error(ours: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((ours - expected).norm() / expected.norm())
+
+
+def test_labelled_loss_and_gradient_equal_the_models_own(tiny_model: Path) -> None:
     model = perturbed(tiny_model)
     batch = collate(renderings(), PAD)
     plain = plain_loss(model, renderings())
-    ours = labelled_loss(model, batch, sliced=sliced) / labelled_count(batch)
+    ours = LabelledLoss(model).sum(model, batch) / labelled_count(batch)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     expected = gradients(model, plain)
-    error = (gradients(model, ours) - expected).norm() / expected.norm()
-    assert error < 1e-5
+    assert error(gradients(model, ours), expected) < 1e-5
+
+
+def test_a_model_that_changes_its_logits_keeps_them_and_its_loss(tiny_model: Path) -> None:
+    model = tiny(SOFT_CAPPED).model
+    loss = LabelledLoss(model)
+    assert not loss.split
+    batch = collate(renderings(), PAD)
+    plain = plain_loss(model, renderings())
+    ours = loss.sum(model, batch) / labelled_count(batch)
+    assert error(gradients(model, ours), gradients(model, plain)) < 1e-5
+
+
+def test_a_model_without_logits_to_keep_gives_the_same(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = perturbed(tiny_model)
+    batch = collate(renderings(), PAD)
+    expected = gradients(model, LabelledLoss(model).sum(model, batch))
+    for split in (True, False):
+        loss = LabelledLoss(model)
+        loss.sliced, loss.split = False, split
+        assert error(gradients(model, loss.sum(model, batch)), expected) < 1e-5
 
 
 def test_micro_batches_sum_to_the_whole_batch(tiny_model: Path) -> None:
     model = perturbed(tiny_model)
-    count = labelled_count(collate(renderings(), PAD))
-    whole = gradients(model, labelled_loss(model, collate(renderings(), PAD), sliced=True) / count)
+    loss = LabelledLoss(model)
+    whole = gradients(model, loss.sum(model, collate(renderings(), PAD)))
     parts = torch.stack(
         [
-            gradients(model, labelled_loss(model, collate(part, PAD), sliced=True) / count)
+            gradients(model, loss.sum(model, collate(part, PAD)))
             for part in (renderings()[:1], renderings()[1:3], renderings()[3:])
         ]
     ).sum(dim=0)
-    assert (parts - whole).norm() / whole.norm() < 1e-5
+    assert error(parts, whole) < 1e-5
 
 
-def test_only_labelled_logits_are_computed(tiny_model: Path) -> None:
+def test_a_blank_adds_nothing(tiny_model: Path) -> None:
+    model = perturbed(tiny_model)
+    loss = LabelledLoss(model)
+    alone = loss.sum(model, collate(renderings()[:2], PAD))
+    blanks = loss.sum(model, collate([*renderings()[:2], blank(renderings()[2])], PAD))
+    assert error(gradients(model, blanks), gradients(model, alone)) < 1e-6
+    nothing = loss.sum(model, collate([blank(renderings()[2])], PAD))
+    assert nothing.item() == 0
+    assert gradients(model, nothing).abs().max() == 0
+
+
+def test_only_labelled_logits_are_computed(tiny_model: Path, monkeypatch: Any) -> None:
     model = perturbed(tiny_model)
     seen = []
-    model.get_output_embeddings().register_forward_hook(lambda _m, _i, out: seen.append(out.shape))
+    monkeypatch.setattr(
+        "kilotune.train.loss.head_losses",
+        lambda hidden, *rest: seen.append(hidden.shape) or head_losses(hidden, *rest),
+    )
     batch = collate(renderings(), PAD)
-    labelled_loss(model, batch, sliced=True)
-    assert seen[0][:2] == batch["targets"].shape
-    assert seen[0][1] < batch["input_ids"].shape[1]
+    LabelledLoss(model).sum(model, batch)
+    assert seen == [(labelled_count(batch), 32)]
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen head", "trained head"])
+def test_chunks_give_the_loss_and_gradients_of_all_at_once(
+    trained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight, bias = (
+        torch.randn(*shape, generator=generator) for shape in ((23, 16), (50, 16), (50,))
+    )
+    targets = torch.randint(50, (23,), generator=generator)
+    hidden.requires_grad_()
+    weight.requires_grad_(trained)
+    plain = cross_entropy(torch.nn.functional.linear(hidden, weight, bias), targets)
+    leaves = [hidden, weight] if trained else [hidden]
+    expected = torch.autograd.grad(plain, leaves)
+    monkeypatch.setattr("kilotune.train.loss.LOGITS", 50 * 4)
+    ours = head_losses(hidden, targets, weight, bias).mean()
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-6)
+    for got, wanted in zip(torch.autograd.grad(ours, leaves), expected, strict=True):
+        assert error(got, wanted) < 1e-6
+
+
+def test_memory_does_not_grow_with_the_labelled_tokens() -> None:
+    """4,000 tokens of a vocabulary of 150,000: their logits alone would take 2.4 GB."""
+    code = """
+import resource, torch
+from kilotune.train.loss import head_losses
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+hidden = torch.randn(4000, 16, requires_grad=True)
+weight = torch.randn(150_000, 16)
+head_losses(hidden[:220], torch.arange(220), weight, None).sum().backward()
+before = peak()
+head_losses(hidden, torch.arange(4000), weight, None).sum().backward()
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100e6

@@ -15,6 +15,7 @@ from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.render.labels import Rendering
+from kilotune.train.agreement import Agreement
 from kilotune.train.trainer import Interrupted, Tuning, tune
 
 PAD = 256
@@ -136,6 +137,22 @@ def test_the_micro_batch_does_not_change_the_training(tiny_model: Path, tmp_path
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
+def test_thirty_steps_by_either_path_end_with_the_same_losses(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = recipe("tune.epochs=10")
+    packed = Trial(tiny_model, tmp_path / "packed", long, [0.1] * 10)
+    assert packed.run().agreement.packed
+    monkeypatch.setattr(
+        "kilotune.train.trainer.agree", lambda *_: Agreement("padded", "to compare with")
+    )
+    padded = Trial(tiny_model, tmp_path / "padded", long, [0.1] * 10)
+    assert padded.run().agreement.path == "padded"
+    assert len(packed.losses()) == 30
+    assert packed.losses()[-1] < 0.9 * packed.losses()[0]
+    assert packed.losses() == pytest.approx(padded.losses(), rel=1e-4)
+
+
 def test_validation_loss_is_the_mean_over_labelled_tokens(tiny_model: Path, tmp_path: Path) -> None:
     trial = Trial(tiny_model, tmp_path, recipe("tune.epochs=1"))
     trial.run()
@@ -211,6 +228,73 @@ def test_resuming_after_the_end_trains_no_step_and_finds_the_best_in_a_moved_fol
         before.stopped,
     )
     assert torch.equal(again.flat(), first.flat())
+
+
+@pytest.mark.parametrize(
+    ("preset", "precision"),
+    [("auto", "float32"), ("article-top-layers", "float32"), ("article-top-layers", "bfloat16")],
+)
+def test_thirty_steps_from_cached_states_have_the_losses_of_the_plain_ones(
+    tiny_model: Path, tmp_path: Path, preset: str, precision: str
+) -> None:
+    trials = []
+    for cache in ("never", "always"):
+        chosen = recipe(
+            "tune.layers=top:1",
+            "tune.epochs=10",
+            f"tune.cache={cache}",
+            f"model.precision={precision}",
+            preset=preset,
+        )
+        trial = Trial(tiny_model, tmp_path / cache, chosen, [0.5] * 10)
+        tuning = trial.run()
+        assert (tuning.cache.used, tuning.steps) == (cache == "always", 30)
+        trials.append(trial)
+    plain, cached = trials
+    tolerance = 1e-4 if precision == "float32" else 2e-2  # rounded otherwise in other batches
+    assert cached.losses() == pytest.approx(plain.losses(), rel=tolerance)
+    assert cached.losses()[-1] < cached.losses()[0] - 0.3
+    before, after = ([m["eval_loss"] for m in t.log if "eval_loss" in m] for t in trials)
+    assert after == pytest.approx(before, rel=tolerance)
+    assert len(after) == 10
+
+
+def test_what_is_measured_while_states_are_cached_is_the_complete_model(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    ids = torch.tensor([[5, 6, 7, 8]])
+    generated: dict[str, list[Any]] = {"never": [], "always": []}
+    for cache, said in generated.items():
+        chosen = recipe("tune.layers=top:2", f"tune.cache={cache}")
+        trial = Trial(tiny_model, tmp_path / cache, chosen)
+
+        def generate(count: int, trial: Trial = trial, said: list[Any] = said) -> None:
+            model = trial.tunable.model
+            answer = model.generate(input_ids=ids, max_new_tokens=8, min_new_tokens=8)
+            said.append(answer.tolist())
+
+        trial.on_measure = generate
+        trial.run()
+    assert generated["always"] == generated["never"]
+    assert len(generated["always"]) == 3
+
+
+def test_adapters_over_cached_states_keep_their_layer_numbers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    trial = Trial(tiny_model, tmp_path / "run", recipe("tune.layers=top:1", "tune.cache=always"))
+    trial.run()
+    trial.tunable.model.save_pretrained(tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {name.split(".layers.")[1].split(".")[0] for name in saved} == {"2"}
+    whole = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    loaded = PeftModel.from_pretrained(whole, tmp_path / "adapter").eval()
+    ids = torch.arange(8)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, trial.tunable.model(ids).logits)
 
 
 def test_checkpoints_hold_what_is_trained_alone(tiny_model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from transformers import GenerationConfig
 
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer, locate
-from kilotune.recipe.schema import ModelSettings
+from kilotune.models.streaming import load_base
+from kilotune.recipe.schema import Recipe
 
 ADAPTER, WHOLE = "adapter", "model"
 
@@ -35,12 +36,15 @@ def tuned_folder(run: Path) -> Path:
     return run / (ADAPTER if (run / ADAPTER).is_dir() else WHOLE)
 
 
-def load_tuned(run: Path, settings: ModelSettings) -> tuple[Model, Any, GenerationConfig]:
-    """The tuned model of a run, its tokenizer and its decoding, ready to generate."""
-    folder = tuned_folder(run)
+def load_tuned(run: Path, recipe: Recipe, available: int) -> tuple[Model, Any, GenerationConfig]:
+    """The tuned model of a run, its tokenizer and its decoding, ready to generate.
+
+    Adapters of a model that does not fit in `available` bytes sit on a streamed one.
+    """
+    folder, settings = tuned_folder(run), recipe.model
     if folder.name == ADAPTER:
         dtype = compute_dtype(settings.precision)
-        base = load_model(locate(settings), settings, dtype)
+        base = load_base(locate(settings), recipe, dtype, available)
         model = PeftModel.from_pretrained(base, folder).eval()
     else:
         model = load_model(str(folder), settings, torch.float32)

@@ -1,7 +1,7 @@
 """What is trained, what is frozen, and the proof that the frozen part stayed as it was."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import torch
 from kilotune.errors import KilotuneError, some
 from kilotune.models.load import Model, decoder_layers, layer_count
 from kilotune.models.lora import attach_lora, layer_indices
+from kilotune.models.streaming import streamed_layers
 from kilotune.recipe.schema import LoraSettings, TopLayersSettings
 
 
@@ -47,9 +48,17 @@ class Tunable:
         return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
 
     def frozen(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Names and tensors that must not change, buffers included."""
+        """Names and tensors that must not change, buffers included, streamed ones read anew."""
         yield from ((n, p) for n, p in self.model.named_parameters() if not p.requires_grad)
         yield from self.model.named_buffers()
+        for path, layer in streamed_layers(self.model):
+            tensors = layer.tensors(torch.device("cpu"))
+            yield from ((f"{path}.{name}", tensor) for name, tensor in tensors.items())
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Of every frozen tensor by name, as it was before training."""
+        return self._hashes
 
     def prove(self) -> FreezeProof:
         """Hash the frozen tensors again and look which trained ones moved.
@@ -87,6 +96,8 @@ class Tunable:
     def parameter_counts(self) -> tuple[int, int]:
         """Trained and total parameters."""
         total = sum(p.numel() for p in self.model.parameters())
+        for _, layer in streamed_layers(self.model):
+            total += sum(p.numel() for p in layer.layer.parameters())
         return sum(p.numel() for _, p in self.trained()), total
 
     def _put(self, tensors: dict[str, torch.Tensor]) -> None:

@@ -50,7 +50,7 @@ def linear_names(model: Model) -> list[str]:
     _, layers = decoder_layers(model)
     # GPT-2's Conv1D is a linear layer too, and PEFT adapts it.
     linear = (torch.nn.Linear, _conv1d())
-    modules = layers[0].named_modules()
+    modules = layers[-1].named_modules()  # the first ones may be streamed, and show none
     return list(dict.fromkeys(n.rpartition(".")[2] for n, m in modules if isinstance(m, linear)))
 
 

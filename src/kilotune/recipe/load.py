@@ -62,7 +62,8 @@ def dump_recipe(recipe: Recipe) -> str:
 
 _SHARED = {
     "learning_rate", "epochs", "batch_size", "micro_batch_size", "schedule", "warmup_ratio",
-    "weight_decay", "max_grad_norm", "stopping", "report_to",
+    "weight_decay", "max_grad_norm", "stopping", "report_to", "cache", "cache_limit_gb",
+    "streaming",
 }  # fmt: skip
 
 

@@ -92,6 +92,13 @@ class TuneSettings(Settings):
     max_grad_norm: float = Field(1.0, gt=0)
     stopping: StoppingSettings = StoppingSettings()
     report_to: tuple[str, ...] = Field((), description="trackers, by transformers' names")
+    cache: Literal["auto", "always", "never"] = Field(
+        "auto", description="keep the hidden states that enter the lowest trained layer"
+    )
+    cache_limit_gb: float = Field(16, gt=0, description="for the states of all runs together")
+    streaming: Literal["auto", "always", "never"] = Field(
+        "auto", description="leave the layers below on disk; auto: when memory is too small"
+    )
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Self:

@@ -46,9 +46,10 @@ def loss_figure(view: RunView) -> go.Figure:
         ("validation loss", VALIDATION, checks, "eval_loss", "y"),
         (f"validation {TITLES[graded]} (generated)", GRADED, checks, f"eval_{graded}", "y2"),
     ):
+        known = [line for line in lines if key in line]  # a streamed run generates at its end only
         figure.add_scatter(
-            x=[line["step"] for line in lines],
-            y=[line[key] for line in lines],
+            x=[line["step"] for line in known],
+            y=[line[key] for line in known],
             name=name,
             yaxis=axis,
             mode="lines" if lines is steps else "lines+markers",

@@ -1,17 +1,24 @@
 """Renderings to padded tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from kilotune.render.labels import Rendering
 
 IGNORED = -100  # the target that cross-entropy leaves out, as everywhere in PyTorch
 
-Batch = dict[str, torch.Tensor]
+# Tensors by name; a packed batch has a `Pack` as well.
+Batch = dict[str, Any]
 
 
-def collate(renderings: Sequence[Rendering], pad_id: int) -> Batch:
+States = Callable[[Rendering], torch.Tensor]
+
+
+def collate(renderings: Sequence[Rendering], pad_id: int, states: States | None = None) -> Batch:
     """Pad on the left, so that the answers of a batch end in the same column.
 
     Returns, for B examples of at most L tokens:
@@ -19,6 +26,8 @@ def collate(renderings: Sequence[Rendering], pad_id: int) -> Batch:
     `columns` of shape (K,): the positions whose next token is trained in any example;
     `targets` of shape (B, K): that next token, or IGNORED.
     Logits are needed in `columns` alone: answers being short, K is far below L.
+    With `states`, the hidden states (length, width) of a rendering: `inputs_embeds` of shape
+    (B, L, width), which the forward then starts from instead of `input_ids`.
     """
     longest = max(len(r.token_ids) for r in renderings)
     shape = (len(renderings), longest)
@@ -35,13 +44,35 @@ def collate(renderings: Sequence[Rendering], pad_id: int) -> Batch:
         following = torch.where(mask[1:], ids[1:], IGNORED)
         targets_everywhere[row, start : longest - 1] = following
     columns = (targets_everywhere != IGNORED).any(dim=0).nonzero().squeeze(1)
-    return {
+    batch = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "position_ids": positions(attention_mask),
         "columns": columns,
         "targets": targets_everywhere[:, columns],
     }
+    if states is not None:
+        rows = [states(rendering) for rendering in renderings]
+        batch["inputs_embeds"] = torch.stack(
+            [pad(row, (0, 0, longest - len(row), 0)) for row in rows]
+        )
+    return batch
+
+
+def model_inputs(batch: Batch) -> Batch:
+    """What of a batch goes into the model: token ids, or the hidden states in their stead."""
+    first = "inputs_embeds" if "inputs_embeds" in batch else "input_ids"
+    names = (first, "attention_mask", "position_ids", "pack")
+    inputs = {name: batch[name] for name in names if name in batch}
+    if "pack" in batch:
+        # A mask of four axes is passed on as it is: no dense one is built.
+        inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, device=batch[first].device)
+    return inputs
+
+
+def blank(rendering: Rendering) -> Rendering:
+    """The same tokens with none of them trained: adds nothing to a loss or its gradient."""
+    return replace(rendering, label_mask=(False,) * len(rendering.label_mask))
 
 
 def positions(attention_mask: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,17 @@ from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import Model, compute_dtype, takes_argument
+from kilotune.models.load import Model, compute_dtype
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
-from kilotune.train.batches import Batch, collate
-from kilotune.train.loss import labelled_count, labelled_loss
+from kilotune.train.activations import Activations, CacheUse, open_activations
+from kilotune.train.agreement import Agreement, agree, fast_path
+from kilotune.train.batches import Batch, blank, collate
+from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
+from kilotune.train.order import LengthOrder
+from kilotune.train.packing import pack, shared_length
 from kilotune.train.stopping import EarlyStopping
 
 Measure = Callable[[Model], dict[str, float]]
@@ -44,6 +50,8 @@ class Tuning:
     best_metric: float | None
     stopped: str
     micro_batch_size: int
+    agreement: Agreement
+    cache: CacheUse
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,16 +62,35 @@ class LabelledTrainer(Trainer):
     """The Trainer with a loss over labelled tokens and a generated validation metric.
 
     `measure` is called at every evaluation with the model as it is and returns the generated
-    metrics by name.
+    metrics by name. With `activations`, batches carry hidden states and the model starts from
+    them; whatever `measure` does is done with the complete model.
     """
 
     # The loss is already a mean over the whole accumulated batch.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, measure: Measure, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, measure: Measure, activations: Activations | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.measure = measure
-        self.sliced = takes_argument(self.model, "logits_to_keep")
+        self.activations = activations
+        with self._from_states():
+            self.loss = LabelledLoss(self.model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return self._order(self.train_dataset, self.args.train_batch_size, step, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> LengthOrder:
+        size = self.args.eval_batch_size
+        return self._order(eval_dataset, size, size, None)
+
+    def _order(self, items: "_Items", micro: int, step: int, seed: int | None) -> LengthOrder:
+        processes = self.accelerator.num_processes
+        # One process takes what there is; several must have as many batches each.
+        multiple = micro * processes if processes > 1 else 1
+        return LengthOrder(items.lengths, step * processes, seed=seed, multiple=multiple)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
         count = sum(labelled_count(batch) for batch in batch_samples)
@@ -80,7 +107,14 @@ class LabelledTrainer(Trainer):
         assert num_items_in_batch is not None
         # Processes average their gradients; the mean is over the tokens of all of them.
         share = self.accelerator.num_processes / num_items_in_batch
-        return labelled_loss(model, inputs, sliced=self.sliced) * share
+        return self._loss(model, inputs) * share
+
+    def _loss(self, model: Model, inputs: Batch) -> torch.Tensor:
+        with self._from_states():
+            return self.loss.sum(model, inputs)
+
+    def _from_states(self) -> AbstractContextManager[None]:
+        return self.activations.bypassed(self.model) if self.activations else nullcontext()
 
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -96,7 +130,7 @@ class LabelledTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in dataloader:
                 inputs = self._prepare_inputs(batch)
-                total += labelled_loss(model, inputs, sliced=self.sliced).double().cpu()
+                total += self._loss(model, inputs).double().cpu()
                 count += int(labelled_count(inputs))
             sums = self.accelerator.gather(torch.tensor([float(total), float(count)])[None])
             measured = self.measure(model)
@@ -141,28 +175,42 @@ def tune(
     the training log. Raises Interrupted after Ctrl-C, once a checkpoint is written.
     """
     settings = recipe.tune
-    longest = max(len(r.token_ids) for r in (*train, *validation))
-    micro = settings.micro_batch_size
-    if micro == "auto":
-        micro = micro_batch_size(tunable.model, longest, settings.batch_size, available_bytes())
     folder = folder.absolute()
     watch = _Watch(on_log, progress, folder)
+    activations, cache = open_activations(
+        tunable,
+        (*train, *validation),
+        settings,
+        pad_id=pad_id,
+        autocast=_autocast(recipe),
+        progress=progress,
+    )
+    agreement = agree(tunable, _first_batch(train, recipe), pad_id, activations)
+    progress.say(f"Batches are {agreement.path}: {agreement.reason}")
+    micro = _micro_batch_size(tunable, settings, (*train, *validation), packed=agreement.packed)
+    states = activations.states if activations else None
     trainer = LabelledTrainer(
         model=tunable.model,
         args=_arguments(settings, recipe, micro, folder),
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
-        data_collator=partial(collate, pad_id=pad_id),
+        data_collator=(
+            partial(pack, states=states)
+            if agreement.packed
+            else partial(collate, pad_id=pad_id, states=states)
+        ),
         callbacks=[EarlyStopping.of(settings.stopping), watch],
         measure=measure,
+        activations=activations,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if not (checkpoint and _is_over(trainer, Path(checkpoint))):
-        try:
+        with ExitStack() as stack:
+            stack.callback(watch.close)
+            if agreement.packed:
+                stack.enter_context(fast_path(tunable.model))
             trainer.train(resume_from_checkpoint=checkpoint)
-        finally:
-            watch.close()
     if watch.interrupted:
         raise Interrupted
     # Training leaves autocast around the forward; what is judged and exported has none.
@@ -176,7 +224,40 @@ def tune(
         best_metric=state.best_metric,
         stopped=_reason(state),
         micro_batch_size=micro,
+        agreement=agreement,
+        cache=cache,
     )
+
+
+def _first_batch(train: Sequence[Rendering], recipe: Recipe) -> list[Rendering]:
+    lengths = [len(rendering.token_ids) for rendering in train]
+    order = LengthOrder(lengths, recipe.tune.batch_size, seed=recipe.seed)
+    return [train[index] for index in islice(order, recipe.tune.batch_size)]
+
+
+def _micro_batch_size(
+    tunable: Tunable, settings: TuneSettings, every: Sequence[Rendering], *, packed: bool
+) -> int:
+    """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
+    micro, processes = settings.micro_batch_size, _processes()
+    if micro == "auto":
+        own = max(1, settings.batch_size // processes)
+        longest = max(len(rendering.token_ids) for rendering in every)
+        shared = shared_length([rendering.token_ids for rendering in every]) if packed else 0
+        micro = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
+    if settings.batch_size % (micro * processes):
+        raise KilotuneError(
+            f"{settings.batch_size} examples a step cannot be cut into micro-batches of {micro}"
+            f" for {processes} processes",
+            where="tune.batch_size",
+            fix=f"Choose a multiple of {micro * processes}",
+        )
+    return micro
+
+
+def _processes() -> int:
+    """How many processes train together; torchrun and accelerate launch say it here."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
@@ -214,15 +295,20 @@ def _reason(state: TrainerState) -> str:
     return f"at the last epoch, step {state.global_step}"
 
 
+def _autocast(recipe: Recipe) -> torch.dtype | None:
+    """The type of the products of float32 weights that are trained themselves, if not their own."""
+    compute = compute_dtype(recipe.model.precision)
+    return compute if recipe.tune.method == "top_layers" and compute != torch.float32 else None
+
+
 def _arguments(
     settings: TuneSettings, recipe: Recipe, micro: int, folder: Path
 ) -> TrainingArguments:
-    compute = compute_dtype(recipe.model.precision)
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=max(micro, 8),
-        gradient_accumulation_steps=max(1, settings.batch_size // micro),
+        gradient_accumulation_steps=settings.batch_size // (micro * _processes()),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
@@ -230,8 +316,7 @@ def _arguments(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch",
-        # Float32 weights that are trained themselves do their products in bfloat16 by autocast.
-        bf16=settings.method == "top_layers" and compute == torch.bfloat16,  # type: ignore[attr-defined]
+        bf16=_autocast(recipe) == torch.bfloat16,
         use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         seed=recipe.seed,
         eval_strategy="epoch",
@@ -251,16 +336,19 @@ def _arguments(
 
 
 class _Items(torch.utils.data.Dataset[Rendering]):
-    """A sequence as the Dataset that the Trainer wants."""
+    """A sequence as the Dataset that the Trainer wants; numbers beyond its end are blanks."""
 
     def __init__(self, renderings: Sequence[Rendering]) -> None:
         self.renderings = renderings
+        self.lengths = [len(rendering.token_ids) for rendering in renderings]
 
     def __len__(self) -> int:
         return len(self.renderings)
 
     def __getitem__(self, index: int) -> Rendering:
-        return self.renderings[index]
+        if index < len(self.renderings):
+            return self.renderings[index]
+        return blank(min(self.renderings, key=lambda r: len(r.token_ids)))
 
 
 class _Watch(TrainerCallback):
@@ -316,9 +404,10 @@ class _Watch(TrainerCallback):
 
 def _evaluation_line(line: dict[str, float]) -> str:
     names = [key for key in line if key.startswith("eval_") and key != "eval_loss"]
-    generated = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
+    figures = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
     loss = f"validation loss {line['eval_loss']:.3f}"
-    return f"epoch {line.get('epoch', 0):.0f}: {loss}; generated: {generated}"
+    generated = f"; generated: {figures}" if figures else ""
+    return f"epoch {line.get('epoch', 0):.0f}: {loss}{generated}"
 
 
 @contextmanager

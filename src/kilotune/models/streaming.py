@@ -1,0 +1,199 @@
+"""Models larger than memory: the lower layers stay on disk, each read when it is its turn."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from torch.func import functional_call
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from kilotune.errors import KilotuneError, some
+from kilotune.models.load import Model, best_device, decoder_layers, load_model
+from kilotune.models.lora import layer_indices
+from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class Checkpoint:
+    """The tensors in the safetensors files of a model folder, by name, read when asked for."""
+
+    def __init__(self, source: str) -> None:
+        folder = _folder(source)
+        if (folder / INDEX).exists():
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            files: dict[str, str] = index["weight_map"]
+        elif (folder / WHOLE).exists():
+            with safe_open(folder / WHOLE, "pt") as file:
+                files = dict.fromkeys(file.keys(), WHOLE)
+        else:
+            raise KilotuneError(
+                "only safetensors checkpoints can be streamed",
+                where=source,
+                fix="Save the model with save_pretrained first, or set tune.streaming=never",
+            )
+        self.folder = folder
+        self._files = {name: folder / file for name, file in files.items()}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def load(
+        self, names: Iterable[str], dtype: torch.dtype, device: torch.device
+    ) -> dict[str, torch.Tensor]:
+        """Those tensors. Where nothing is to be converted they are pages of the file itself.
+
+        A file is opened anew for every call, so that pages go with the tensors that lie on them.
+        """
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files[name], []).append(name)
+        tensors = {}
+        for path, members in by_file.items():
+            with safe_open(path, "pt") as file:
+                for name in members:
+                    tensors[name] = file.get_tensor(name).to(device, dtype)
+        return tensors
+
+    def parameters(self) -> int:
+        """How many numbers the checkpoint holds."""
+        total = 0
+        for path in set(self._files.values()):
+            with safe_open(path, "pt") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            total += sum(torch.Size(shape).numel() for shape in shapes)
+        return total
+
+
+class StreamedLayer(torch.nn.Module):
+    """A decoder layer whose weights are on disk, read for each forward and let go after it.
+
+    It has no parameters of its own: nothing to move, to save, to adapt or to train.
+    """
+
+    def __init__(
+        self, layer: torch.nn.Module, checkpoint: Checkpoint, prefix: str, dtype: torch.dtype
+    ) -> None:
+        super().__init__()
+        # In a tuple, so that its empty weights are no parameters of the model.
+        self._empty = (layer.eval().requires_grad_(False),)
+        self._checkpoint, self._prefix, self._dtype = checkpoint, prefix, dtype
+        self._held: dict[str, torch.Tensor] | None = None
+
+    @property
+    def layer(self) -> torch.nn.Module:
+        """The layer itself, its weights empty."""
+        return self._empty[0]
+
+    def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """The layer's weights by their names within it, read now."""
+        names = self.layer.state_dict().keys()
+        read = self._checkpoint.load([self._prefix + n for n in names], self._dtype, device)
+        return {name: read[self._prefix + name] for name in names}
+
+    @contextmanager
+    def held(self, device: torch.device) -> Iterator[None]:
+        """Inside the `with` the weights stay in memory, for many forwards."""
+        self._held = self.tensors(device)
+        try:
+            yield
+        finally:
+            self._held = None
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's own."""
+        weights = self._held or self.tensors(hidden_states.device)
+        return functional_call(self.layer, weights, (hidden_states, *args), kwargs)
+
+
+def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: int) -> int:
+    """The layers under this number are to stay on disk; 0 loads the model at `source` whole.
+
+    With `tune.streaming: auto` that is when its weights exceed `available` bytes. Raises
+    KilotuneError where streaming is asked for and cannot be.
+    """
+    tune = recipe.tune
+    if tune.streaming == "never":
+        return 0
+    config = AutoConfig.from_pretrained(source, trust_remote_code=recipe.model.trust_remote_code)
+    total = int(config.get_text_config().num_hidden_layers)
+    below = min(layer_indices(tune.layers, total)) if isinstance(tune, LoraSettings) else 0
+    if tune.streaming == "always":
+        if not below:
+            raise KilotuneError(
+                "only layers below the lowest adapted one can be streamed, and there are none",
+                where="tune.streaming",
+                fix="Set tune.method=lora and tune.layers=top:4, or fewer",
+            )
+        return below
+    if not below or not any((_folder(source) / name).exists() for name in (WHOLE, INDEX)):
+        return 0
+    return below if Checkpoint(source).parameters() * dtype.itemsize > available else 0
+
+
+def load_base(source: str, recipe: Recipe, dtype: torch.dtype, available: int) -> Model:
+    """The model at `source`: whole, or with its lower layers on disk as the recipe has it."""
+    if below := streamed_below(source, recipe, dtype, available):
+        return load_streamed(source, recipe.model, dtype, below)
+    return load_model(source, recipe.model, dtype)
+
+
+def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, below: int) -> Model:
+    """The model at `source` with its layers under `below` left on disk.
+
+    It is the complete model, and generates as any other; each forward reads those layers once.
+    Raises KilotuneError for a checkpoint whose names are not the model's own.
+    """
+    trust = settings.trust_remote_code
+    config = AutoConfig.from_pretrained(source, trust_remote_code=trust)
+    if getattr(config, "quantization_config", None):
+        raise KilotuneError(
+            "a quantised checkpoint cannot be streamed",
+            where=source,
+            fix="Set tune.streaming=never",
+        )
+    checkpoint = Checkpoint(source)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+    name, layers = decoder_layers(model)
+    _check_names(model, checkpoint)
+    for index in range(below):
+        layers[index] = StreamedLayer(layers[index], checkpoint, f"{name}.{index}.", dtype)
+    present = [name for name in model.state_dict() if name in checkpoint]
+    resident = checkpoint.load(present, dtype, best_device())
+    model.load_state_dict(resident, strict=False, assign=True)
+    model.tie_weights()
+    model.to(best_device())
+    if (checkpoint.folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder)
+    return model.eval()
+
+
+def streamed_layers(model: Model) -> list[tuple[str, StreamedLayer]]:
+    """The layers of `model` that stay on disk, by name; empty for a model loaded whole."""
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, StreamedLayer)]
+
+
+def _folder(source: str) -> Path:
+    """Of the model at `source`; a hub id's is fetched, as loading it whole would."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors"]))
+
+
+def _check_names(model: Model, checkpoint: Checkpoint) -> None:
+    """Every parameter is in the checkpoint, but for output heads tied to the embeddings."""
+    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
+    missing = [name for name in model.state_dict() if name not in checkpoint and name not in tied]
+    if missing:
+        raise KilotuneError(
+            f"the checkpoint has no {some(missing)} under these names, and cannot be streamed",
+            where=str(checkpoint.folder),
+            fix="Load the model and save it with save_pretrained, or set tune.streaming=never",
+        )

@@ -1,0 +1,60 @@
+"""In which order examples are trained on."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import torch
+
+# Batches that are shuffled together and then sorted by length.
+WINDOW = 4
+
+
+class LengthOrder(torch.utils.data.Sampler[int]):
+    """Shuffled anew each epoch, with examples of like length in a batch, so that little is padded.
+
+    The order depends on `seed` and the epoch alone: within a window of a few batches examples are
+    sorted by length, and the window's batches shuffled again. Numbers from len(lengths) on stand
+    for blanks: they come last, and fill the count up to a multiple of `multiple`, so that every
+    process has as many batches as the others without seeing any example twice.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, *, seed: int | None, multiple: int = 1
+    ) -> None:
+        """With `seed` None the order is always the same, by length alone."""
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.multiple = multiple
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.multiple) * self.multiple
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((*self._examples(), *range(len(self.lengths), len(self))))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's loader before each epoch."""
+        self.epoch = epoch
+
+    def _examples(self) -> Iterator[int]:
+        order = list(range(len(self.lengths)))
+        if self.seed is None:
+            yield from sorted(order, key=self.lengths.__getitem__)
+            return
+        rng = random.Random(f"{self.seed}/{self.epoch}")
+        rng.shuffle(order)
+        for window in _cut(order, WINDOW * self.batch_size):
+            window.sort(key=self.lengths.__getitem__)
+            batches = list(_cut(window, self.batch_size))
+            # A batch that is not full stays the last.
+            full = [batch for batch in batches if len(batch) == self.batch_size]
+            rng.shuffle(full)
+            for batch in full + batches[len(full) :]:
+                yield from batch
+
+
+def _cut(items: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
