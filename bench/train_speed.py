@@ -116,7 +116,12 @@ def kilotune_steps(items: list[Rendering], steps: int, dtype: torch.dtype) -> li
     precision = str(dtype).removeprefix("torch.")
     recipe = load_recipe(
         settings={"data": {"train": "r8.csv"}},
-        overrides=[f"model.precision={precision}", "tune.epochs=1", f"tune.batch_size={BATCH}"],
+        overrides=[
+            f"model.precision={precision}",
+            "tune.epochs=1",
+            f"tune.batch_size={BATCH}",
+            "tune.stopping.metric=loss",
+        ],
     )
     model = load_model(str(make_builtin("smollm2")), ModelSettings(), dtype)
     tunable = Tunable(model, recipe.tune, seed=0)

@@ -20,7 +20,12 @@ def main(model: str, folder: str, *overrides: str) -> None:
     torch.set_num_threads(1)
     recipe = load_recipe(
         settings={"data": {"train": "x.csv"}},
-        overrides=["model.precision=float32", "tune.stopping.patience=9", *overrides],
+        overrides=[
+            "model.precision=float32",
+            "tune.stopping.patience=9",
+            "tune.stopping.metric=macro_f1",
+            *overrides,
+        ],
     )
     tunable = Tunable(load_model(model, ModelSettings(), torch.float32), recipe.tune, 0)
     lines: list[dict[str, float]] = []

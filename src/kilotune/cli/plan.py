@@ -1,7 +1,7 @@
 """`kilotune plan`: what a run would take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -44,18 +44,10 @@ def plan(
 ) -> None:
     """Say what a run would take: parameters, memory and time, here and on accelerators."""
     with command(as_json):
-        from kilotune.recipe.load import load_recipe
+        from kilotune.recipe.load import recipe_for
 
-        given: dict[str, Any] = {"text": text, "label": label}
-        is_recipe = source.suffix.lower() in {".yaml", ".yml"}
-        if not is_recipe:
-            given["train"] = source
-        tree: dict[str, Any] = {"data": {k: v for k, v in given.items() if v is not None}}
-        if model is not None:
-            tree["model"] = {"name": model}
-        recipe = load_recipe(
-            source if is_recipe else None, preset=preset, settings=tree, overrides=settings or ()
-        )
+        data = {"text": text, "label": label}
+        recipe = recipe_for(source, data=data, model=model, preset=preset, overrides=settings or ())
 
         from kilotune.plan import plan as make_plan
 

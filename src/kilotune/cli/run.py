@@ -1,7 +1,7 @@
 """`kilotune run`: the main job."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,31 +60,16 @@ def run(
 ) -> None:
     """Check, baseline, tune and judge: from a labelled file to an adapter and a report."""
     with command(as_json):
-        from kilotune.recipe.load import load_recipe
+        from kilotune.data.readers import read_table
+        from kilotune.recipe.load import recipe_for
 
-        given: dict[str, Any] = {
+        data = {
             "text": text, "label": label, "format": format, "task": task, "system": system,
             "columns": parse_columns(columns or []) or None, "validation": val, "test": test,
         }  # fmt: skip
-        is_recipe = source.suffix.lower() in {".yaml", ".yml"}
-        if not is_recipe:
-            given["train"] = source
-        tree: dict[str, Any] = {"data": {k: v for k, v in given.items() if v is not None}}
-        if model is not None:
-            tree["model"] = {"name": model}
-        recipe = load_recipe(
-            source if is_recipe else None, preset=preset, settings=tree, overrides=settings or ()
-        )
-        if not is_recipe:
-            _look_at(source)
+        recipe = recipe_for(source, data=data, model=model, preset=preset, overrides=settings or ())
+        read_table(recipe.data.train)  # what is wrong with it is said before torch takes seconds
 
         from kilotune import pipeline
 
         finish(pipeline.run(recipe, out, TerminalProgress()), as_json)
-
-
-def _look_at(source: Path) -> None:
-    """Say what is wrong with the file before torch takes seconds to load."""
-    from kilotune.data.readers import read_table
-
-    read_table(source)

@@ -54,6 +54,28 @@ def load_recipe(
         ) from error
 
 
+def recipe_for(
+    source: Path,
+    *,
+    data: Mapping[str, Any],
+    model: str | None = None,
+    preset: str | None = None,
+    overrides: Iterable[str] = (),
+) -> Recipe:
+    """The recipe in `source` (.yaml), or one for the labelled file `source`.
+
+    `data` gives settings of that part; those that are None are as if not given. Raises
+    KilotuneError that names every wrong field at once.
+    """
+    given = {key: value for key, value in data.items() if value is not None}
+    is_recipe = source.suffix.lower() in {".yaml", ".yml"}
+    if not is_recipe:
+        given["train"] = source
+    tree: Tree = {"data": given} if model is None else {"data": given, "model": {"name": model}}
+    path = source if is_recipe else None
+    return load_recipe(path, preset=preset, settings=tree, overrides=overrides)
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every setting spelled out."""
     tree = recipe.model_dump(mode="json")
