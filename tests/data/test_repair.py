@@ -107,3 +107,33 @@ def test_check_fix_ends_with_the_state_of_the_copy(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert document["after"]["findings"] == []
     assert CliRunner().invoke(app, ["check", str(path), "--fix", str(out)]).exit_code == 2
+
+
+def test_only_what_is_read_is_edited_and_json_stays_json(tmp_path: Path) -> None:
+    label = "\u5c0f\u5b66"  # its GBK bytes happen to be UTF-8
+    rows = [
+        {**row, "author": f"a{i}", "url": f"?a={i}&copy=2&amp;b=3"} for i, row in enumerate(REVIEWS)
+    ]
+    rows[0] = {**rows[0], "label": "Positive", "author": "Positive"}
+    rows[1] = {**rows[1], "text": "Caf\u00c3\u00a9 &amp; bar, twice", "url": label}
+    path = tmp_path / "reviews.jsonl"
+    path.write_bytes(as_lines(rows))
+    made, _ = repaired(path, tmp_path / "out.jsonl")
+    assert made[0] == {**rows[0], "label": "positive"}
+    assert made[1] == {**rows[1], "text": "Caf\u00e9 & bar, twice"}
+    assert redecoded(label) == label
+    cells = [{"messages": json.dumps(row["messages"])} for row in CHATS]
+    turns = [
+        {"role": "user", "content": "He said &quot;hi&quot;"},
+        {"role": "assistant", "content": "x"},
+    ]
+    cells[3] = {"messages": json.dumps(turns)}
+    table = tmp_path / "chats.csv"
+    table.write_bytes(as_csv(cells))
+    repaired(table, tmp_path / "chats_out.csv")
+    third = load_dataset(tmp_path / "chats_out.csv").examples[3]
+    assert third.messages[0].text == 'He said "hi"'
+
+
+def test_answers_that_are_html_stay_html() -> None:
+    assert plain_text("Is a <b and c> d true? R&D") == "Is a <b and c> d true? R&D"

@@ -86,11 +86,14 @@ def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error_says() -> None
 
 
 def test_a_paired_gain_is_surer_than_two_apart() -> None:
-    before = np.random.default_rng(0).beta(2, 3, 200)
-    after = np.clip(before + 0.05, 0, 1)
+    rng = np.random.default_rng(0)
+    before = rng.beta(2, 3, 200)
+    after = before + rng.normal(0.05, 0.01, 200)
     gain = paired_gain(before.tolist(), after.tolist(), samples=2000, seed=0)
     assert gain.value == pytest.approx(0.05, abs=0.002)
     assert 0.04 < gain.low <= gain.value <= gain.high < 0.06
+    alike = mean_figure([0.7] * 50, samples=100, seed=0)
+    assert alike.high - alike.low > 0.1  # whatever rounding makes of equal scores
     nothing = paired_gain([0.5] * 30, [0.5] * 30, samples=100, seed=0)
     assert nothing.low < 0 < nothing.high
 

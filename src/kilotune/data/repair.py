@@ -1,21 +1,23 @@
 """What can be put right without asking anybody, with a line in a log for each change."""
 
 import html
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ftfy
 
-from kilotune.data.checks.characters import CONTROL, SOUTH_EAST, ZERO_WIDTH
+from kilotune.data.checks.characters import CONTROL, SOUTH_EAST, ZERO_WIDTH, utf8_read_as_gbk
 from kilotune.data.checks.markup import CODE, HTML, TAGS
 from kilotune.data.example import Example, plain_label
 from kilotune.data.finding import Finding
 from kilotune.data.normalise import Dataset
 from kilotune.data.table import Row
+from kilotune.data.tasks import is_json
 from kilotune.data.writers import check_writable, to_json, write_atomically, write_table
 from kilotune.errors import KilotuneError
 
@@ -23,7 +25,8 @@ from kilotune.errors import KilotuneError
 REMOVED = ("empty-text", "missing-label", "empty-answer", "missing-answer", "duplicate")
 
 BREAKS = re.compile(r"<(?:br|hr)\s*/?>|</(?:p|div|li|tr|h[1-6])\s*>", re.IGNORECASE)
-ANY_TAG = re.compile(rf"</?(?:{TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+# Alone, closed, or with an attribute: prose such as `a <b and c> d` is no tag.
+ANY_TAG = re.compile(rf"</?(?:{TAGS})\s*/?>|<(?:{TAGS})\s+[a-z-]+\s*=[^<>]*>", re.IGNORECASE)
 
 Edit = Callable[[str], str]
 
@@ -61,24 +64,31 @@ def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> lis
             where=str(out),
             fix=f"Write it into {home}",
         )
-    rows, changes = repair(table.rows, dataset.examples, findings)
+    rows, changes = repair(table.rows, dataset.examples, findings, set(dataset.unused))
     write_table(out, table.columns, [row.values for row in rows])
     write_atomically(log, "".join(to_json(change, indent=None) + "\n" for change in changes))
     return changes
 
 
 def repair(
-    rows: Sequence[Row], examples: Sequence[Example], findings: Iterable[Finding]
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    findings: Iterable[Finding],
+    unused: Set[str] = frozenset(),
 ) -> tuple[list[Row], list[Change]]:
     """`rows` with what `findings` name repaired, and every change that this took.
 
     Text that was decoded wrongly is decoded rightly (ftfy), control characters go, HTML becomes
     plain text, spellings of a label become the commonest one; rows without text or answer and
-    exact repeats are left out. Whatever needs a decision (conflicts, near duplicates, leakage,
-    roles, pictures, JSON) stays as it is.
+    repeats (case, width and spaces aside) are left out. Columns that are `unused` stay as they
+    are, and so does HTML when most answers are written in it. Whatever needs a decision
+    (conflicts, near duplicates, leakage, roles, pictures, JSON) stays as it is.
     """
     named = {finding.code: set(finding.rows) for finding in findings}
     edits = {**TEXT_EDITS, "label-variants": respelling(examples)}
+    if 2 * sum(bool(HTML.search(e.answer or "")) for e in examples) > len(examples):
+        del edits["html-remains"]
+    asked = {example.id: example.text for example in examples}
     kept, changes = [], []
     for row in rows:
         name = row.id("data")
@@ -86,10 +96,15 @@ def repair(
         if removed:
             changes.append(Change(name, removed, "", to_json(row.values, indent=None), None))
             continue
-        values: Any = row.values
+        values: dict[str, Any] = dict(row.values)
         for code, edit in edits.items():
-            if name in named.get(code, ()):
-                values, made = _edited(values, edit, "")
+            if name not in named.get(code, ()):
+                continue
+            for column, value in row.values.items():
+                label = code == "label-variants"
+                if column in unused or (label and value == asked.get(name)):
+                    continue
+                values[column], made = _edited(values[column], edit, column)
                 changes += [Change(name, code, *change) for change in made]
         kept.append(replace(row, values=values))
     return kept, changes
@@ -126,9 +141,11 @@ def redecoded(text: str) -> str:
     fixed: str = ftfy.fix_encoding(text)
     if fixed != text:
         return fixed
+    if not utf8_read_as_gbk(text):  # short Chinese words can happen to be both
+        return text
     try:
-        return text.encode("gbk").decode("utf-8")  # UTF-8 that was read as GBK
-    except UnicodeError:
+        return text.encode("gbk").decode("utf-8")
+    except UnicodeError:  # cut off in the middle of a character
         return text
 
 
@@ -142,7 +159,7 @@ TEXT_EDITS: Mapping[str, Edit] = {
 def _edited(value: Any, edit: Edit, field: str) -> tuple[Any, list[tuple[str, str, str]]]:
     """`value` with every text in it edited, and (field, before, after) of those that changed."""
     if isinstance(value, str):
-        after = edit(value)
+        after = _edited_json(value, edit) if is_json(value) else edit(value)
         return after, [(field, value, after)] if after != value else []
     if not isinstance(value, dict | list):
         return value, []
@@ -152,6 +169,12 @@ def _edited(value: Any, edit: Edit, field: str) -> tuple[Any, list[tuple[str, st
     if isinstance(value, dict):
         return {key: item for key, (item, _) in done.items()}, changes
     return [item for item, _ in done.values()], changes
+
+
+def _edited_json(text: str, edit: Edit) -> str:
+    """JSON with the texts inside it edited: its own quotes and escapes are no text."""
+    value, changes = _edited(json.loads(text), edit, "")
+    return json.dumps(value, ensure_ascii=False) if changes else text
 
 
 def _images(dataset: Dataset) -> list[Any]:

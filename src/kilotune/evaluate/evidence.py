@@ -9,6 +9,8 @@ from scipy.stats import binomtest
 from kilotune.evaluate.metrics import macro_f1
 
 CONFIDENCE = 0.95
+# Resamples that differ by rounding alone are the same.
+SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def mean_figure(values: Sequence[float], *, samples: int, seed: int) -> Figure:
     scores = np.asarray(values, dtype=float)
     value = float(scores.mean())
     low, high = _bootstrap_means(scores, samples, seed)
-    if low == high:
+    if high - low < SAME:
         fallback = _wilson_of(value, len(scores))
         low, high = min(fallback.low, value), max(fallback.high, value)
     return Figure(value, low, high)
@@ -68,7 +70,7 @@ def paired_gain(
     gains = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     value = float(gains.mean())
     low, high = _bootstrap_means(gains, samples, seed)
-    if low == high:
+    if high - low < SAME:
         half = _wilson_of(0.5, len(gains)).high - 0.5
         low, high = value - half, value + half
     return Figure(value, low, high)
@@ -112,7 +114,7 @@ def macro_f1_figure(
     values = _macro_f1_of(drawn.reshape(samples, size, size))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
-    if low == high:
+    if high - low < SAME:
         fallback = wilson(
             sum(r == p for r, p in zip(references, predictions, strict=True)), len(references)
         )

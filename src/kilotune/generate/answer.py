@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from transformers import GenerationConfig
 
 from kilotune.data.example import Example
+from kilotune.data.normalise import without_answer
 from kilotune.generate.decode import Generation, generate
 from kilotune.generate.score import LabelScores, label_ids, score_labels
 from kilotune.models.load import Model
@@ -62,4 +63,6 @@ class Prompting:
         )
 
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
-        return [self.template.prompt_ids(self.fit(example)[0].prompt) for example in examples]
+        # What is asked must not depend on how long the right answer is.
+        asked = [self.fit(without_answer(example))[0] for example in examples]
+        return [self.template.prompt_ids(example.prompt) for example in asked]

@@ -51,10 +51,11 @@ def rows_with(examples: Sequence[Example], fault: Callable[[str], bool]) -> list
 def _misread(text: str) -> bool:
     if text.isascii():
         return False
-    return bool(BROKEN.search(text)) or bool(is_bad(text)) or _utf8_read_as_gbk(text)
+    return bool(BROKEN.search(text)) or bool(is_bad(text)) or utf8_read_as_gbk(text)
 
 
-def _utf8_read_as_gbk(text: str) -> bool:
+def utf8_read_as_gbk(text: str) -> bool:
+    """Whether a text is UTF-8 that was decoded as GBK, long enough to tell."""
     if not HAN.search(text) or sum(char >= "㐀" for char in text) < LEAST_HAN:
         return False
     try:
