@@ -54,7 +54,7 @@ def test_the_tuned_model_beats_every_baseline_with_intervals_that_do_not_overlap
     assert tuned.stopped == 1.0
     assert tuned.unreadable == 0
     assert auto.verdict.name in {"healthy", "overfit"}
-    assert auto.tuned_against_base.p_value < 1e-6
+    assert auto.tuned_against_base.p_value < 1e-4
 
 
 def test_plain_peft_loads_the_adapter_and_says_the_same(auto: Run, smollm2: Path) -> None:
