@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MambaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, MambaConfig, MistralConfig
 
 from kilotune.models.attention import Pack
 from kilotune.models.freeze import Tunable
@@ -12,6 +12,8 @@ from kilotune.train.agreement import agree
 from kilotune.train.packing import Layout, sight
 from tests.families import FAMILIES, SHORT_WINDOW, SIZES, SOFT_CAPPED, tiny
 from tests.train.test_packing import PAD, conversations
+
+LONGEST = max(len(rendering.token_ids) for rendering in conversations())
 
 
 def fresh(model: torch.nn.Module, **settings: Any) -> Tunable:
@@ -23,7 +25,7 @@ def test_equal_paths_are_packed_and_the_model_is_left_to_the_bit(dtype: torch.dt
     model = AutoModelForCausalLM.from_config(FAMILIES["llama"], dtype=dtype)
     tunable = fresh(model)
     before = {name: tensor.clone() for name, tensor in tunable.model.state_dict().items()}
-    agreement = agree(tunable, conversations(), PAD)
+    agreement = agree(tunable, conversations(), PAD, LONGEST)
     assert agreement.packed
     assert agreement.precision == "float32"
     assert agreement.loss_error is not None
@@ -39,7 +41,7 @@ def test_equal_paths_are_packed_and_the_model_is_left_to_the_bit(dtype: torch.dt
 def test_trained_layers_agree_too() -> None:
     model = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], dtype=torch.float32)
     tunable = Tunable(model, TopLayersSettings(method="top_layers", learning_rate=1e-3), 0)
-    assert agree(tunable, conversations(), PAD).packed
+    assert agree(tunable, conversations(), PAD, LONGEST).packed
 
 
 def test_a_wrong_fast_path_is_seen_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +49,7 @@ def test_a_wrong_fast_path_is_seen_and_not_taken(monkeypatch: pytest.MonkeyPatch
         return replace(sight(layout, longest), reaches=())
 
     monkeypatch.setattr("kilotune.train.packing.sight", blind)
-    agreement = agree(tiny(FAMILIES["llama"]), conversations(), PAD)
+    agreement = agree(tiny(FAMILIES["llama"]), conversations(), PAD, LONGEST)
     assert agreement.path == "padded"
     assert agreement.reason.startswith("packed differs from padded by more than 0.0001: loss ")
     assert agreement.gradient_error is not None
@@ -55,21 +57,32 @@ def test_a_wrong_fast_path_is_seen_and_not_taken(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_packs_cannot_express_is_padded_with_the_reason() -> None:
-    window = agree(tiny(SHORT_WINDOW), conversations(), PAD)
+    window = agree(tiny(SHORT_WINDOW), conversations(), PAD, LONGEST)
     assert window.path == "padded"
     assert "attention window of 8 is shorter than an example" in window.reason
-    capped = agree(tiny(SOFT_CAPPED), conversations(), PAD)
+    capped = agree(tiny(SOFT_CAPPED), conversations(), PAD, LONGEST)
     assert capped.path == "padded"
     config = LlamaConfig(**SIZES, attention_dropout=0.1)
-    assert "attention dropout of 0.1" in agree(tiny(config), conversations(), PAD).reason
+    assert "attention dropout of 0.1" in agree(tiny(config), conversations(), PAD, LONGEST).reason
     model = AutoModelForCausalLM.from_config(FAMILIES["llama"])
-    assert "dropout of 0.05" in agree(fresh(model, lora_dropout=0.05), conversations(), PAD).reason
+    assert (
+        "dropout of 0.05"
+        in agree(fresh(model, lora_dropout=0.05), conversations(), PAD, LONGEST).reason
+    )
+
+
+def test_a_window_that_only_a_later_example_overflows_is_found_before_training() -> None:
+    model = tiny(MistralConfig(**SIZES, sliding_window=LONGEST))
+    assert agree(model, conversations(), PAD, LONGEST).packed
+    later = agree(model, conversations(), PAD, LONGEST + 1)
+    assert later.path == "padded"
+    assert f"window of {LONGEST} is shorter than an example of {LONGEST + 1}" in later.reason
 
 
 def test_recurrent_models_are_padded() -> None:
     config = MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=4)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     settings = LoraSettings(learning_rate=1e-3, target_modules=("in_proj",))
-    agreement = agree(Tunable(model, settings, 0), conversations(), PAD)
+    agreement = agree(Tunable(model, settings, 0), conversations(), PAD, LONGEST)
     assert agreement.path == "padded"
     assert agreement.loss_error is None or agreement.loss_error > 1e-4

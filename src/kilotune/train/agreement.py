@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -57,13 +57,15 @@ def agree(
     tunable: Tunable,
     renderings: Sequence[Rendering],
     pad_id: int,
+    longest: int,
     activations: Activations | None = None,
 ) -> Agreement:
-    """Compare loss and gradient of packed and padded batches on the first of `renderings`.
+    """Compare loss and gradient of packed and padded batches on EXAMPLES of `renderings`.
 
     In float32 where memory allows, without dropout; both from cached states where there are
-    `activations`. The model is left as it was, to the bit. Costs about as much as one padded step
-    of EXAMPLES examples.
+    `activations`. `longest` is the longest example that will come, in tokens: what only that one
+    overflows, such as a window of attention, is found here too. The model is left as it was, to
+    the bit. Costs about as much as one padded step of EXAMPLES examples.
     """
     dropout = _dropout(tunable.model)
     if dropout:
@@ -76,8 +78,10 @@ def agree(
         return _loss(model, collate(sample, pad_id, states))
 
     def fast() -> Tensor:
+        batch = pack(sample, states)
+        batch["pack"] = replace(batch["pack"], longest=longest)
         with fast_path(model):
-            return _loss(model, pack(sample, states))
+            return _loss(model, batch)
 
     try:
         with _in_float32(model), activations.bypassed(model) if activations else nullcontext():

@@ -185,7 +185,8 @@ def tune(
         autocast=_autocast(recipe),
         progress=progress,
     )
-    agreement = agree(tunable, _first_batch(train, recipe), pad_id, activations)
+    longest = max(len(rendering.token_ids) for rendering in (*train, *validation))
+    agreement = agree(tunable, _first_batch(train, recipe), pad_id, longest, activations)
     progress.say(f"Batches are {agreement.path}: {agreement.reason}")
     micro = _micro_batch_size(tunable, settings, (*train, *validation), packed=agreement.packed)
     states = activations.states if activations else None
@@ -403,7 +404,8 @@ class _Watch(TrainerCallback):
 
 
 def _evaluation_line(line: dict[str, float]) -> str:
-    names = [key for key in line if key.startswith("eval_") and key != "eval_loss"]
+    speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+    names = [k for k in line if k.startswith("eval_") and k not in ("eval_loss", *speed)]
     figures = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
     loss = f"validation loss {line['eval_loss']:.3f}"
     generated = f"; generated: {figures}" if figures else ""
