@@ -10,6 +10,7 @@ from kilotune.data.checks.conversation import MINIMUM_EXAMPLES
 from kilotune.data.example import Example, Message, Origin, comparable
 from kilotune.data.split import Split, hold_out, split_examples
 from kilotune.errors import KilotuneError
+from tests.made import conversation
 
 
 def made(texts: list[str], labels: list[str]) -> list[Example]:
@@ -169,3 +170,18 @@ def test_labels_that_differ_in_every_row_can_be_split() -> None:
     examples = made(["one", "two", "three"], ["a", "b", "c"])
     kept, held = hold_out(examples, alone(examples), 0.2, seed=0)
     assert (len(kept), len(held)) == (2, 1)
+
+
+def test_growing_conversations_are_split_whole() -> None:
+    rows: list[Example] = []
+    for number in range(24):
+        turns: list[tuple[str, str]] = []
+        for step in range(3):
+            turns += [("user", f"question {number}.{step}"), ("assistant", f"{number}.{step}")]
+            rows.append(conversation(len(rows), *turns))
+    parts = split_examples(
+        rows, validation=None, test=None, validation_fraction=0.2, test_fraction=0.2, seed=0
+    )
+    numbers = [{e.messages[0].text for e in part} for part in parts.named().values()]
+    assert all(numbers)
+    assert sum(map(len, numbers)) == len(set().union(*numbers)) == 24

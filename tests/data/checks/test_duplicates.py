@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from kilotune.data.checks import check_leakage
 from kilotune.data.checks.duplicates import components, free_repeats, repeats
-from kilotune.data.example import Image
+from kilotune.data.example import Example, Image
 from kilotune.data.finding import Finding
 from tests.made import answered, classified, conversation, pictured, sentences
 
@@ -98,3 +98,26 @@ def test_components_chain_through_a_row_in_the_middle() -> None:
     rows = classified((LONG, "a"), (far, "a"), (middle, "a"))
     assert len(set(components(rows))) == 1
     assert len(set(components([replace(row, group=row.id) for row in rows]))) == 1
+
+
+def asked_behind(row: int, system: str, question: str = LONG) -> Example:
+    return conversation(row, ("system", system), ("user", question), ("assistant", "x"))
+
+
+def test_another_system_message_hides_no_leak_and_splits_nothing() -> None:
+    trained, held = asked_behind(1, "Be brief."), asked_behind(2, "Be kind.")
+    assert components([trained, held])[0] == components([trained, held])[1]
+    assert found(check_leakage([trained], [held], "test")) == {"leakage": ("data:2",)}
+    nearly = asked_behind(3, "Be kind.", NEARLY)
+    assert found(check_leakage([trained], [nearly], "test")) == {"near-leakage": ("data:3",)}
+
+
+def test_a_conversation_stays_with_those_that_continue_it() -> None:
+    turns = [("user", "one"), ("assistant", "1"), ("user", "two"), ("assistant", "2")]
+    short, whole = conversation(1, *turns[:2]), conversation(2, ("system", "s"), *turns)
+    other = conversation(3, ("user", "one"), ("assistant", "another answer"), *turns[2:])
+    together = components([short, whole, other])
+    assert together[0] == together[1] != together[2]
+    assert found(check_leakage([whole], [short], "test")) == {"leakage": ("data:1",)}
+    assert found(check_leakage([short], [whole], "test")) == {"leakage": ("data:2",)}
+    assert check_leakage([other], [whole], "test") == []

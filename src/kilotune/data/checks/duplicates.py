@@ -27,12 +27,19 @@ class Asked(NamedTuple):
     context: tuple[str, ...]
 
 
-def asked(example: Example) -> Asked:
-    """What two examples must share to be the same question."""
+def asked(example: Example, *, system: bool = True) -> Asked:
+    """What two examples must share to be the same question.
+
+    Without `system` whatever the system message says: a held-out question is no new one because
+    it was trained on behind another system message.
+    """
     said: list[str] = []
     context: list[str] = []
     for message in example.prompt:
-        (context if message.role == "system" else said).append(message.text)
+        if message.role != "system":
+            said.append(message.text)
+        elif system:
+            context.append(message.text)
     if any(not isinstance(message.content, str) for message in example.prompt):
         context += [_identity(image) for message in example.prompt for image in message.images]
     text = said[0] if len(said) == 1 else "\n".join(said)
@@ -111,9 +118,14 @@ def check_leakage(
     The same text, nearly the same text, or another text of the same group.
     """
     train, held_out = list(train), list(held_out)
-    questions = [asked(example) for example in held_out]
-    known = dict.fromkeys(map(asked, train))
-    exact = [e.id for e, question in zip(held_out, questions, strict=True) if question in known]
+    questions = [asked(example, system=False) for example in held_out]
+    known = dict.fromkeys(asked(example, system=False) for example in train)
+    continued = _continued(train, held_out)
+    exact = [
+        example.id
+        for example, question in zip(held_out, questions, strict=True)
+        if question in known or example.id in continued
+    ]
     near_known = _near_known(list(known), questions)
     near = [
         example.id
@@ -146,18 +158,53 @@ def _near_known(known: list[Asked], questions: Iterable[Asked]) -> set[Asked]:
     }
 
 
+def _continued(train: Sequence[Example], held_out: Sequence[Example]) -> set[str]:
+    """Which conversations of `held_out` one in `train` continues, or begins."""
+    whole = {exchanges(example)[-1] for example in train if exchanges(example)}
+    inside = {start for example in train for start in exchanges(example)}
+    return {
+        example.id
+        for example in held_out
+        if (starts := exchanges(example)) and (starts[-1] in inside or whole & set(starts))
+    }
+
+
+def exchanges(example: Example) -> list[bytes]:
+    """A digest of the conversation up to each of its answers, system messages aside.
+
+    A conversation exported turn by turn is several rows, each the beginning of the next: what one
+    asks for stands in another's history.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    starts = []
+    for message in example.messages:
+        if message.role != "system":
+            said = [p if isinstance(p, str) else _identity(p) for p in message.parts]
+            digest.update(repr((message.role, [comparable(text) for text in said])).encode())
+            if message.role == "assistant":
+                starts.append(digest.copy().digest())
+    return starts
+
+
 def components(examples: Sequence[Example]) -> list[int]:
     """The number of what each example must stay together with.
 
-    One number for a group, for a repeated text, and for texts that nearly repeat each other.
+    One number for a group, for a repeated text, for texts that nearly repeat each other, and for
+    a conversation with those that continue it. System messages make no difference.
     """
     places: dict[Hashable, list[int]] = defaultdict(list)
     for place, example in enumerate(examples):
-        places[asked(example)].append(place)
+        places[asked(example, system=False)].append(place)
         if example.group:
             places["group", example.group].append(place)
     questions = [key for key in places if isinstance(key, Asked)]
     links = [link for same in places.values() for link in pairwise(same)]
+    whole: dict[bytes, int] = {}
+    starts = [exchanges(example) for example in examples]
+    for place, own in enumerate(starts):
+        if own:
+            whole.setdefault(own[-1], place)
+    links += [(whole[s], i) for i, own in enumerate(starts) for s in own if s in whole]
     links += [(places[questions[i]][0], places[questions[j]][0]) for i, j in _near(questions)]
     return _clusters(len(examples), links)
 
