@@ -38,6 +38,7 @@ class Inspection:
 
     files: tuple[Path, ...]
     format: str
+    unused: tuple[str, ...]
     task: Task
     examples: dict[str, int]
     classes: dict[str, int]
@@ -74,6 +75,12 @@ def inspect(
             fix="Check them one by one, or name one with --task",
         )
     task = datasets[0].task
+    if (label_errors or probabilities) and task != "classify":
+        raise KilotuneError(
+            f"wrong labels are looked for among closed labels, and the task is {task}",
+            where=some([str(path) for path in files]),
+            fix="Leave --label-errors and --out-of-fold out, or say --task classify",
+        )
     examples = [example for dataset in datasets for example in dataset.examples]
     given = {"validation": validation, "test": test}
     alike = replace(reading, task=task)
@@ -91,6 +98,7 @@ def inspect(
     return Inspection(
         files=tuple(files),
         format=", ".join(dict.fromkeys(dataset.title for dataset in datasets)),
+        unused=tuple(dict.fromkeys(name for dataset in datasets for name in dataset.unused)),
         task=task,
         examples={"data": len(examples), **{n: len(part.examples) for n, part in parts.items()}},
         classes=dict(Counter(e.label for e in examples if e.label).most_common()),

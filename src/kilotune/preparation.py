@@ -57,6 +57,8 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     files = read(recipe)
     data = files.train
     progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
+    if data.unused:
+        progress.say(f"columns that are not read: {', '.join(data.unused)}")
     recipe = _settled(recipe, data.task)
     findings = check(files)
     _stop_at_images(files)

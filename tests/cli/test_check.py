@@ -107,3 +107,25 @@ def test_unusable_options_are_status_2(clean: Path, arguments: list[str], words:
     result = invoke(clean, *arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_out_is_looked_at_before_anything_else(clean: Path) -> None:
+    result = invoke(clean, "--fix", clean)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "left as it is" in result.stderr
+
+
+def test_wrong_labels_are_not_looked_for_where_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "faq.jsonl"
+    rows = [{"prompt": f"what is {i}", "completion": f"It is number {i}."} for i in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    result = invoke(path, "--label-errors")
+    assert result.exit_code == 2
+    assert "the task is generate" in result.stderr
+
+
+def test_columns_that_are_not_read_are_said(clean: Path) -> None:
+    header, *rows = clean.read_text().splitlines()
+    clean.write_text("\n".join([f"{header},source", *(f"{row},{n}" for n, row in enumerate(rows))]))
+    assert "columns that are not read: source" in invoke(clean).stdout

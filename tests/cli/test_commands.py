@@ -1,6 +1,7 @@
 """The command line as a user meets it: one clear line, the right exit status, nothing written."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ ROWS = "\n".join(f"text {i},{'ab'[i % 2]}" for i in range(20))
         ("", [], "empty"),
         ("text,label\n", [], "no rows"),
         (f"body,label\n{ROWS}\n", ["--text", "text"], "no column 'text'; the columns are body"),
-        (f"text,kind\n{ROWS}\n", ["--label", "label"], "--label"),
+        (f"text,kind\n{ROWS}\n", ["--label", "label"], "--column label=NAME"),
         ("text,label\n" + "\n".join(f"t{i},a" for i in range(20)), [], "the same label, 'a'"),
         ("text,label\n" + "\n".join(f"t{i},{'ab'[i % 2]}" for i in range(9)), [], "only 9"),
         (f"text,label\n{ROWS}\n,a\n", [], "rows without text (1): data:22"),
@@ -168,3 +169,26 @@ def test_ctrl_c_is_status_130_and_says_how_to_go_on(
     assert f"kilotune resume {out}" in result.stderr
     monkeypatch.undo()
     assert invoke("resume", out).exit_code == 0
+
+
+def test_what_the_system_refuses_is_one_error(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, raw: bytes) -> int:
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = invoke("convert", labelled, tmp_path / "out.jsonl")
+    assert result.exit_code == 2
+    assert "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tests may run as root, who may write everywhere.
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
+    result = invoke("convert", labelled, tmp_path / "out.jsonl")
+    assert result.exit_code == 2
+    assert "the folder may not be written" in result.stderr

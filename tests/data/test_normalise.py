@@ -42,7 +42,7 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError) as caught:
         load_examples(path, text="body", label="bar")
     assert "no column 'body'; the columns are foo, bar" in str(caught.value)
-    assert "--text" in caught.value.fix
+    assert "--column text=NAME" in caught.value.fix
     with pytest.raises(KilotuneError, match="looks like the text"):
         load_examples(path)
 

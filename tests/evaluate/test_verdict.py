@@ -92,6 +92,8 @@ def test_free_text_is_fitted_when_its_loss_fell_and_judged_by_its_own_figure() -
     unmoved = verdict((70, 100), (42, 60), [2.0, 1.9, 1.8], metric="token_f1")
     assert unmoved.name == "underfit"
     assert "training loss fell only to 90% of where it began" in unmoved.summary
+    risen = verdict((70, 100), (42, 60), [1.6, 1.65, 1.7], metric="token_f1")
+    assert "training loss did not fall" in risen.summary
 
 
 def test_a_healthy_run_needs_no_next_step() -> None:

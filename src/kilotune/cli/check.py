@@ -78,7 +78,11 @@ def check(
     """
     with command(as_json):
         from kilotune.data.normalise import Reading
+        from kilotune.data.repair import check_repairable
         from kilotune.inspection import inspect, mend
+
+        if fix:
+            check_repairable(fix)
 
         reading = Reading(format, parse_columns(columns or []), text, label, group, _task(task))
 
@@ -132,6 +136,12 @@ def _print(inspection: "Inspection") -> None:
     out.print(say, markup=False, soft_wrap=True)
     counts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
     out.print(", ".join([f"{inspection.examples['data']:,} examples", *counts]))
+    if inspection.unused:
+        out.print(
+            f"columns that are not read: {', '.join(inspection.unused)}",
+            markup=False,
+            soft_wrap=True,
+        )
     out.print()
     print_findings(inspection.findings)
     _print_classes(inspection.classes)

@@ -7,7 +7,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kilotune.cli.terminal import TerminalProgress, command, out, print_json
+from kilotune.cli.terminal import TerminalProgress, command, out, parse_columns, print_json
 
 if TYPE_CHECKING:
     from kilotune.plan import Plan
@@ -31,6 +31,10 @@ def plan(
     source: Annotated[Path, typer.Argument(help="A labelled file, or a recipe (.yaml).")],
     text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
     label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="FIELD=COLUMN", help="Where a field is; repeatable."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="'smollm2', a folder, or a config.json: no weights are needed."),
@@ -46,7 +50,9 @@ def plan(
     with command(as_json):
         from kilotune.recipe.load import recipe_for
 
-        data = {"text": text, "label": label}
+        data = {
+            "text": text, "label": label, "columns": parse_columns(columns or []) or None,
+        }  # fmt: skip
         recipe = recipe_for(source, data=data, model=model, preset=preset, overrides=settings or ())
 
         from kilotune.plan import plan as make_plan

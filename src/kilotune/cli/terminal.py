@@ -78,13 +78,24 @@ def command(as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except KilotuneError as error:
-        if as_json:
-            print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
-        log.print(f"kilotune: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(UNUSABLE) from error
+        raise _refusal(error, as_json) from error
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise  # not about a file of the user's
+        # Whatever the system refuses (rights, space, names), wherever it comes up.
+        fix = "Check its permissions and the space there, or choose another place"
+        refused = KilotuneError(error.strerror, where=str(error.filename), fix=fix)
+        raise _refusal(refused, as_json) from error
     except KeyboardInterrupt as error:
         log.print("kilotune: interrupted; what was done is kept", style="yellow")
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:
+    if as_json:
+        print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
+    log.print(f"kilotune: {error}", style="red", markup=False, soft_wrap=True)
+    return typer.Exit(UNUSABLE)
 
 
 def parse_columns(arguments: list[str]) -> dict[str, str]:

@@ -107,9 +107,12 @@ class Example:
         return tuple(image for message in self.messages for image in message.images)
 
     def with_text(self, text: str) -> "Example":
-        """The same example with another `text`."""
+        """The same example with another `text`; as it is where no user says anything."""
         messages = list(self.messages)
-        last = max(i for i, message in enumerate(messages) if message.role == "user")
+        users = [i for i, message in enumerate(messages) if message.role == "user"]
+        if not users:
+            return self
+        last = users[-1]
         messages[last] = messages[last].with_text(text)
         return replace(self, messages=tuple(messages))
 

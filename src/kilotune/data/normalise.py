@@ -227,7 +227,7 @@ def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answere
 
 
 def _how_to_name(name: str) -> str:
-    option = f"--{name}" if name in {*OPTIONS, "group"} else f"--column {name}=NAME"
+    option = "--group" if name == "group" else f"--column {name}=NAME"
     return f"Name one with {option}"
 
 

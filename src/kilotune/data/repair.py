@@ -3,7 +3,6 @@
 import html
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import ftfy
 
 from kilotune.data.checks.characters import CONTROL, SOUTH_EAST, ZERO_WIDTH, utf8_read_as_gbk
+from kilotune.data.checks.labels import commonest_spellings
 from kilotune.data.checks.markup import CODE, HTML, TAGS
-from kilotune.data.example import Example, plain_label
+from kilotune.data.example import Example
 from kilotune.data.finding import Finding
 from kilotune.data.normalise import Dataset
 from kilotune.data.table import Row
@@ -51,9 +51,7 @@ def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> lis
     Columns and rows stay in the order and the format they were in. Raises KilotuneError over an
     existing file, and for pictures whose paths would no longer lead to them.
     """
-    log = out.with_name(f"{out.name}.changes.jsonl")
-    for path in (out, log):
-        check_writable(path)
+    log = check_repairable(out)
     table = dataset.table
     assert table is not None  # every Dataset that was read from a file has one
     home = table.path if table.path.is_dir() else table.path.parent
@@ -68,6 +66,14 @@ def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> lis
     write_table(out, table.columns, [row.values for row in rows])
     write_atomically(log, "".join(to_json(change, indent=None) + "\n" for change in changes))
     return changes
+
+
+def check_repairable(out: Path) -> Path:
+    """Where the log of changes beside `out` goes. Raises KilotuneError if one cannot be written."""
+    log = out.with_name(f"{out.name}.changes.jsonl")
+    for path in (out, log):
+        check_writable(path)
+    return log
 
 
 def repair(
@@ -111,13 +117,9 @@ def repair(
 
 
 def respelling(examples: Iterable[Example]) -> Edit:
-    """Makes of each spelling of a label the commonest one, the first in the alphabet of several."""
-    counts = Counter(example.label for example in examples if example.label)
-    commonest: dict[str, str] = {}
-    for label in sorted(counts, key=lambda label: (-counts[label], label)):
-        commonest.setdefault(plain_label(label), label)
-    spellings = {label: commonest[plain_label(label)] for label in counts}
-    return lambda text: spellings.get(text.strip(), text)
+    """Makes of each spelling of a label the commonest one."""
+    usual = commonest_spellings(examples)
+    return lambda text: usual.get(text.strip(), text)
 
 
 def plain_text(text: str) -> str:

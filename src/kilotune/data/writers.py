@@ -34,6 +34,10 @@ def check_writable(path: Path, force: bool = False) -> None:
         )
     if not path.parent.is_dir():
         raise KilotuneError("no such folder", where=str(path.parent), fix="Create it first")
+    if not os.access(path.parent, os.W_OK):  # said before the work, not after it
+        raise KilotuneError(
+            "the folder may not be written", where=str(path.parent), fix="Choose another place"
+        )
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Rows, *, force: bool = False) -> None:

@@ -159,11 +159,14 @@ def _words(seen: Observed) -> dict[str, str]:
             "floor": seen.floor,
         }
     title = TITLES[seen.metric]
+    fell = "training loss did not fall"
+    if seen.fallen < 1:
+        fell = f"training loss fell only to {seen.fallen:.0%} of where it began"
     return {
         "scored": f"{title} is {train:.2f} on the training and {validation:.2f} on the "
         "validation examples",
-        "unfitted": f"training loss fell only to {seen.fallen:.0%} of where it began "
-        f"({title} {train:.2f} on training, {validation:.2f} on validation examples)",
+        "unfitted": f"{fell} ({title} {train:.2f} on training, {validation:.2f} on validation "
+        "examples)",
         "floor": seen.floor,
     }
 

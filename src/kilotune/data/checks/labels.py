@@ -1,6 +1,6 @@
 """Closed labels: whether each is there, spelt in one way, and has enough examples."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from kilotune.data.example import Example, plain_label
@@ -64,18 +64,27 @@ def _uneven(counts: Counter[str]) -> list[Finding]:
 
 def label_variants(examples: Sequence[Example]) -> list[Finding]:
     """Spellings of a label that generated answers cannot tell apart."""
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for label in {example.label for example in examples if example.label}:
-        spellings[plain_label(label)].add(label)
-    variants = [forms for _, forms in sorted(spellings.items()) if len(forms) > 1]
-    if not variants:
+    usual = commonest_spellings(examples)
+    unusual = [e for e in examples if e.label and e.label != usual[e.label]]
+    if not unusual:
         return []
-    labels = set.union(*variants)
-    rows = tuple(example.id for example in examples if example.label in labels)
-    named = some([" and ".join(repr(form) for form in sorted(forms)) for forms in variants])
-    message = f"labels that differ only in case, width, spaces or punctuation: {named}"
+    rows = tuple(example.id for example in unusual)
+    pairs = dict.fromkeys(f"{e.label!r} for {usual[e.label]!r}" for e in unusual if e.label)
+    message = (
+        "labels that differ only in case, width, spaces or punctuation: "
+        f"{some(list(pairs))} ({len(rows)}: {some(list(rows))})"
+    )
     fix = "Spell each label in one way; generated answers cannot tell them apart"
     return [Finding("label-variants", "error", rows, message, fix)]
+
+
+def commonest_spellings(examples: Iterable[Example]) -> dict[str, str]:
+    """For each label the commonest of its spellings, the first in the alphabet of several."""
+    counts = Counter(example.label for example in examples if example.label)
+    commonest: dict[str, str] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        commonest.setdefault(plain_label(label), label)
+    return {label: commonest[plain_label(label)] for label in counts}
 
 
 def check_unseen_labels(
