@@ -250,7 +250,7 @@ def write_small(folder: Path) -> dict[str, object]:
 
 def write_large(folder: Path) -> dict[str, object]:
     """A random checkpoint of Qwen2-7B's shape, written one layer at a time."""
-    import torch
+    import numpy
     from accelerate import init_empty_weights
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, Qwen2Config
@@ -265,10 +265,10 @@ def write_large(folder: Path) -> dict[str, object]:
     for name in shapes:
         number = name.split(".")[2] if ".layers." in name else name.split(".")[-2]
         groups.setdefault(number, []).append(name)
-    generator = torch.Generator().manual_seed(0)
+    rng = numpy.random.default_rng(0)
     weight_map, total = {}, 0
     for number, names in groups.items():
-        tensors = {name: random_weight(name, shapes[name], generator) for name in names}
+        tensors = {name: random_weight(name, shapes[name], rng) for name in names}
         file = f"model-{number}.safetensors"
         save_file(tensors, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
@@ -278,14 +278,16 @@ def write_large(folder: Path) -> dict[str, object]:
     return {"bytes": total}
 
 
-def random_weight(name: str, shape, generator):
+def random_weight(name: str, shape, rng):
     """Norms of one, everything else normal, of a deviation that keeps activations tame."""
     import torch
 
     if name.endswith("norm.weight"):
         return torch.ones(shape, dtype=torch.bfloat16)
-    values = torch.empty(shape, dtype=torch.bfloat16)
-    return values.normal_(0.0, 0.02, generator=generator)
+    values = torch.empty(shape.numel(), dtype=torch.bfloat16)
+    for part in values.split(1 << 24):  # numpy draws several times faster than torch
+        part.copy_(torch.from_numpy(rng.standard_normal(len(part), dtype="float32")).mul_(0.02))
+    return values.view(shape)
 
 
 CHILDREN = {

@@ -143,6 +143,29 @@ def test_packs_take_the_states_of_a_shared_beginning_from_one_example() -> None:
     assert_same_step(tunable, activations, texts)
 
 
+def test_the_cache_is_filled_through_packs_where_the_model_takes_them() -> None:
+    texts = renderings(5, prefix=60)
+    once = 60 + sum(len(r.token_ids) - 60 for r in texts)
+    every = 5 * max(len(r.token_ids) for r in texts)
+    found = []
+    for attention in ("sdpa", "eager"):  # eager attention takes no packs
+        model = random_model("llama")
+        model.set_attn_implementation(attention)
+        seen: list[int] = []
+        model.model.layers[0].register_forward_pre_hook(
+            lambda _module, args, seen=seen: seen.append(args[0].shape[:2].numel())
+        )
+        # Of no effect, but another place in the cache.
+        model.config.update({"initializer_range": 0.02 if attention == "sdpa" else 0.03})
+        activations, use = opened(Tunable(model, TOP, seed=0), texts=texts)
+        assert activations
+        assert use.computed == 5
+        assert (once in seen, every in seen) == (attention == "sdpa", attention == "eager")
+        found.append(torch.cat([activations.states(r) for r in texts]))
+    packed, padded = found
+    assert (packed - padded).norm() / padded.norm() < 1e-6
+
+
 def test_states_are_computed_once_for_all_folds_and_trials() -> None:
     first = opened(Tunable(random_model("llama"), TOP, seed=0), texts=renderings(5))[1]
     fold = opened(Tunable(random_model("llama"), TOP, seed=1), texts=renderings(8)[2:])[1]
