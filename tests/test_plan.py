@@ -11,7 +11,16 @@ import kilotune.plan
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
 from kilotune.models.size import empty_model, model_size, read_config, trained_part
-from kilotune.plan import ACCELERATORS, Job, Speed, Work, measure_speed, measure_work, plan
+from kilotune.plan import (
+    ACCELERATORS,
+    Job,
+    Overhead,
+    Speed,
+    Work,
+    measure_speed,
+    measure_work,
+    plan,
+)
 from kilotune.preparation import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
@@ -24,6 +33,7 @@ WORK = Work(
     train=320, validation=80, test=100, length=200, longest=220, shared=150, answer=3, counted=True
 )
 SPEED = Speed(1e11, 1e10)
+BARE = Overhead(0, 1.0)
 
 
 def job(name: str, work: Work = WORK, **settings: Any) -> Job:
@@ -82,14 +92,14 @@ def test_the_cache_holds_every_token_of_training_and_validation(top: Job, whole:
 
 
 def test_streaming_leaves_all_but_one_lower_layer_on_disk(top: Job) -> None:
-    cached, streamed = (top.memory(name, 4, 0, 2) for name in ("cached", "streamed"))
+    cached, streamed = (top.memory(name, 4, BARE, 2) for name in ("cached", "streamed"))
     assert cached.weights == 2 * 8_291_375_616
     assert cached.weights - streamed.weights == 25 * top.size.layer_parameters * 2
     assert cached.activations == streamed.activations
 
 
 def test_training_state_is_weights_gradient_two_moments_and_the_start(whole: Job) -> None:
-    memory = whole.memory("padded", 1, 7, 2)
+    memory = whole.memory("padded", 1, Overhead(7, 1.0), 2)
     assert memory.trained == 19_988_480 * 20
     assert memory.total == 7 + sum(
         (memory.weights, memory.trained, memory.activations, memory.passing)
@@ -117,14 +127,14 @@ def test_a_card_takes_the_largest_micro_batch_that_fits(top: Job) -> None:
 def test_steps_and_time_follow_the_recipe(whole: Job) -> None:
     assert whole.steps == 120
     assert job("qwen-7b", batch_size=16, epochs=1.5).steps == 30
-    way = whole.way("shared", SPEED, 10**12, 0, 2)
+    way = whole.way("shared", SPEED, 10**12, BARE, 2)
     assert way.training_seconds == pytest.approx(120 * way.step_seconds)
     assert way.step_seconds > way.step / SPEED.products
-    padded = whole.way("padded", SPEED, 10**12, 0, 2)
-    plain = job("qwen-7b", replace(WORK, longest=200)).way("padded", SPEED, 10**12, 0, 2)
+    padded = whole.way("padded", SPEED, 10**12, BARE, 2)
+    plain = job("qwen-7b", replace(WORK, longest=200)).way("padded", SPEED, 10**12, BARE, 2)
     assert padded.step == plain.step
     assert padded.step_seconds == pytest.approx(plain.step_seconds * (200 + 20 * 7 / 9) / 200)
-    faster = whole.way("shared", Speed(2e11, 2e10), 10**12, 0, 2)
+    faster = whole.way("shared", Speed(2e11, 2e10), 10**12, BARE, 2)
     assert way.step_seconds == pytest.approx(2 * faster.step_seconds)
     assert whole.judging_seconds(SPEED) == pytest.approx(2 * whole.judging_seconds(
         Speed(2e11, 2e10)))  # fmt: skip
@@ -154,7 +164,9 @@ def test_kept_bytes_are_what_autograd_saves(smollm2_shape: Any, precision: str) 
         out = tunable.model(**inputs, logits_to_keep=1, use_cache=False)
     tune: TuneSettings = LoraSettings(learning_rate=1e-3)
     work = replace(WORK, length=64, longest=64, shared=0)
-    planned = Job(size, trained_part(size, tune), work, tune).memory("padded", 2, 0, dtype.itemsize)
+    planned = Job(size, trained_part(size, tune), work, tune).memory(
+        "padded", 2, BARE, dtype.itemsize
+    )
     assert out.logits.shape[1] == 1
     assert planned.activations == pytest.approx(sum(saved.values()), rel=0.07)
 

@@ -32,13 +32,10 @@ from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.renderings import render_examples
 from kilotune.train.memory import available_bytes
 
-# Python, torch and transformers themselves, on a processor and on an accelerator.
-RUNTIME, CONTEXT = 900_000_000, 600_000_000
-
 # Work of one token in one layer beside its large products (norms, activations, adapters' casts
 # and thin products), in products of two numbers for each of width + inner: of a layer that is
 # only computed, and of one that is trained. Fitted to SmolLM2-135M in both precisions.
-FORWARD, TRAINED = 23, 200
+FORWARD, TRAINED = 45, 260
 
 # Without a tokenizer: English and Chinese alike take about a token for four bytes of UTF-8, and a
 # chat template about this many around its messages.
@@ -69,6 +66,21 @@ class Speed:
 
     products: float
     elements: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Bytes of the libraries themselves, and how far a heap grows beyond what lies on it.
+
+    Batches of different lengths leave gaps in a processor's heap; an accelerator's memory is
+    handed out again by torch.
+    """
+
+    runtime: int
+    growth: float
+
+
+PROCESSOR, CARD = Overhead(1_100_000_000, 1.45), Overhead(600_000_000, 1.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +189,7 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     speed, free = measure_speed(size, dtype), available_bytes()
     job = Job(size, trained, work, recipe.tune)
     width = _bytes(dtype)
-    ways = tuple(job.way(name, speed, free, RUNTIME, width) for name in job.names())
+    ways = tuple(job.way(name, speed, free, PROCESSOR, width) for name in job.names())
     return Plan(
         model=recipe.model.name,
         precision=str(dtype).removeprefix("torch."),
@@ -216,13 +228,13 @@ class Job:
         cached = ["cached", "streamed"] if self.trained.lowest > 0 else []
         return ["padded", *shared, *cached]
 
-    def way(self, name: str, speed: Speed, room: int, runtime: int, width: int) -> Way:
+    def way(self, name: str, speed: Speed, room: int, over: Overhead, width: int) -> Way:
         """The way `name` in the largest micro-batch whose memory fits into `room` bytes, or 1."""
         wanted, batch = self.tune.micro_batch_size, self.tune.batch_size
         sizes = [n for n in range(1, batch + 1) if not batch % n]
-        fitting = [n for n in sizes if self.memory(name, n, runtime, width).total <= room]
+        fitting = [n for n in sizes if self.memory(name, n, over, width).total <= room]
         micro = max(fitting, default=1) if wanted == "auto" else wanted
-        memory = self.memory(name, micro, runtime, width)
+        memory = self.memory(name, micro, over, width)
         step, tokens = self.step(name, micro)
         seconds = self._seconds(name, step, tokens, speed)
         if name == "padded":
@@ -237,7 +249,7 @@ class Job:
 
     def fit(self, card: Accelerator) -> Fit:
         """The cheapest way that fits `card` in bfloat16, streaming only where nothing else does."""
-        ways = [self.way(name, card.speed(), int(card.memory), CONTEXT, 2) for name in self.names()]
+        ways = [self.way(name, card.speed(), int(card.memory), CARD, 2) for name in self.names()]
         fitting = [way for way in ways if way.memory_bytes <= card.memory]
         if not fitting:
             return Fit(card.name, card.memory, min(way.memory_bytes for way in ways), None, None)
@@ -263,7 +275,7 @@ class Job:
         head = 4 * size.vocabulary * size.width * work.answer * batch
         return products + attention + own * tokens * part.layers + head, tokens
 
-    def memory(self, name: str, micro: int, runtime: int, width: int) -> Memory:
+    def memory(self, name: str, micro: int, over: Overhead, width: int) -> Memory:
         """Peak bytes of a micro-batch; `width` is the bytes of a number in the run's precision."""
         size, part, work = self.size, self.trained, self.work
         shared = 0 if name == "padded" else work.shared * (micro - 1)
@@ -277,8 +289,9 @@ class Job:
         # Logits in the run's precision and in float32, and the gradients of both.
         logits = micro * work.answer * size.vocabulary * (2 * width + 8)
         gradients = tokens * 4 * (3 * size.inner + 2 * size.width)
-        kept = int(tokens * self._kept(width))
-        return Memory(runtime, weights, trained, kept, int(logits + gradients))
+        kept = int(over.growth * tokens * self._kept(width))
+        passing = int(over.growth * (logits + gradients))
+        return Memory(over.runtime, weights, trained, kept, passing)
 
     def _kept(self, width: int) -> float:
         """Bytes that one token keeps for the backward pass, over all trained layers.
