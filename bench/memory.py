@@ -184,6 +184,7 @@ def measure_streaming(folder: Path) -> dict[str, object]:
         "losses": losses,
         "states_bytes": tuning.cache.size,
         "difference": tuning.cache.restart.gradient,
+        "states_difference": tuning.cache.states,
         "frozen_tensors": len(proof.frozen),
         "moved_tensors": len(proof.moved),
     }
@@ -362,6 +363,7 @@ def print_streaming(result: dict) -> None:
     table.add_row("checkpoint", f"{result['checkpoint_bytes'] / GB:.1f} GB")
     table.add_row("peak memory", f"{result['peak'] / GB:.2f} GB ({result['peak'] / 2**30:.2f} GiB)")
     table.add_row("gradient, restarted against plain", f"{result['difference']:.1e}")
+    table.add_row("stored states against fresh", f"{result['states_difference']:.1e}")
     table.add_row("steps", str(result["steps"]))
     table.add_row("write the checkpoint", f"{result['seconds_to_write']:.0f} s")
     for stage, seconds in result["seconds"].items():

@@ -14,11 +14,13 @@ from kilotune.models.streaming import StreamedLayer, load_streamed
 from kilotune.progress import Silent
 from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings, TuneSettings
 from kilotune.render.labels import Rendering
+from kilotune.train import activations as activations_module
 from kilotune.train.activations import Activations, CacheUse, key_of, open_activations
 from kilotune.train.agreement import fast_path
 from kilotune.train.batches import Batch, collate
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.packing import pack
+from kilotune.train.statefile import StateWriter
 from tests.families import FAMILIES, perturb
 from tests.random_models import random_model
 
@@ -309,6 +311,40 @@ def test_a_model_whose_upper_layers_look_at_lower_ones_is_not_cached() -> None:
     activations, use = opened(Tunable(model, TOP, 0))
     assert activations is None
     assert "would differ by" in use.reason
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_states_that_belong_to_other_tokens_are_found_whatever_the_rounding(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    write = StateWriter.write
+    monkeypatch.setattr(
+        StateWriter, "write", lambda self, name, states: write(self, name, states.roll(1, 0))
+    )
+    activations, use = opened(Tunable(random_model("llama").to(dtype), TOP, 0))
+    assert activations is None
+    assert use.reason.startswith("stored states would differ by")
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_what_many_layers_round_otherwise_is_held_against_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """Packs round otherwise than padded batches: by 2e-2 and more in a deep model."""
+    random_model("llama").to(torch.bfloat16).save_pretrained(tmp_path)
+    monkeypatch.setattr(activations_module, "TOLERANCE", {"bfloat16": 1e-4})
+    if streamed:
+        model = load_streamed(str(tmp_path), ModelSettings(), torch.bfloat16, 2)
+    else:
+        model = load_model(str(tmp_path), ModelSettings(), torch.bfloat16)
+    weights = [p.clone() for p in model.parameters()]
+    activations, use = opened(Tunable(model, TOP, 0), texts=renderings(prefix=60))
+    assert activations, use.reason
+    assert use.states
+    assert 1e-4 < use.states < 2e-2
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    assert all(p.dtype == torch.bfloat16 for p in frozen)
+    assert all(torch.equal(p, own) for p, own in zip(frozen, weights, strict=True))
 
 
 def test_a_model_that_cannot_start_at_a_layer_says_so() -> None:

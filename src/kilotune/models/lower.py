@@ -96,6 +96,23 @@ def run_layers(model: Model, span: range, inputs: Mapping[str, torch.Tensor]) ->
     raise RuntimeError(f"the forward of {type(model).__name__} never came to layer {span.stop}")
 
 
+@contextmanager
+def in_float32(model: Model, index: int) -> Iterator[None]:
+    """Inside the `with`, the weights of layer `index` are float32; then they are as before."""
+    layer = decoder_layers(model)[1][index]
+    if isinstance(layer, StreamedLayer):
+        with layer.held(model.device, torch.float32):
+            yield
+        return
+    before = [(tensor, tensor.data) for tensor in (*layer.parameters(), *layer.buffers())]
+    layer.float()
+    try:
+        yield
+    finally:
+        for tensor, data in before:
+            tensor.data = data
+
+
 def identity(
     model: Model, below: int, digests: Mapping[str, str], autocast: torch.dtype | None
 ) -> str:

@@ -91,16 +91,20 @@ class StreamedLayer(torch.nn.Module):
         """The layer itself, its weights empty."""
         return self._empty[0]
 
-    def tensors(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """The layer's weights by their names within it, read now."""
+    def tensors(
+        self, device: torch.device, dtype: torch.dtype | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The layer's weights by their names within it, read now; in `dtype`, if given."""
         names = self.layer.state_dict().keys()
-        read = self._checkpoint.load([self._prefix + n for n in names], self._dtype, device)
+        read = self._checkpoint.load(
+            [self._prefix + n for n in names], dtype or self._dtype, device
+        )
         return {name: read[self._prefix + name] for name in names}
 
     @contextmanager
-    def held(self, device: torch.device) -> Iterator[None]:
-        """Inside the `with` the weights stay in memory, for many forwards."""
-        self._held = self.tensors(device)
+    def held(self, device: torch.device, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Inside the `with` the weights stay in memory, in `dtype` if given, for many forwards."""
+        self._held = self.tensors(device, dtype)
         try:
             yield
         finally:

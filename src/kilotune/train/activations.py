@@ -27,6 +27,7 @@ from kilotune.models.lower import (
     entering,
     first_trained_layer,
     identity,
+    in_float32,
     run_layers,
 )
 from kilotune.models.streaming import streamed_layers
@@ -43,8 +44,10 @@ FOLDER, FORMAT = "activations", "kilotune hidden states 1"
 # Tokens, padding included, that go through the lower layers at once.
 TOKEN_BUDGET = 4096
 # How far a fast path may be from the plain one; bfloat16 keeps 8 bits, and rounds otherwise in
-# batches of another shape.
+# packs. In many layers that adds up: states that differ by more must be as near to those in
+# float32 as the plain ones are, which two independent roundings are within this factor.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
+ROUNDING = 1.25
 
 
 class Activations:
@@ -197,8 +200,8 @@ class _Cache:
         """Differences of the stored states, and of the loss and gradient from layer `below` on.
 
         The loss starts from states of the same batch, where nothing but a mistake can differ;
-        the stored ones come from batches of other shapes, which round otherwise. Raises
-        NotUsedError beyond TOLERANCE.
+        the stored ones come from packs or batches of other shapes, which round otherwise. Raises
+        NotUsedError beyond TOLERANCE, or ROUNDING.
         """
         plain = collate(self.first, self.pad_id)
         stored = collate(self.first, self.pad_id, activations.states)["inputs_embeds"]
@@ -222,19 +225,16 @@ class _Cache:
             restart = compare(self.tunable, from_the_start, from_the_layer)
         except Exception as error:  # what a foreign model's code makes of it, none can foresee
             raise NotUsedError(f"the model cannot start at layer {self.below}: {error}") from error
-        real = plain["attention_mask"].bool().cpu()
-        fresh = caught[0].cpu()[real]
-        states = _relative(stored[real], fresh)
-        for name, value in (
-            ("the loss", restart.loss),
-            ("the gradient", restart.gradient),
-            ("stored states", states),
-        ):
+        for name, value in (("the loss", restart.loss), ("the gradient", restart.gradient)):
             if not value <= self._tolerance:
                 raise NotUsedError(
                     f"{name} would differ by {value:.1e} (at most {self._tolerance:g})"
                 )
-        return states, restart
+        real = plain["attention_mask"].bool().cpu()
+        fresh = caught[0].cpu()[real]
+        if fault := self._fault(stored[real], fresh, range(self.below)):
+            raise NotUsedError(f"stored states {fault}")
+        return _relative(stored[real], fresh), restart
 
     def _probe(self, rendering: Rendering) -> tuple[int, torch.dtype]:
         """Width and type of the states, found on a short rendering."""
@@ -279,7 +279,39 @@ class _Cache:
         except Exception:  # as in `_probe`
             return False
         expected = torch.cat([row[-len(own) :] for row, own in zip(padded, packed, strict=True)])
-        return _relative(torch.cat(packed), expected) <= self._tolerance
+        return not self._fault(torch.cat(packed), expected, span)
+
+    def _fault(self, found: torch.Tensor, plain: torch.Tensor, span: range) -> str:
+        """What is wrong with states of the first texts that leave `span`, if anything is.
+
+        Both are (tokens, width), `plain` by the plain forward.
+        """
+        difference = _relative(found, plain)
+        if difference <= self._tolerance:
+            return ""
+        if not self._coarse:
+            return f"would differ by {difference:.1e} (at most {self._tolerance:g})"
+        exact = self._in_float32(span)
+        ours, theirs = _relative(found, exact), _relative(plain, exact)
+        if ours <= ROUNDING * theirs:
+            return ""
+        return (
+            f"would differ by {difference:.1e}, and by {ours:.1e} from those in float32 (plain "
+            f"ones by {theirs:.1e})"
+        )
+
+    def _in_float32(self, span: range) -> torch.Tensor:
+        """What leaves the layers of `span` for the first texts, (tokens, width), in float32.
+
+        A layer at a time, so that a model in bfloat16 needs little more memory.
+        """
+        batch = collate(self.first, self.pad_id)
+        batch["inputs_embeds"] = self._run(range(0), batch, precise=True).float()
+        for index in span:
+            with in_float32(self.model, index):
+                batch["inputs_embeds"] = self._run(range(index, index + 1), batch, precise=True)
+        states: torch.Tensor = batch["inputs_embeds"].cpu()
+        return states[batch["attention_mask"].bool()]
 
     def _advance(self, writer: StateWriter, span: range, batch: Sequence[Rendering]) -> None:
         """Take the texts of a batch through the layers of `span`, from and to the file."""
@@ -303,17 +335,20 @@ class _Cache:
             hidden = self._run(span, pack(batch, states))[0]
         return [hidden[list(own)] for own in places]
 
-    def _run(self, span: range, batch: Batch) -> torch.Tensor:
+    def _run(self, span: range, batch: Batch, *, precise: bool = False) -> torch.Tensor:
         self.model.eval()
         inputs = {k: v.to(self.model.device) for k, v in model_inputs(batch).items()}
-        with self._precision():
+        with nullcontext() if precise else self._precision():
             hidden: torch.Tensor = run_layers(self.model, span, inputs)
         return hidden
 
     @property
+    def _coarse(self) -> bool:
+        return self.dtype != torch.float32 or self.autocast is not None
+
+    @property
     def _tolerance(self) -> float:
-        coarse = self.dtype != torch.float32 or self.autocast is not None
-        return TOLERANCE["bfloat16" if coarse else "float32"]
+        return TOLERANCE["bfloat16" if self._coarse else "float32"]
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.autocast is None:
