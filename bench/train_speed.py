@@ -1,22 +1,26 @@
 """Seconds a training step against TRL's SFTTrainer, on the same tokens, in one run.
 
-    python bench/train_speed.py                      # three workloads, three rounds
+    python bench/train_speed.py                      # all workloads, three rounds
     python bench/train_speed.py guide --rounds 5 --json
 
 Needs trl (`pip install trl`). LoRA of rank 8 on all linear layers of SmolLM2-135M, batch 8, on
 articles of Reuters R8. *short*: a short instruction, articles cut to 64 tokens. *guide*: an
-instruction that describes each label. *nothing*: 160 tokens of which nothing is shared. Each
-contender trains for a few steps a round, in turn; the first step of a round is not counted.
+instruction that describes each label. *nothing*: 160 tokens of which nothing is shared. *-top6*:
+adapters on the top 6 of 30 layers alone, kilotune with the states below them kept; what keeping
+them took is counted apart, as a multiple of a plain forward of the same examples. Each contender
+trains for a few steps a round, in turn; the first step of a round is not counted.
 """
 
 import argparse
 import json
+import os
 import random
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,14 +35,16 @@ from kilotune.cli.terminal import quieten_libraries
 from kilotune.models.builtin import make_builtin
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
-from kilotune.progress import Silent
+from kilotune.progress import Bar, Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
 from kilotune.render.labels import Rendering
+from kilotune.train.batches import collate, model_inputs
 from kilotune.train.packing import lay_out
 from kilotune.train.trainer import tune
 
-BATCH, RANK = 8, 8
+BATCH, RANK, LAYERS = 8, 8, 30
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 # Seconds on the wall; with --busy the processor's own, of one thread, which other work on the
 # machine does not stretch.
 CLOCK: Callable[[], float] = time.perf_counter
@@ -47,36 +53,42 @@ SHORT = f"Name the topic of the article. Topics: {', '.join(LABELS)}."
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained on: an instruction that all examples share, and tokens of an article."""
+    """What is trained on: an instruction that all examples share, and tokens of an article.
+
+    `top` says how many upper layers have adapters.
+    """
 
     instruction: str
     article_tokens: int
+    top: int = LAYERS
 
 
 WORKLOADS = {
     "short": Workload(SHORT, 64),
     "guide": Workload(GUIDE, 64),
     "nothing": Workload("", 150),
+    "guide-top6": Workload(GUIDE, 64, top=6),
+    "nothing-top6": Workload("", 150, top=6),
 }
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to train: `run` gives the seconds of each of `steps` steps on some examples."""
+    """A way to train: `run` gives the seconds of each step but the first on some examples."""
 
     name: str
     dtype: torch.dtype
-    run: Callable[[list[Rendering], int, torch.dtype], list[float]]
+    run: Callable[[list[Rendering], Workload, torch.dtype], list[float]]
 
 
 def examples(workload: Workload, tokenizer, count: int) -> list[Rendering]:
     """Articles drawn from R8's training part, as token ids with a mask of the answer."""
     rows = articles("train")
     made = []
-    for number, row in enumerate(random.Random(0).sample(rows, 3 * count)):
+    for number, row in enumerate(random.Random(0).sample(rows, len(rows))):
         article = tokenizer.encode(row["text"], add_special_tokens=False)
         article = article[: workload.article_tokens]
-        if len(article) < min(150, workload.article_tokens) and not workload.instruction:
+        if len(article) < workload.article_tokens:
             continue
         prompt, end = wrapped(workload.instruction, tokenizer.decode(article), tokenizer)
         answer = tokenizer.encode(row["label"] + end, add_special_tokens=False)
@@ -94,8 +106,30 @@ def wrapped(instruction: str, article: str, tokenizer) -> tuple[list[int], str]:
     return tokenizer.encode(text, add_special_tokens=False), "<|im_end|>"
 
 
-def kilotune_steps(items: list[Rendering], steps: int, dtype: torch.dtype) -> list[float]:
-    """As `kilotune run` trains, its check of the first batch left out of the time."""
+class FillTime(Silent):
+    """Progress that times the filling of the hidden-state cache."""
+
+    seconds = 0.0
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Bar]:
+        """As any other bar."""
+        start = CLOCK()
+        with super().bar(title, total) as bar:
+            yield bar
+        if title == "hidden states":
+            self.seconds = CLOCK() - start
+
+
+FILLED: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+
+
+def kilotune_steps(items: list[Rendering], work: Workload, dtype: torch.dtype) -> list[float]:
+    """As `kilotune run` trains, its check of the first batch left out of the time.
+
+    With fewer layers tuned the states below them are kept before the first step, so that every
+    step counted is like one of a second epoch.
+    """
     precision = str(dtype).removeprefix("torch.")
     recipe = load_recipe(
         settings={"data": {"train": "r8.csv"}},
@@ -103,35 +137,64 @@ def kilotune_steps(items: list[Rendering], steps: int, dtype: torch.dtype) -> li
             f"model.precision={precision}",
             "tune.epochs=1",
             f"tune.batch_size={BATCH}",
+            f"tune.layers={'all' if work.top == LAYERS else f'top:{work.top}'}",
             "tune.stopping.metric=loss",
         ],
     )
     model = load_model(str(make_builtin("smollm2")), ModelSettings(), dtype)
     tunable = Tunable(model, recipe.tune, seed=0)
     at: list[float] = []
+    fill = FillTime()
 
     def on_log(line: dict[str, float]) -> None:
         if "loss" in line:
             at.append(CLOCK())
 
-    with tempfile.TemporaryDirectory() as folder:
+    # The cache of an earlier round would make the filling look free.
+    with tempfile.TemporaryDirectory() as folder, cache_in(folder):
         tuning = tune(
             tunable,
             recipe,
-            train=items[: BATCH * steps],
+            train=items,
             validation=items[:1],
             pad_id=0,
             folder=Path(folder),
             measure=lambda _model: {"accuracy": 0.0, "macro_f1": 0.0},
             on_log=on_log,
-            progress=Silent(),
+            progress=fill,
         )
     assert tuning.agreement.packed, tuning.agreement.reason
+    assert tuning.cache.used == (work.top < LAYERS), tuning.cache.reason
+    if tuning.cache.used:
+        FILLED[dtype].append(fill.seconds / plain_forward(model, items))
     return between(at)
 
 
+@contextmanager
+def cache_in(folder: str) -> Iterator[None]:
+    """Inside the `with`, kilotune's cache is that folder."""
+    before = os.environ.get("KILOTUNE_CACHE")
+    os.environ["KILOTUNE_CACHE"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["KILOTUNE_CACHE"]
+        if before is not None:
+            os.environ["KILOTUNE_CACHE"] = before
+
+
+def plain_forward(model, items: list[Rendering]) -> float:
+    """Seconds of one forward of all examples in padded batches, logits where they are trained."""
+    start = CLOCK()
+    with torch.no_grad():
+        for first in range(0, len(items), BATCH):
+            batch = collate(items[first : first + BATCH], pad_id=0)
+            model(**model_inputs(batch), logits_to_keep=batch["columns"], use_cache=False)
+    return CLOCK() - start
+
+
 def trl_steps(
-    items: list[Rendering], steps: int, dtype: torch.dtype, **settings: object
+    items: list[Rendering], work: Workload, dtype: torch.dtype, **settings: object
 ) -> list[float]:
     """TRL's SFTTrainer on the same token ids, loss on the answers alone."""
     from datasets import Dataset
@@ -140,7 +203,7 @@ def trl_steps(
 
     rows = [
         {"input_ids": list(r.token_ids), "completion_mask": [int(m) for m in r.label_mask]}
-        for r in items[: BATCH * steps]
+        for r in items
     ]
     source = make_builtin("smollm2")
     at: list[float] = []
@@ -170,7 +233,12 @@ def trl_steps(
                 **settings,
             ),
             peft_config=LoraConfig(
-                r=RANK, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"
+                r=RANK,
+                lora_alpha=16,
+                # By name: peft takes no layers with "all-linear".
+                target_modules=[f"{name}_proj" for name in PROJECTIONS],
+                layers_to_transform=list(range(LAYERS - work.top, LAYERS)),
+                task_type="CAUSAL_LM",
             ),
             callbacks=[Clock()],
         )
@@ -184,14 +252,15 @@ def between(at: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(at)]
 
 
-def trl_best(items: list[Rendering], steps: int, dtype: torch.dtype) -> list[float]:
+def trl_best(items: list[Rendering], work: Workload, dtype: torch.dtype) -> list[float]:
     """Without gradient checkpointing, which is on by default."""
-    return trl_steps(items, steps, dtype, gradient_checkpointing=False)
+    return trl_steps(items, work, dtype, gradient_checkpointing=False)
 
 
-def trl_best_flat(items: list[Rendering], steps: int, dtype: torch.dtype) -> list[float]:
+def trl_best_flat(items: list[Rendering], work: Workload, dtype: torch.dtype) -> list[float]:
     """The same, examples laid end to end in place of padding."""
-    return trl_steps(items, steps, dtype, gradient_checkpointing=False, padding_free=True)
+    settings = {"gradient_checkpointing": False, "padding_free": True, "max_length": None}
+    return trl_steps(items, work, dtype, **settings)
 
 
 TRL_32, TRL_16 = "TRL default float32", "TRL default bfloat16"
@@ -218,15 +287,18 @@ def peak(dtype: torch.dtype, size: int = 2048) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def useful(items: list[Rendering]) -> float:
+def useful(items: list[Rendering], work: Workload) -> float:
     """Floating-point operations that the average step cannot do without, forward and backward.
+
+    Of the layers with adapters alone: what is below them is kept.
 
     Frozen weights take one product forward and one backward for each token of a pack, adapters
     one and two more, attention what is not masked out, the head its labelled tokens.
     """
     model = load_model(str(make_builtin("smollm2")), ModelSettings(), torch.float32)
     config = model.config
-    linear = [m for m in model.model.layers.modules() if isinstance(m, torch.nn.Linear)]
+    upper = model.model.layers[LAYERS - work.top :]
+    linear = [m for m in upper.modules() if isinstance(m, torch.nn.Linear)]
     frozen = sum(m.weight.numel() for m in linear)
     adapters = sum(RANK * (m.in_features + m.out_features) for m in linear)
     total = 0.0
@@ -234,7 +306,7 @@ def useful(items: list[Rendering]) -> float:
         batch = items[start : start + BATCH]
         layout = lay_out([r.token_ids for r in batch])
         seen = sum(place + 1 for _, place in layout.source)
-        per_pair = 2 * 2 * config.num_hidden_layers * config.hidden_size
+        per_pair = 2 * 2 * work.top * config.hidden_size
         labelled = sum(sum(r.label_mask) for r in batch)
         total += len(layout.source) * (4 * frozen + 6 * adapters) + 3 * per_pair * seen
         total += 4 * labelled * config.hidden_size * config.vocab_size
@@ -243,18 +315,21 @@ def useful(items: list[Rendering]) -> float:
 
 def measure(name: str, rounds: int, steps: int, tokenizer) -> dict[str, object]:
     """All contenders in turn, `rounds` times; medians, ratios and shares of the peak."""
-    items = examples(WORKLOADS[name], tokenizer, BATCH * (steps + 1))
+    work = WORKLOADS[name]
+    items = examples(work, tokenizer, BATCH * (steps + 1))
     seconds: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
     peaks: dict[torch.dtype, float] = {}
+    for filled in FILLED.values():
+        filled.clear()
     for _ in range(rounds):
         for contender in CONTENDERS:
-            seconds[contender.name] += contender.run(items, steps + 1, contender.dtype)
+            seconds[contender.name] += contender.run(items, work, contender.dtype)
         for dtype in (torch.float32, torch.bfloat16):
             peaks[dtype] = max(peaks.get(dtype, 0.0), peak(dtype))
     median = {name: statistics.median(times) for name, times in seconds.items()}
     best = min(median[BEST], median[BEST_FLAT])
     lengths = [len(r.token_ids) for r in items]
-    flops = useful(items)
+    flops = useful(items, work)
     return {
         "workload": name,
         "tokens_an_example": statistics.mean(lengths),
@@ -271,6 +346,11 @@ def measure(name: str, rounds: int, steps: int, tokenizer) -> dict[str, object]:
             "TRL default, float32": median[TRL_32] / median[OURS_32],
             "TRL default, bfloat16": median[TRL_16] / median[OURS_16],
             "TRL best": best / median[OURS_16],
+        },
+        "filling_in_plain_forwards": {
+            str(d).removeprefix("torch."): statistics.median(times)
+            for d, times in FILLED.items()
+            if times
         },
         "peak_gflops": {str(d).removeprefix("torch."): p / 1e9 for d, p in peaks.items()},
         "share_of_peak": {
@@ -300,6 +380,9 @@ def print_table(results: list[dict]) -> None:
                 f"{share:.0%}" if share else "",
                 f"{result['seconds'][name] / ours[contender.dtype]:.1f}",
             )
+        if filled := result["filling_in_plain_forwards"]:
+            costs = ", ".join(f"{cost:.2f} in {precision}" for precision, cost in filled.items())
+            table.caption = f"Keeping the states took, in plain forwards: {costs}"
     Console(width=120).print(table)
 
 
@@ -319,11 +402,10 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     quieten_libraries()
     tokenizer = AutoTokenizer.from_pretrained(make_builtin("smollm2"))
-    results = [
-        measure(name, options.rounds, options.steps, tokenizer)
-        for name in options.workloads or WORKLOADS
-    ]
-    print_table(results)
+    results = []
+    for name in options.workloads or WORKLOADS:
+        results.append(measure(name, options.rounds, options.steps, tokenizer))
+        print_table(results[-1:])
     if options.json:
         print(json.dumps(results))
 
