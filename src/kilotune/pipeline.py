@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from kilotune import processes
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
@@ -16,6 +17,7 @@ from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.models.load import locate
+from kilotune.models.sharding import of_the_leader
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
@@ -44,11 +46,11 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
     `resume` from.
     """
     progress = progress or Silent()
-    if out is not None:
+    if out is not None and processes.leads():
         record.check_new(out)
     prepared = prepare(recipe, progress)
     source = locate(recipe.model)
-    folder = create_run(out, recipe.data.train.stem)
+    folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
         folder.write_recipe(prepared.recipe)
         folder.write_json(record.DATA, prepared.record())
@@ -79,6 +81,12 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
         )
     with folder.writing():
         return _run_stages(prepared, locate(recipe.model), folder, progress)
+
+
+def _new_folder(out: Path | None, name: str) -> RunFolder:
+    """What the leader makes; processes that train together all know it."""
+    made = create_run(out, name).path if processes.leads() else Path()
+    return RunFolder(Path(of_the_leader(str(made))))
 
 
 def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Progress) -> Run:
@@ -116,7 +124,8 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     folder.write_json(record.ENVIRONMENT, _environment(session, clock))
     paired = _record(session.prepared.task, folder, tuning, on_validation, on_test, verdict)
     judgements = tuple(on_test.judgements.values())
-    return Run(folder.path, verdict, judgements, paired, weights, build_report(folder))
+    report = build_report(folder) if folder.writes else folder / record.REPORT
+    return Run(folder.path, verdict, judgements, paired, weights, report)
 
 
 def _verdict(session: Session, tuning: Tuning, on_validation: Judged, on_test: Judged) -> Verdict:

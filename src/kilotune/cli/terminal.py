@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from kilotune import processes
 from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
 
 UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
 
-# Results go to standard output, everything on the way there to standard error.
-out = Console(highlight=False)
-log = Console(stderr=True, highlight=False)
+# Results go to standard output, everything on the way there to standard error. Of processes that
+# train together one speaks.
+out = Console(highlight=False, quiet=not processes.leads())
+log = Console(stderr=True, highlight=False, quiet=not processes.leads())
 
 
 class TerminalProgress:
@@ -113,7 +115,8 @@ def parse_columns(arguments: list[str]) -> dict[str, str]:
 
 def print_json(content: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(to_json(content, indent=None) + "\n")
+    if processes.leads():
+        sys.stdout.write(to_json(content, indent=None) + "\n")
 
 
 def quieten_libraries() -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from kilotune import processes
 from kilotune.data.example import Example, Part
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
@@ -30,10 +31,14 @@ PACKAGES = ("kilotune", "torch", "transformers", "peft", "accelerate", "scikit-l
 
 
 class RunFolder:
-    """The folder of one run. Every file is written to a temporary name and renamed."""
+    """The folder of one run. Every file is written to a temporary name and renamed.
+
+    Of processes that train together the leader alone writes; what the others write goes nowhere.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.writes = processes.leads()
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -50,7 +55,7 @@ class RunFolder:
         The lock is the system's own, gone with the process: a killed run leaves none behind.
         """
         try:
-            with FileLock(self / LOCK, timeout=0):
+            with FileLock(self / LOCK, timeout=0) if self.writes else nullcontext():
                 yield
         except Timeout as error:
             raise KilotuneError(
@@ -61,7 +66,8 @@ class RunFolder:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `content` (dataclasses and all) as JSON."""
-        write_atomically(self / name, to_json(content) + "\n")
+        if self.writes:
+            write_atomically(self / name, to_json(content) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run. Raises KilotuneError when it is not there or damaged."""
@@ -76,7 +82,8 @@ class RunFolder:
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe, so that `kilotune run RUN/recipe.yaml` repeats the run."""
-        write_atomically(self / RECIPE, dump_recipe(recipe))
+        if self.writes:
+            write_atomically(self / RECIPE, dump_recipe(recipe))
 
     def read_recipe(self) -> Recipe:
         """The recipe as it was resolved."""
@@ -88,6 +95,8 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Add one line to the training log."""
+        if not self.writes:
+            return
         with (self / METRICS).open("a", encoding="utf-8") as file:
             file.write(to_json(dict(line), indent=None) + "\n")
 
@@ -103,6 +112,8 @@ class RunFolder:
 
     def write_predictions(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the judged examples, one a row, as Parquet."""
+        if not self.writes:
+            return
         part = self / f".{PREDICTIONS}.part"
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
         os.replace(part, self / PREDICTIONS)

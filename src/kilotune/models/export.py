@@ -8,8 +8,10 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 
+from kilotune import processes
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer, locate
+from kilotune.models.sharding import whole
 from kilotune.models.streaming import load_base
 from kilotune.recipe.schema import Recipe
 
@@ -22,9 +24,14 @@ def save_tuned(tunable: Tunable, tokenizer: Any, generation: GenerationConfig, r
     With them go the tokenizer, its chat template and `generation_config.json`. Returns the folder.
     """
     folder = run / (ADAPTER if tunable.adapter else WHOLE)
+    model = tunable.model
+    parameters = tunable.trained() if tunable.adapter else model.named_parameters()
+    state = {name: whole(parameter) for name, parameter in parameters}
+    if not processes.leads():
+        return folder
     part = run / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    tunable.model.save_pretrained(part)
+    model.save_pretrained(part, state_dict=state)
     tokenizer.save_pretrained(part)
     generation.save_pretrained(part)
     part.rename(folder)

@@ -10,6 +10,7 @@ import torch
 from kilotune.errors import KilotuneError, some
 from kilotune.models.load import Model, decoder_layers, layer_count
 from kilotune.models.lora import attach_lora, layer_indices
+from kilotune.models.sharding import whole
 from kilotune.models.streaming import streamed_layers
 from kilotune.recipe.schema import LoraSettings, TopLayersSettings
 
@@ -66,7 +67,7 @@ class Tunable:
         Raises KilotuneError that names every frozen tensor that changed.
         """
         after = {name: _digest(tensor) for name, tensor in self.frozen()}
-        moved = {name: not torch.equal(p.detach(), self._start[name]) for name, p in self.trained()}
+        moved = {name: not torch.equal(whole(p), self._start[name]) for name, p in self.trained()}
         proof = FreezeProof(
             frozen={name: (self._hashes[name], after[name]) for name in self._hashes},
             moved=tuple(name for name, did in moved.items() if did),
@@ -115,5 +116,5 @@ def _train_layers(model: Model, settings: TopLayersSettings) -> Model:
 
 
 def _digest(tensor: torch.Tensor) -> str:
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    raw = whole(tensor).cpu().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.blake2b(raw.numpy().data, digest_size=16).hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from kilotune import processes
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
 from kilotune.recipe.schema import ModelSettings, TuneSettings
@@ -90,7 +91,7 @@ def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Mode
 def best_device() -> torch.device:
     """CUDA where there is any, then Apple's, then the processor."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return torch.device("cuda", processes.local_rank())
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")

@@ -1,6 +1,5 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +19,13 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput, get_last_checkpoint
+from transformers.trainer_utils import EvalLoopOutput
 
+from kilotune import processes
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype
+from kilotune.models.sharding import whole
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
@@ -139,13 +140,24 @@ class LabelledTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in {"loss": loss, **measured}.items()}
         return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Checkpoints hold what is trained: adapters, or the trained layers, not the whole."""
-        trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
-        if not hasattr(self.model, "peft_config"):
-            state = state_dict or self.model.state_dict()
-            state_dict = {name: tensor for name, tensor in state.items() if name in trained}
-        super()._save(output_dir, state_dict)
+        if self.is_deepspeed_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        # Of a sharded model every process brings its part.
+        state = {n: whole(p) for n, p in self.model.named_parameters() if p.requires_grad}
+        if self.args.should_save:
+            self._save(output_dir, state)
+
+    def _load_best_model(self) -> None:
+        if not Path(self.state.best_model_checkpoint).is_dir():  # else a warning, and worse weights
+            raise KilotuneError(
+                "the best checkpoint is not there",
+                where=str(self.state.best_model_checkpoint),
+                fix="Put the run on a file system that all machines share (--out)",
+            )
+        super()._load_best_model()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Frozen weights are missing from our checkpoints by design; nothing else may be."""
@@ -205,13 +217,13 @@ def tune(
         activations=activations,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if not (checkpoint and _is_over(trainer, Path(checkpoint))):
+    checkpoint = _last_checkpoint(folder)
+    if not (checkpoint and _is_over(trainer, checkpoint)):
         with ExitStack() as stack:
             stack.callback(watch.close)
             if agreement.packed:
                 stack.enter_context(fast_path(tunable.model))
-            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.interrupted:
         raise Interrupted
     # Training leaves autocast around the forward; what is judged and exported has none.
@@ -240,25 +252,26 @@ def _micro_batch_size(
     tunable: Tunable, settings: TuneSettings, every: Sequence[Rendering], *, packed: bool
 ) -> int:
     """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
-    micro, processes = settings.micro_batch_size, _processes()
+    micro, several = settings.micro_batch_size, processes.count()
     if micro == "auto":
-        own = max(1, settings.batch_size // processes)
+        own = max(1, settings.batch_size // several)
         longest = max(len(rendering.token_ids) for rendering in every)
         shared = shared_length([rendering.token_ids for rendering in every]) if packed else 0
         micro = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
-    if settings.batch_size % (micro * processes):
+    if settings.batch_size % (micro * several):
         raise KilotuneError(
             f"{settings.batch_size} examples a step cannot be cut into micro-batches of {micro}"
-            f" for {processes} processes",
+            f" for {several} processes",
             where="tune.batch_size",
-            fix=f"Choose a multiple of {micro * processes}",
+            fix=f"Choose a multiple of {micro * several}",
         )
     return micro
 
 
-def _processes() -> int:
-    """How many processes train together; torchrun and accelerate launch say it here."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that is complete: its state is written last of all."""
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
+    return max(found, key=lambda path: int(path.name.partition("-")[2]), default=None)
 
 
 def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
@@ -309,7 +322,7 @@ def _arguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=max(micro, 8),
-        gradient_accumulation_steps=settings.batch_size // (micro * _processes()),
+        gradient_accumulation_steps=settings.batch_size // (micro * processes.count()),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
