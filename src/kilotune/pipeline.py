@@ -99,6 +99,7 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     folder.write_json(record.FINDINGS, [*prepared.findings, *cut])
     trained, total = session.tunable.parameter_counts()
     progress.say(f"{prepared.recipe.model.name}: training {trained:,} of {total:,} parameters")
+    progress.say(_where(session))
     clock.lap("load")
 
     progress.stage("Baseline: the base model's own answers on validation")
@@ -196,6 +197,13 @@ def _environment(session: Session, clock: "_Clock") -> dict[str, object]:
         threads=torch.get_num_threads(),
         seconds=clock.seconds,
     )
+
+
+def _where(session: Session) -> str:
+    model = session.tunable.model
+    weights = str(model.dtype).removeprefix("torch.")
+    threads = f", {torch.get_num_threads()} threads" if model.device.type == "cpu" else ""
+    return f"Weights in {weights} on {model.device}{threads}"
 
 
 def _say_findings(findings: list[Finding], progress: Progress) -> None:

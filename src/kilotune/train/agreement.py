@@ -22,8 +22,6 @@ from kilotune.train.packing import pack
 
 # Relative differences that rounding explains. In float32 they are about 1e-6.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
-# Two examples show how they share a beginning; more would cost more than they say.
-EXAMPLES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +58,21 @@ def agree(
     longest: int,
     activations: Activations | None = None,
 ) -> Agreement:
-    """Compare loss and gradient of packed and padded batches on EXAMPLES of `renderings`.
+    """Compare loss and gradient of packed and padded batches on two of `renderings`.
+
+    The shortest and the longest: two show how examples share a beginning and how one is padded,
+    more would cost more than they say.
 
     In float32 where memory allows, without dropout; both from cached states where there are
     `activations`. `longest` is the longest example that will come, in tokens: what only that one
     overflows, such as a window of attention, is found here too. The model is left as it was, to
-    the bit. Costs about as much as one padded step of EXAMPLES examples.
+    the bit. Costs about as much as a step of two examples by either path.
     """
     dropout = _dropout(tunable.model)
     if dropout:
         return Agreement("padded", f"a shared beginning would share the mask of {dropout}")
-    sample = sorted(renderings, key=lambda r: len(r.token_ids))[:EXAMPLES]
+    ordered = sorted(renderings, key=lambda r: len(r.token_ids))
+    sample = [ordered[0], *ordered[1:][-1:]]
     model = tunable.model
     states = activations.states if activations else None
 
