@@ -1,6 +1,7 @@
 """The one form in which every training item travels."""
 
 import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,20 @@ class Image:
 Part = str | Image
 
 
+def content(parts: Iterable[Part]) -> str | tuple[Part, ...]:
+    """Parts as a message holds them: neighbouring texts joined, a text alone as a string."""
+    joined: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part != "":
+            joined.append(part)
+    if not joined:
+        return ""
+    only = joined[0]
+    return only if len(joined) == 1 and isinstance(only, str) else tuple(joined)
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation: a text, or texts and images in their order."""
@@ -59,8 +74,23 @@ class Message:
         return tuple(part for part in self.content if isinstance(part, Image))
 
     def with_text(self, text: str) -> "Message":
-        """The same message with another text, its images before it."""
-        return replace(self, content=(*self.images, text) if self.images else text)
+        """The same message with another text, each image as far from its start as it was."""
+        if not self.images:
+            return replace(self, content=text)
+        parts: list[Part] = []
+        start = end = 0
+        for part in self.parts:
+            if isinstance(part, str):
+                end = min(end + len(part), len(text))
+            else:
+                parts += [text[start:end], part]
+                start = end
+        parts.append(text[start:])
+        return replace(self, content=content(parts))
+
+    def between(self, before: str, after: str = "") -> "Message":
+        """The same message with words before and after all of it, images too."""
+        return replace(self, content=content((before, *self.parts, after)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +138,18 @@ class Example:
 
     def with_text(self, text: str) -> "Example":
         """The same example with another `text`; as it is where no user says anything."""
+        return self._with_asked(lambda message: message.with_text(text))
+
+    def between(self, before: str, after: str) -> "Example":
+        """The same example with words around what the user says last, images too."""
+        return self._with_asked(lambda message: message.between(before, after))
+
+    def _with_asked(self, change: Callable[[Message], Message]) -> "Example":
         messages = list(self.messages)
         users = [i for i, message in enumerate(messages) if message.role == "user"]
         if not users:
             return self
-        last = users[-1]
-        messages[last] = messages[last].with_text(text)
+        messages[users[-1]] = change(messages[users[-1]])
         return replace(self, messages=tuple(messages))
 
 

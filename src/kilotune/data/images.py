@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kilotune.data.example import Image, Message, Part
+from kilotune.data.example import Image, Message, Part, content
 from kilotune.data.faults import RowError
 
 PLACEHOLDER = "<image>"
@@ -87,20 +87,6 @@ def written(image: Image) -> str:
         return image.source
     kind = media_type(image.data) or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(image.data).decode()}"
-
-
-def content(parts: Iterable[Part]) -> str | tuple[Part, ...]:
-    """Parts as a message holds them: neighbouring texts joined, a text alone as a string."""
-    joined: list[Part] = []
-    for part in parts:
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += part
-        elif part != "":
-            joined.append(part)
-    if not joined:
-        return ""
-    only = joined[0]
-    return only if len(joined) == 1 and isinstance(only, str) else tuple(joined)
 
 
 def placeholders(messages: Iterable[Message]) -> int:

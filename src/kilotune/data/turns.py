@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kilotune.data.example import Message, Part
+from kilotune.data.example import Message, Part, content
 from kilotune.data.faults import RowError
-from kilotune.data.images import PLACEHOLDER, content, read_images
+from kilotune.data.images import PLACEHOLDER, read_images
 
 # What files call the three roles, in lower case.
 ROLE_NAMES = {

@@ -182,5 +182,5 @@ def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     if len(messages) < 2 or messages[0].role != "system" or messages[1].role != "user":
         return tuple(messages)
     system, first, *rest = messages
-    merged = f"{system.text}\n\n{first.text}" if first.text else system.text
-    return (first.with_text(merged), *rest)
+    break_ = "\n\n" if first.text else ""
+    return (first.between(f"{system.text}{break_}"), *rest)

@@ -23,7 +23,7 @@ class Wording:
         """The example as it is put to a model. Its id, label and answer stay as they are."""
         asked = example
         if self.question != "{text}":
-            asked = example.with_text(self.question.replace("{text}", example.text))
+            asked = example.between(*self.question.split("{text}", 1))
         if not self.system or asked.messages[0].role == "system":
             return asked
         return replace(asked, messages=(Message("system", self.system), *asked.messages))
