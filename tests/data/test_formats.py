@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kilotune.data.example import Image, Message
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import Dataset, load_dataset, load_examples
+from kilotune.data.turns import inline_images
 from kilotune.data.writers import write_table
 from kilotune.errors import KilotuneError
 
@@ -506,6 +508,49 @@ def test_text_that_says_image_in_a_file_without_images_is_text(tmp_path: Path) -
         ("user", "<image> in SVG"),
         ("assistant", "a"),
     ]
+
+
+def qwen(text: str, answer: str = "a", **columns: Any) -> dict[str, Any]:
+    turns = [{"from": "user", "value": text}, {"from": "assistant", "value": answer}]
+    return {"conversations": turns, **columns}
+
+
+def test_inline_images_are_read_where_they_are_paths(tmp_path: Path) -> None:
+    read = dataset(
+        tmp_path, qwen("<img> sub/x.JPG </img><img>bold</img>q"), qwen("what is <img>src</img>?")
+    )
+    assert read.format == "llava"
+    assert [example.messages[0].content for example in read.examples] == [
+        (Image("sub/x.JPG", str(tmp_path)), "<img>bold</img>q"), "what is <img>src</img>?",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        qwen("Is <img>src</img> a tag?"),
+        qwen("Write a tag", "<img>cat.png</img>"),
+        conversation(("user", "a <img> b </img>")),
+    ],
+)
+def test_prose_about_images_makes_no_format_of_images(row: dict[str, Any], tmp_path: Path) -> None:
+    read = dataset(tmp_path, row)
+    assert read.format in {"sharegpt", "messages"}
+    assert read.examples[0].images == ()
+
+
+def test_with_a_column_of_images_the_text_has_none(tmp_path: Path) -> None:
+    read = dataset(tmp_path, qwen("<image>see <img>y.png</img>", images=["x.png"]))
+    assert read.examples[0].messages[0].content == (
+        Image("x.png", str(tmp_path)), "see <img>y.png</img>",
+    )  # fmt: skip
+
+
+def test_long_texts_of_half_tags_take_no_time() -> None:
+    began = time.process_time()
+    for text in ("<img>" * 200_000, "<img>" + "x" * 1_000_000, "<img> " + " ." * 500_000):
+        assert inline_images(text) == []
+    assert time.process_time() - began < 1
 
 
 def test_groups_are_filled_from_their_column(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from kilotune.data.example import Example, Message, Origin
-from kilotune.data.tasks import detect_task
+from kilotune.data.tasks import detect_task, several_answers
+from tests.made import conversation
 
 
 def made(*answers: str | None, turns: int = 1) -> list[Example]:
@@ -21,6 +22,8 @@ LONG = [f"This is the answer number {i}, and it goes on for quite a while." for 
     ("examples", "labelled", "task", "why"),
     [
         (made("a", "b") + made("c", turns=2), False, "chat", "1 of 3 examples have several"),
+        (made(*["a", "b"] * 9) + made("a", "b", turns=2), False, "chat", "2 of 20 examples"),
+        (made(*["a", "b"] * 9, "a") + made("b", turns=2), False, "classify", "2 different"),
         (made('{"a": 1}', "[1]"), False, "extract", "2 of 2 answers are JSON"),
         (made('{"a": 1}', "[1]"), True, "extract", "2 of 2 answers are JSON"),
         (made(*['{"a": 1}'] * 19, "{oops"), False, "extract", "19 of 20 answers are JSON"),
@@ -45,6 +48,18 @@ def test_the_task_is_told_by_the_stated_rules(
     told, because = detect_task(examples, labelled)
     assert told == task
     assert because.startswith(why)
+
+
+def test_the_odd_conversation_among_single_answers_is_named() -> None:
+    examples = [
+        *made(*["a", "b"] * 9, "a"),
+        conversation(99, *[("user", "q"), ("assistant", "b")] * 2),
+    ]
+    (finding,) = several_answers(examples, "classify")
+    assert (finding.code, finding.rows) == ("several-answers", ("data:99",))
+    assert several_answers(examples, "chat") == []
+    assert several_answers(examples[:10] + [odd] * 2, "generate") == []
+    assert several_answers([], "generate") == []
 
 
 def test_deep_json_does_not_overflow() -> None:

@@ -12,7 +12,8 @@ from kilotune.data.faults import RowError
 from kilotune.data.images import read_images, with_placeholders, written
 from kilotune.data.json_rows import parse
 from kilotune.data.turns import (
-    INLINE_IMAGE,
+    ROLE_NAMES,
+    inline_images,
     is_turn,
     kind_of,
     listed,
@@ -196,8 +197,7 @@ def _alpaca(cells: Cells) -> list[Message]:
 def _query_response(cells: Cells) -> list[Message]:
     asked = Message("user", cells.as_text("query", cells.needed("query")))
     answer = _answer(cells.text("response"))
-    messages = [*_system(cells), *_history(cells), asked, *answer]
-    return [with_inline_images(message, cells.folder) for message in messages]
+    return _with_inline_images(cells, [*_system(cells), *_history(cells), asked, *answer])
 
 
 def _conversation(cells: Cells) -> list[Message]:
@@ -209,7 +209,14 @@ def _conversation(cells: Cells) -> list[Message]:
 
 
 def _llava(cells: Cells) -> list[Message]:
-    return [with_inline_images(message, cells.folder) for message in _conversation(cells)]
+    return _with_inline_images(cells, _conversation(cells))
+
+
+def _with_inline_images(cells: Cells, messages: list[Message]) -> list[Message]:
+    """Qwen-VL's images in the text, in files that have no column for images."""
+    if "images" in cells.columns:
+        return messages
+    return [with_inline_images(message, cells.folder) for message in messages]
 
 
 def _system(cells: Cells) -> list[Message]:
@@ -258,7 +265,8 @@ def _is_llava(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:
 def _has_inline_image(turn: Values) -> bool:
     body = turn.get("content") or turn.get("value")
     if isinstance(body, str):
-        return INLINE_IMAGE.search(body) is not None
+        speaker = str(turn.get("role") or turn.get("from")).strip().casefold()
+        return ROLE_NAMES.get(speaker) == "user" and bool(inline_images(body))
     parts = body if isinstance(body, list) else []
     return any(isinstance(part, dict) and "type" not in part for part in parts)
 

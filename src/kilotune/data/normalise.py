@@ -13,7 +13,7 @@ from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Cells, Format, detect
 from kilotune.data.images import place, placeholders
 from kilotune.data.readers import Row, Table, read_table
-from kilotune.data.tasks import detect_task
+from kilotune.data.tasks import detect_task, several_answers
 from kilotune.errors import KilotuneError
 
 # The option of the command line that names a field's column, where it has one of its own.
@@ -136,7 +136,7 @@ def load_dataset(
         ", ".join(dict.fromkeys(plan.name for plan in plans)),
         detected,
         tuple(examples),
-        (*table.findings, *faults.findings()),
+        (*table.findings, *faults.findings(), *several_answers(examples, detected)),
         why,
         tuple(name for name in table.columns if name not in used),
         table,

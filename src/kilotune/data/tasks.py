@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from kilotune.data.example import Example, Task, comparable
+from kilotune.data.finding import Finding, about_rows
 
+# `chat`: this share of the examples has several answers; fewer are named by a finding.
+SEVERAL_SHARE = 0.1
 # `extract`: this share of the answers is a JSON object or list; the checks name the others.
 JSON_SHARE = 0.8
 # `classify`: no answer is longer than a label, there are few different ones, and nearly every
@@ -22,8 +25,8 @@ DIFFERENT_SHARE = 0.5
 
 def detect_task(examples: Sequence[Example], labelled: bool) -> tuple[Task, str]:
     """The task of the examples, and why. `labelled` means that they come from a label column."""
-    several = sum(_turns(example) > 1 for example in examples)
-    if several:
+    several = len(with_several_answers(examples))
+    if several and several >= SEVERAL_SHARE * len(examples):
         return "chat", f"{several} of {len(examples)} examples have several answers"
     answers = [answer for example in examples if (answer := example.answer)]
     if not answers:
@@ -37,8 +40,19 @@ def detect_task(examples: Sequence[Example], labelled: bool) -> tuple[Task, str]
     return ("classify" if closed else "generate"), counted
 
 
-def _turns(example: Example) -> int:
-    return sum(message.role == "assistant" for message in example.messages)
+def with_several_answers(examples: Sequence[Example]) -> list[str]:
+    """The ids of the examples in which the assistant speaks more than once."""
+    return [e.id for e in examples if sum(m.role == "assistant" for m in e.messages) > 1]
+
+
+def several_answers(examples: Sequence[Example], task: Task) -> list[Finding]:
+    """The few conversations of several answers in a file whose task is of single ones."""
+    rows = with_several_answers(examples)
+    if task == "chat" or len(rows) >= SEVERAL_SHARE * len(examples):
+        return []
+    what = f"rows with several answers, where nearly all have one ({task})"
+    fix = "See that no two rows were joined; --task chat (data.task) makes all conversations"
+    return about_rows("several-answers", "warning", rows, what, fix)
 
 
 def is_json(text: str) -> bool:

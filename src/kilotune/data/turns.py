@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kilotune.data.example import Message, Part, content
@@ -29,7 +29,12 @@ SETTINGS = frozenset({"weight", "loss", "loss_scale", "train", "reasoning_conten
 TEXT_TYPES = ["text", "input_text", "output_text"]
 IMAGE_TYPES = [None, "image", "image_url", "input_image"]
 IMAGE_KEYS = ("image", "image_url", "url", "path", "base64", "bytes")
-INLINE_IMAGE = re.compile(r"<img>(.+?)</img>", re.DOTALL)
+# Qwen-VL's images in the text. No "<" inside, and no way back: long texts take linear time.
+INLINE_IMAGE = re.compile(r"<img>([^<]++)</img>")
+# What stands there is an address, a data URI or a file that ends like a picture; else it is prose.
+PICTURE = re.compile(
+    r"(?:https?|file|data|s3|gs):\S|.*\.(?:png|jpe?g|jfif|webp|gif|bmp|tiff?|heic|avif)$"
+)
 
 
 def is_turn(value: Any) -> bool:
@@ -119,11 +124,16 @@ def read_turns(turns: Any, folder: str) -> Turns:
     return read
 
 
+def inline_images(text: str) -> list[str]:
+    """What stands as `<img>path</img>` in a text and looks like the path or address of one."""
+    return [path for path in INLINE_IMAGE.findall(text) if _is_picture(path)]
+
+
 def with_inline_images(message: Message, folder: str) -> Message:
-    """The message with every `<img>path</img>` in its text turned into the image."""
-    if "<img>" not in message.text:
+    """The user's message with every `<img>path</img>` in its text turned into the image."""
+    if message.role != "user" or "<img>" not in message.text:
         return message
-    return Message(message.role, content(_inline(message.parts, folder)))
+    return replace(message, content=content(_inline(message.parts, folder)))
 
 
 def _inline(parts: tuple[Part, ...], folder: str) -> Iterator[Part]:
@@ -131,10 +141,17 @@ def _inline(parts: tuple[Part, ...], folder: str) -> Iterator[Part]:
         # Splitting by a group gives texts and paths in turn.
         pieces = INLINE_IMAGE.split(part) if isinstance(part, str) else [part]
         for index, piece in enumerate(pieces):
-            if index % 2 and isinstance(piece, str):
+            if not isinstance(piece, str) or index % 2 == 0:
+                yield piece
+            elif _is_picture(piece):
                 yield from read_images(piece, folder)
             else:
-                yield piece
+                yield f"<img>{piece}</img>"
+
+
+def _is_picture(text: str) -> bool:
+    text = text.strip().lower()
+    return "\n" not in text and PICTURE.match(text) is not None
 
 
 def kind_of(value: Any) -> str:
