@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from kilotune.data.finding import stop_on_errors
 from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import without_answer
 from kilotune.data.writers import check_writable, write_table
@@ -46,6 +47,7 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     dataset = alike.load(file, "file", answered=False)
     table = dataset.table
     assert table is not None
+    stop_on_errors(table.faults("file"), str(file))  # there would be no row to write
     labels = data["labels"]
     added = (COLUMN, PROBABILITY) if labels else (COLUMN,)
     for name in added:

@@ -109,6 +109,38 @@ def test_unusable_options_are_status_2(clean: Path, arguments: list[str], words:
     assert words in result.stderr
 
 
+def test_rows_that_cannot_be_read_are_a_finding_and_the_others_are_checked(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": t, "label": "ab"[i % 2]}) for i, t in enumerate(sentences(40))]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(["{broken", *rows, rows[0], "[2]"]))
+    document = json.loads((result := invoke(path, "--json")).stdout)
+    assert result.exit_code == 1
+    assert {f["code"]: f["rows"] for f in document["findings"]} == {
+        "unreadable-row": ["data:1", "data:43"], "duplicate": ["data:42"],
+    }  # fmt: skip
+    assert document["examples"] == {"data": 41}
+    assert runner.invoke(app, ["run", str(path)]).exit_code == 2
+
+
+def test_fix_leaves_out_what_cannot_be_read_and_keeps_its_text(clean: Path, tmp_path: Path) -> None:
+    clean.write_text(clean.read_text() + 'one,two,three\n"half open,yes\n')
+    out = tmp_path / "repaired.csv"
+    result = invoke(clean, "--fix", out)
+    assert result.exit_code == 0, result.output
+    log = [json.loads(line) for line in Path(f"{out}.changes.jsonl").read_text().splitlines()]
+    assert [(change["row"], change["code"], change["before"]) for change in log] == [
+        ("data:62", "unreadable-row", "one,two,three"),
+        ("data:63", "unreadable-row", '"half open,yes'),
+    ]
+    assert len(out.read_text().splitlines()) == 61
+
+
+def test_a_file_that_is_all_unreadable_is_status_2(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("one\ntwo\n")
+    assert invoke(path).exit_code == 2
+
+
 def test_out_is_looked_at_before_anything_else(clean: Path) -> None:
     result = invoke(clean, "--fix", clean)
     assert result.exit_code == 2

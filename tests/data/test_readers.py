@@ -57,12 +57,24 @@ def test_tab_separated(tmp_path: Path) -> None:
     assert table.rows[0].values == {"text": "a, b", "label": "c"}
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_other_separators_are_seen_in_the_header_and_said(separator: str, tmp_path: Path) -> None:
     content = f"text{separator}label\na, b{separator}c\n"
     table = read_table(write(tmp_path / "a.csv", content))
     assert table.rows[0].values == {"text": "a, b", "label": "c"}
     assert codes(table) == ["csv-separator"]
+
+
+def test_the_separator_is_the_one_that_gives_every_row_the_headers_fields(tmp_path: Path) -> None:
+    content = "text, in full;label\na, b, c;x\nd;y\n"
+    table = read_table(write(tmp_path / "a.csv", content))
+    assert table.rows[0].values == {"text, in full": "a, b, c", "label": "x"}
+    table = read_table(write(tmp_path / "b.csv", "text,label;2\na;b,x\nc|d,y\n"))
+    assert table.columns == ("text", "label;2")
+    table = read_table(write(tmp_path / "c.tsv", "text,label\na\tb,x\n"))
+    assert table.rows[0].values == {"text": "a\tb", "label": "x"}
+    assert codes(table) == ["csv-separator"]
+    assert "separated by commas" in table.findings[0].message
 
 
 def test_tabs_without_quoting_keep_their_quotes_and_rows(tmp_path: Path) -> None:
@@ -83,8 +95,51 @@ def test_long_fields_and_nul_bytes_are_read(tmp_path: Path) -> None:
 def test_all_wrongly_quoted_rows_are_named(tmp_path: Path) -> None:
     content = 'text,label\n"a" b,x\nfine,y\n"c" d,x\n"never closed,y\nmore,z\n'
     error = refused(write(tmp_path / "a.csv", content))
-    assert "line 2 (text behind a closing quote), line 4 (text behind" in error.what
-    assert "line 5 (a quote that is never closed)" in error.what
+    assert "2 (text behind a closing quote), 4 (text behind" in error.what
+    assert "5 (a quote that is never closed)" in error.what
+
+
+def test_rows_that_cannot_be_read_are_left_out_and_the_others_read(tmp_path: Path) -> None:
+    content = 'text,label\n"a" b,x\nfine,y\n1,2,3\n"never closed,y\nmore,z\n"two\nlines",z\nw\n'
+    table = read_table(write(tmp_path / "a.csv", content), partial=True)
+    assert [(row.line, row.values["text"]) for row in table.rows] == [
+        (3, "fine"), (6, "more"), (7, "two\nlines"),
+    ]  # fmt: skip
+    assert [(bad.line, bad.why) for bad in table.unread] == [
+        (2, "text behind a closing quote"), (4, "3 fields, not 2"),
+        (5, "text behind a closing quote"), (9, "1 field, not 2"),
+    ]  # fmt: skip
+    (finding,) = table.faults("data")
+    assert finding.rows == ("data:2", "data:4", "data:5", "data:9")
+
+
+def test_a_quote_that_is_never_closed_takes_its_own_line_alone(tmp_path: Path) -> None:
+    content = 'text,label\na,x\n"open,y\nb,z\nc,x\n'
+    table = read_table(write(tmp_path / "a.csv", content), partial=True)
+    assert [(row.line, row.values["text"]) for row in table.rows] == [(2, "a"), (4, "b"), (5, "c")]
+    assert [(bad.line, bad.why, bad.text) for bad in table.unread] == [
+        (3, "a quote that is never closed", '"open,y')
+    ]
+
+
+def test_broken_lines_and_items_are_left_out_and_the_others_read(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.jsonl", '{"text": "a"}\n{oops\n[1]\n{"text": "b"}\n')
+    items = write(tmp_path / "b.json", '[{"text": "a"}, 3, {"text": "b"}, null]')
+    read = [read_table(path, partial=True) for path in (lines, items)]
+    assert [[row.line for row in table.rows] for table in read] == [[1, 4], [1, 3]]
+    assert [[(bad.line, bad.why) for bad in table.unread] for table in read] == [
+        [(2, "not valid JSON"), (3, "not an object")],
+        [(2, "not an object"), (4, "not an object")],
+    ]
+    folder = read_table(tmp_path, partial=True)
+    assert folder.faults("data")[0].rows == (
+        "data:a.jsonl:2", "data:a.jsonl:3", "data:b.json:2", "data:b.json:4",
+    )  # fmt: skip
+
+
+def test_a_file_without_one_good_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="rows that cannot be read: 1"):
+        read_table(write(tmp_path / "a.jsonl", "oops\n[1]\n"), partial=True)
 
 
 # ---- JSON
@@ -121,6 +176,14 @@ def test_json_lines_under_a_json_name_are_read_and_said(tmp_path: Path) -> None:
     assert codes(table) == ["json-lines"]
 
 
+def test_a_json_list_under_a_name_of_lines_is_read_and_said(tmp_path: Path) -> None:
+    content = json.dumps([{"text": "a"}, {"text": "b"}], indent=1)
+    for text in (content, json.dumps(json.loads(content))):
+        table = read_table(write(tmp_path / "a.jsonl", text))
+        assert [(row.line, row.values["text"]) for row in table.rows] == [(1, "a"), (2, "b")]
+        assert codes(table) == ["json-list"]
+
+
 def test_bad_lines_are_named_together_with_their_reasons(tmp_path: Path) -> None:
     lines = [
         '{"text": "fine \\ud83d\\ude00"}', "{oops", '{"a": 1, "a": 2}', '{"t": "\\ud800"}',
@@ -128,8 +191,8 @@ def test_bad_lines_are_named_together_with_their_reasons(tmp_path: Path) -> None
     ]  # fmt: skip
     error = refused(write(tmp_path / "a.jsonl", "\n".join(lines)))
     assert error.what == (
-        "not a JSON object on line 2, 3 (the key 'a' twice), 4 (half of a surrogate pair), "
-        "5 (nested too deeply), 6 (a number of too many digits) and 1 more"
+        "rows that cannot be read: 2 (not valid JSON), 3 (the key 'a' twice), 4 (half of a "
+        "surrogate pair), 5 (nested too deeply), 6 (a number of too many digits) and 1 more"
     )
 
 
@@ -142,14 +205,14 @@ def test_bad_lines_are_named_together_with_their_reasons(tmp_path: Path) -> None
         ("a.csv", "", "empty"),
         ("a.csv", "text,label\n", "no rows"),
         ("a.csv", "text,text\na,b\n", "column names"),
-        ("a.csv", "text,label\na,b\nc\nd,e,f\n", "line 3 has 1, line 4 has 3"),
+        ("a.csv", "text,label\na,b\nc\nd,e,f\n", "3 (1 field, not 2), 4 (3 fields, not 2)"),
         ("a.csv", b"text,label\nok,x\n\xff\xfe,x\n", "a.csv:3"),
-        ("a.jsonl", '{"text": "a"}\nnot json\n[1]\n', "line 2, 3"),
+        ("a.jsonl", '{"text": "a"}\nnot json\n[1]\n', "2 (not valid JSON), 3 (not an object)"),
         ("a.json", '{"text": "a"}', "list of objects"),
         ("a.json", '{"text": {"0": "a"}, "label": {"0": "b"}}', "orient='records'"),
         ("a.json", '{"a": [{"x": 1}], "b": [{"x": 1}]}', "list of objects"),
         ("a.json", '[{"text": "a"},\n oops]', "a.json:2"),
-        ("a.json", '[{"text": "a"}, 3, {}, null]', "item 2, 4"),
+        ("a.json", '[{"text": "a"}, 3, {}, null]', "2 (not an object), 4"),
         ("a.json", '[{"text": "a", "text": "b"}]', "the key 'text' twice"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", '["\\udc00"]', "surrogate"),
@@ -427,8 +490,8 @@ def test_faulty_files_of_a_folder_are_named_together(tmp_path: Path) -> None:
     write(tmp_path / "c.csv", "text,label\na,b\n")
     write(tmp_path / "d.xls", "old")
     what = refused(tmp_path).what
-    assert "a.csv: rows without 2 fields: line 2 has 1" in what
-    assert "b.jsonl: not a JSON object on line 1" in what
+    assert "a.csv: rows that cannot be read: 2 (1 field, not 2)" in what
+    assert "b.jsonl: rows that cannot be read: 1 (not valid JSON)" in what
     assert "d.xls: cannot read files ending in '.xls'" in what
 
 
@@ -458,7 +521,7 @@ def test_mutated_files_are_read_or_refused(data: st.DataObject, kind: str) -> No
         until = data.draw(st.integers(at, min(len(raw), at + 30)))
         raw[at:until] = data.draw(st.binary(max_size=12))
     with suppress(KilotuneError):
-        rows, _ = READERS[kind](bytes(raw), "a")
+        rows = READERS[kind](bytes(raw), "a").rows
         assert all(isinstance(row.values, dict) for row in rows)
 
 
@@ -470,7 +533,7 @@ SEEDS = seed_files()
 def test_truncated_files_are_refused(kind: str, share: float) -> None:
     whole = SEEDS[kind].rstrip()
     with pytest.raises(KilotuneError):
-        READERS[kind](whole[: int(len(whole) * share)], "a")
+        READERS[kind](whole[: int(len(whole) * share)], "a").whole("a")
 
 
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:

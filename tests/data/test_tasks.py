@@ -58,7 +58,7 @@ def test_the_odd_conversation_among_single_answers_is_named() -> None:
     (finding,) = several_answers(examples, "classify")
     assert (finding.code, finding.rows) == ("several-answers", ("data:99",))
     assert several_answers(examples, "chat") == []
-    assert several_answers(examples[:10] + [odd] * 2, "generate") == []
+    assert several_answers(examples[:10] + examples[-1:] * 2, "generate") == []
     assert several_answers([], "generate") == []
 
 

@@ -23,7 +23,7 @@ def read_parquet(raw: bytes, where: str) -> Read:
     try:
         file = pq.ParquetFile(pa.BufferReader(raw))
         features = _features_in(file.schema_arrow.metadata or {})
-        return _rows(file.iter_batches(ROWS_AT_ONCE), features), []
+        return Read(_rows(file.iter_batches(ROWS_AT_ONCE), features))
     except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise KilotuneError(
             f"not a readable Parquet file ({_first_line(error)})", where=where, fix="Write it again"
@@ -43,7 +43,7 @@ def read_saved_dataset(path: Path) -> Read:
     Raises KilotuneError for a folder that is not whole.
     """
     if not (path / "dataset_dict.json").is_file():
-        return _read_split(path), []
+        return Read(_read_split(path))
     splits = _json(path / "dataset_dict.json").get("splits")
     names = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
     name = "train" if "train" in names or len(names) != 1 else names[0]
@@ -54,11 +54,12 @@ def read_saved_dataset(path: Path) -> Read:
             fix="Name the folder of one of them",
         )
     if len(names) == 1:
-        return _read_split(path / name), []
+        return Read(_read_split(path / name))
     others = ", ".join(f"'{other}'" for other in names if other != name)
     message = f"the split '{name}' was read, not {others}"
     fix = f"Name a split's own folder, such as {path.name}/{name}, to use it"
-    return _read_split(path / name), [Finding("several-splits", "note", (), message, fix)]
+    note = Finding("several-splits", "note", (), message, fix)
+    return Read(_read_split(path / name), [note])
 
 
 def _read_split(path: Path) -> list[Row]:

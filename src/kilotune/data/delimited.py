@@ -5,92 +5,123 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from kilotune.data.encodings import decode
 from kilotune.data.finding import Finding
-from kilotune.data.table import Read, Row
-from kilotune.errors import KilotuneError, some
+from kilotune.data.table import Read, Row, Unread
+from kilotune.errors import KilotuneError
 
-# csv's own words, where they need others.
-WORDS = {
-    "unexpected end of data": "a quote that is never closed",
-    "',' expected after '\"'": "text behind a closing quote",
-    "'\t' expected after '\"'": "text behind a closing quote",
-    "';' expected after '\"'": "text behind a closing quote",
-}
+# The separators that are looked for, and what they are called.
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# Records that are looked at to tell the separator, and the characters they are looked for in.
+SAMPLE_RECORDS, SAMPLE = 20, 200_000
+FIX = "Quote fields that hold the separator, a quote or a line break; double quotes inside them"
 
 
 def read_csv(raw: bytes, where: str) -> Read:
-    """Comma-separated rows; semicolons or tabs where the header has those and no comma."""
+    """Rows separated by commas, or by whatever else the file plainly has, which is said."""
     text, findings = decode(raw, where)
-    header = text.lstrip().partition("\n")[0]
-    separator = next((mark for mark in ",;\t" if mark in header), ",")
-    if separator != ",":
-        name = {";": "semicolons", "\t": "tabs"}[separator]
-        message = f"the columns are separated by {name}, and were read as that"
-        findings.append(Finding("csv-separator", "note", (), message, "Nothing need be done"))
-    return _rows(text, where, delimiter=separator), findings
+    separator = _separator(text, ",")
+    return _rows(text, where, findings + _said(separator, ","), delimiter=separator)
 
 
 def read_tsv(raw: bytes, where: str) -> Read:
     """Tab-separated rows, with CSV's quoting, or without any where that alone fits the file."""
     text, findings = decode(raw, where)
-    try:
-        return _rows(text, where, delimiter="\t"), findings
-    except KilotuneError:
-        try:
-            rows = _rows(text, where, delimiter="\t", quoting=csv.QUOTE_NONE)
-        except KilotuneError:
-            rows = []
-        if not rows:
-            raise
+    separator = _separator(text, "\t")
+    findings += _said(separator, "\t")
+    quoted = _rows(text, where, findings, delimiter=separator)
+    if not quoted.unread:
+        return quoted
+    plain = _rows(text, where, [], delimiter=separator, quoting=csv.QUOTE_NONE)
+    if plain.unread or not plain.rows:
+        return quoted
     message = "quotes in the file are not CSV's, and were read as plain characters"
-    findings.append(Finding("tsv-quotes", "note", (), message, "Nothing need be done"))
-    return rows, findings
+    note = Finding("tsv-quotes", "note", (), message, "Nothing need be done")
+    return replace(plain, findings=[*findings, note])
 
 
-def _rows(text: str, where: str, **dialect: Any) -> list[Row]:
+def _separator(text: str, usual: str) -> str:
+    """The separator that gives the first records the header's number of fields, of two or more."""
+    best, score = usual, 0.0
+    # The usual one first: it wins among equals.
+    for mark in dict.fromkeys((usual, *SEPARATORS)):
+        records = _records(text[:SAMPLE], {"delimiter": mark})
+        sample = [cells for _, cells in islice(records, SAMPLE_RECORDS) if isinstance(cells, list)]
+        counts = [len(cells) for cells in sample if cells]
+        if counts and counts[0] > 1:
+            alike = counts.count(counts[0]) / len(counts)
+            best, score = (mark, alike) if alike > score else (best, score)
+    return best
+
+
+def _said(separator: str, usual: str) -> list[Finding]:
+    if separator == usual:
+        return []
+    message = f"the columns are separated by {SEPARATORS[separator]}, and were read as that"
+    return [Finding("csv-separator", "note", (), message, "Nothing need be done")]
+
+
+def _rows(text: str, where: str, findings: list[Finding], **dialect: Any) -> Read:
     rows: list[Row] = []
-    ragged: list[str] = []
-    broken: list[str] = []
+    bad: list[Unread] = []
     names: list[str] = []
+    mark = dialect["delimiter"]
     for line, cells in _records(text, dialect):
-        if isinstance(cells, csv.Error):
-            broken.append(f"line {line} ({WORDS.get(str(cells), str(cells))})")
+        if isinstance(cells, _Broken):
+            bad.append(Unread(line, cells.why, cells.text, FIX))
         elif not cells:
             continue
         elif not names:
             names = _header(cells, f"{where}:{line}")
         elif len(cells) != len(names):
-            ragged.append(f"line {line} has {len(cells)}")
+            count = f"{len(cells)} field{'s' * (len(cells) > 1)}, not {len(names)}"
+            bad.append(Unread(line, count, mark.join(cells), FIX))
         else:
             rows.append(Row(line, dict(zip(names, cells, strict=True))))
-    faults = [f"rows without {len(names)} fields: {some(ragged)}"] if ragged else []
-    faults += [f"rows that are quoted wrongly: {some(broken)}"] if broken else []
-    if faults:
-        raise KilotuneError(
-            "; ".join(faults),
-            where=where,
-            fix="Quote fields that hold the separator, a quote or a line break; double quotes "
-            "inside them",
-        )
-    return rows
+    return Read(rows, findings, bad)
 
 
-def _records(text: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """A record whose quotes are wrong: why, and its first line."""
+
+    why: str
+    text: str
+
+
+def _records(text: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str] | _Broken]]:
     """Each record with the line it starts on, or what is wrong with it."""
+    lines = list(io.StringIO(text, newline=""))
+    done = 0
     with _any_field_size():
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
-        start = 1
+        reader = csv.reader(iter(lines), strict=True, **dialect)
+        before = 0  # the lines that this reader did not see
         while True:
+            start = done + 1
             try:
-                yield start, next(reader)
+                cells: list[str] | _Broken = next(reader)
+                done = before + reader.line_num
             except StopIteration:
                 return
             except csv.Error as error:
-                yield start, error
-            start = reader.line_num + 1
+                # A wrong quote may have taken many lines: go on with the one after its first.
+                done = start
+                if before + reader.line_num > start:
+                    before = start
+                    reader = csv.reader(islice(lines, before, None), strict=True, **dialect)
+                cells = _Broken(_reason(error), lines[start - 1].rstrip("\r\n"))
+            yield start, cells
+
+
+def _reason(error: csv.Error) -> str:
+    """csv's own words, or clearer ones."""
+    if str(error) == "unexpected end of data":
+        return "a quote that is never closed"
+    return "text behind a closing quote" if "expected after" in str(error) else str(error)
 
 
 def _header(cells: list[str], where: str) -> list[str]:

@@ -2,17 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from kilotune.data.encodings import decode
 from kilotune.data.finding import Finding
-from kilotune.data.table import Read, Row
-from kilotune.errors import KilotuneError, some
+from kilotune.data.table import Read, Row, Unread
+from kilotune.errors import KilotuneError
 
 # An escape that is half a character, unless its other half follows: then it is a whole one.
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # Under these names an object's list holds turns, and the object is one row.
 TURNS = ("messages", "conversations")
+NO_OBJECT = "not an object"
 
 
 def parse(text: str) -> Any:
@@ -49,14 +51,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json_lines(raw: bytes, where: str) -> Read:
-    """One JSON object a line."""
+    """One JSON object a line; or all of a file that is one list of objects, which is said."""
     text, findings = decode(raw, where)
-    return _lines(text, where), findings
+    read = _lines(text)
+    if read.rows or not text.lstrip().startswith("["):
+        return replace(read, findings=findings)
+    try:
+        items = parse(text)
+    except ValueError:
+        return replace(read, findings=findings)
+    message = "the file holds one JSON list, and was read as that"
+    fix = "Nothing need be done; '.json' is the usual ending"
+    return _objects(items, [*findings, Finding("json-list", "note", (), message, fix)])
 
 
-def _lines(text: str, where: str) -> list[Row]:
+def _lines(text: str) -> Read:
     rows: list[Row] = []
-    bad: list[str] = []
+    bad: list[Unread] = []
     # Only "\n" ends a record: str.splitlines would also cut at separators inside strings.
     for number, line in enumerate(text.split("\n"), 1):
         if not line or line.isspace():
@@ -64,27 +75,21 @@ def _lines(text: str, where: str) -> list[Row]:
         try:
             values = parse(line)
         except ValueError as error:
-            bad.append(f"{number}{_reason(error)}")
+            bad.append(Unread(number, _reason(error), line, "Write one JSON object a line"))
             continue
         if isinstance(values, dict):
             rows.append(Row(number, values))
         else:
-            bad.append(str(number))
-    if bad:
-        raise KilotuneError(
-            f"not a JSON object on line {some(bad)}",
-            where=where,
-            fix="Write one JSON object a line",
-        )
-    return rows
+            bad.append(Unread(number, NO_OBJECT, line, "Write one JSON object a line"))
+    return Read(rows, [], bad)
 
 
 def _reason(error: ValueError) -> str:
-    """The reason in brackets, where it is more than that the text is no JSON."""
+    """The reason in words."""
     if isinstance(error, json.JSONDecodeError):
-        return ""
+        return "not valid JSON"
     digits = "integer string conversion" in str(error)
-    return " (a number of too many digits)" if digits else f" ({error})"
+    return "a number of too many digits" if digits else str(error)
 
 
 def read_json(raw: bytes, where: str) -> Read:
@@ -96,22 +101,29 @@ def read_json(raw: bytes, where: str) -> Read:
         if _is_json_lines(text, error):
             message = "the file holds JSON Lines, and was read as that"
             fix = "Nothing need be done; '.jsonl' is the usual ending"
-            return _lines(text, where), [*findings, Finding("json-lines", "note", (), message, fix)]
+            said = Finding("json-lines", "note", (), message, fix)
+            return replace(_lines(text), findings=[*findings, said])
         line = getattr(error, "lineno", None)
+        why = "" if line else f" ({_reason(error)})"
         raise KilotuneError(
-            f"not valid JSON{_reason(error)}",
+            f"not valid JSON{why}",
             where=f"{where}:{line}" if line else where,
             fix="Check commas and quotes there" if line else "Correct it there",
         ) from error
     items, note = _items(content, where)
-    bad = [str(number) for number, item in enumerate(items, 1) if not isinstance(item, dict)]
-    if bad:
-        raise KilotuneError(
-            f"a JSON file must hold a list of objects; other things are item {some(bad)}",
-            where=where,
-            fix='Write it as [{"text": …, "label": …}, …]',
-        )
-    return [Row(number, item) for number, item in enumerate(items, 1)], findings + note
+    return _objects(items, findings + note)
+
+
+def _objects(items: list[Any], findings: list[Finding]) -> Read:
+    numbered = list(enumerate(items, 1))
+    rows = [Row(number, item) for number, item in numbered if isinstance(item, dict)]
+    fix = 'Write the list as [{"text": …, "label": …}, …]'
+    bad = [
+        Unread(number, NO_OBJECT, json.dumps(item, ensure_ascii=False), fix)
+        for number, item in numbered
+        if not isinstance(item, dict)
+    ]
+    return Read(rows, findings, bad)
 
 
 def _is_json_lines(text: str, error: ValueError) -> bool:

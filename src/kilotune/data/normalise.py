@@ -111,7 +111,7 @@ def load_dataset(
     label of None, for the checks to report. Without `answered` the file may lack the answers'
     column. Raises KilotuneError for a file that cannot be read or has no such columns.
     """
-    table = read_table(Path(path))
+    table = read_table(Path(path), partial=True)
     given = dict(columns or {})
     given |= {name: column for name, column in zip(OPTIONS, (text, label), strict=True) if column}
     if not answered:
@@ -130,13 +130,14 @@ def load_dataset(
         detected, why = task, "as asked for"
     if detected == "classify":
         examples = [_with_label(example) for example in examples]
+    found = table.faults(source) + faults.findings() + several_answers(examples, detected)
     used = {name for plan in plans for name in (*plan.columns.values(), plan.group)}
     return Dataset(
         table.path,
         ", ".join(dict.fromkeys(plan.name for plan in plans)),
         detected,
         tuple(examples),
-        (*table.findings, *faults.findings(), *several_answers(examples, detected)),
+        (*table.findings, *found),
         why,
         tuple(name for name in table.columns if name not in used),
         table,
@@ -151,7 +152,7 @@ def _files(table: Table) -> Iterable[Table]:
             return
         part = tuple(rows)
         columns = tuple(dict.fromkeys(name for row in part for name in row.values))
-        yield Table(table.path / file, columns, part)
+        yield replace(table, path=table.path / file, columns=columns, rows=part)
 
 
 def _plan(

@@ -29,28 +29,29 @@ READERS: dict[str, Callable[[bytes, str], Read]] = {
 }
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *, partial: bool = False) -> Table:
     """Read a data file by its ending (`.gz` behind it too), or a folder.
 
     A folder is what `datasets`' save_to_disk wrote, or any number of data files, read in order of
     their names. Raises KilotuneError for what is missing, empty, of another kind or malformed;
-    malformed rows of a file are named together.
+    malformed rows of a file are named together. With `partial` those are left to the table's
+    `unread`, where others can be read.
     """
     if not os.path.exists(path):  # unlike Path's, false for a name no file can have
         raise KilotuneError("no such file", where=str(path), fix="Check the path")
     if not path.is_dir():
-        rows, findings = _read_file(path)
+        read = _read_file(path, partial)
     elif is_saved_dataset(path):
-        rows, findings = read_saved_dataset(path)
+        read = read_saved_dataset(path)
     else:
-        rows, findings = _read_folder(path)
-    if not rows:
+        read = _read_folder(path, partial)
+    if not read.rows:
         raise KilotuneError("no rows in the file", where=str(path), fix="Add labelled examples")
-    columns = tuple(dict.fromkeys(name for row in rows for name in row.values))
-    return Table(path, columns, tuple(rows), tuple(findings))
+    columns = tuple(dict.fromkeys(name for row in read.rows for name in row.values))
+    return Table(path, columns, tuple(read.rows), tuple(read.findings), tuple(read.unread))
 
 
-def _read_file(path: Path) -> Read:
+def _read_file(path: Path, partial: bool) -> Read:
     kind = ending(path)
     if kind not in READERS:
         old = " (Excel's old format)" if kind == ".xls" else ""
@@ -62,7 +63,10 @@ def _read_file(path: Path) -> Read:
     raw = _bytes(path)
     if not raw.strip():
         raise KilotuneError("the file is empty", where=str(path), fix="Add labelled examples")
-    return READERS[kind](raw, str(path))
+    read = READERS[kind](raw, str(path))
+    if not (partial and read.rows):
+        read.whole(str(path))
+    return read
 
 
 def _bytes(path: Path) -> bytes:
@@ -84,21 +88,21 @@ def _bytes(path: Path) -> bytes:
         ) from error
 
 
-def _read_folder(folder: Path) -> Read:
+def _read_folder(folder: Path, partial: bool) -> Read:
     """Every data file in `folder` and below; what is not one is said, hidden files apart."""
     files, others = _walk(folder)
-    rows: list[Row] = []
-    findings: list[Finding] = []
+    every = Read([])
     faults: list[KilotuneError] = []
     for file in files:
         name = file.relative_to(folder).as_posix()
         try:
-            read, found = read_saved_dataset(file) if file.is_dir() else _read_file(file)
+            read = read_saved_dataset(file) if file.is_dir() else _read_file(file, partial)
         except KilotuneError as error:
             faults.append(error)
             continue
-        rows += [replace(row, file=name) for row in read]
-        findings += [replace(f, message=f"{name}: {f.message}") for f in found]
+        every.rows += [replace(row, file=name) for row in read.rows]
+        every.findings += [replace(f, message=f"{name}: {f.message}") for f in read.findings]
+        every.unread += [replace(bad, file=name) for bad in read.unread]
     if len(faults) == 1:
         raise faults[0]
     if faults:
@@ -108,7 +112,8 @@ def _read_folder(folder: Path) -> Read:
         raise KilotuneError(
             "no data files in the folder", where=str(folder), fix=f"Add {', '.join(READERS)} files"
         )
-    return rows, findings + _said(others, folder)
+    every.findings += _said(others, folder)
+    return every
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -48,7 +48,8 @@ class Change:
 def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> list[Change]:
     """Write `dataset` to `out` with what `findings` name repaired, and `out`.changes.jsonl.
 
-    Columns and rows stay in the order and the format they were in. Raises KilotuneError over an
+    Columns and rows stay in the order and the format they were in; rows that could not be read
+    are left out, their text in the log. Raises KilotuneError over an
     existing file, and for pictures whose paths would no longer lead to them.
     """
     log = check_repairable(out)
@@ -63,6 +64,9 @@ def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> lis
             fix=f"Write it into {home}",
         )
     rows, changes = repair(table.rows, dataset.examples, findings, set(dataset.unused))
+    changes += [
+        Change(bad.id("data"), "unreadable-row", "", bad.text, None) for bad in table.unread
+    ]
     write_table(out, table.columns, [row.values for row in rows])
     write_atomically(log, "".join(to_json(change, indent=None) + "\n" for change in changes))
     return changes

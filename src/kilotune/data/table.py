@@ -1,10 +1,11 @@
 """Rows with the place where they stand, whatever kind of file they come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kilotune.data.finding import Finding
+from kilotune.errors import KilotuneError, some
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,24 +18,67 @@ class Row:
 
     def id(self, source: str) -> str:
         """The row's name in messages: `data:2`, or `data:sub/file.csv:2` in a folder."""
-        return f"{source}:{self.file}:{self.line}" if self.file else f"{source}:{self.line}"
+        return row_id(source, self.file, self.line)
+
+
+def row_id(source: str, file: str, line: int) -> str:
+    """`data:2`, or `data:sub/file.csv:2` in a folder."""
+    return f"{source}:{file}:{line}" if file else f"{source}:{line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A record that could not be read: where it starts, why, what it says, and how to fix it."""
+
+    line: int
+    why: str
+    text: str
+    fix: str
+    file: str = ""
+
+    def id(self, source: str) -> str:
+        """The record's name in messages, as a Row's."""
+        return row_id(source, self.file, self.line)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A file's records in order, the names of its columns, and what reading it found.
 
-    Values are what JSON knows, and bytes.
+    Values are what JSON knows, and bytes. `unread` are the records that could not be read.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...] = ()
+    unread: tuple[Unread, ...] = ()
+
+    def faults(self, source: str) -> list[Finding]:
+        """One finding on all records that could not be read; none where there are none."""
+        if not self.unread:
+            return []
+        named = [f"{bad.id(source)} ({bad.why})" for bad in self.unread]
+        message = f"rows that cannot be read ({len(named)}): {some(named)}"
+        rows = tuple(bad.id(source) for bad in self.unread)
+        return [Finding("unreadable-row", "error", rows, message, self.unread[0].fix)]
 
 
-# What reading the bytes of one file gives.
-Read = tuple[list[Row], list[Finding]]
+@dataclass(slots=True)
+class Read:
+    """What reading the bytes of one file gives."""
+
+    rows: list[Row]
+    findings: list[Finding] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+
+    def whole(self, where: str) -> None:
+        """Raise KilotuneError on the records that could not be read, all together."""
+        if self.unread:
+            named = [f"{bad.line} ({bad.why})" for bad in self.unread]
+            raise KilotuneError(
+                f"rows that cannot be read: {some(named)}", where=where, fix=self.unread[0].fix
+            )
 
 
 def compressed(path: Path) -> bool:

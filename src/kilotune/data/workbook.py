@@ -31,7 +31,7 @@ def read_workbook(raw: bytes, where: str) -> Read:
         ) from error
     filled = {name: rows for name, rows in sheets.items() if len(rows) > 1}
     if not filled:
-        return [], []
+        return Read([])
     name, rows = next(iter(filled.items()))
     findings = []
     if len(filled) > 1:
@@ -39,7 +39,7 @@ def read_workbook(raw: bytes, where: str) -> Read:
         message = f"the sheet '{name}' was read; there are rows in {others} too"
         fix = "Save another sheet as a file of its own to use it"
         findings.append(Finding("several-sheets", "note", (), message, fix))
-    return _named(rows, f"{where}, sheet '{name}'"), findings
+    return Read(_named(rows, f"{where}, sheet '{name}'"), findings)
 
 
 def _sheets(raw: bytes) -> dict[str, dict[int, list[Any]]]:
