@@ -1,3 +1,6 @@
+import json
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +44,70 @@ def test_field_f1_counts_paths_with_values() -> None:
     # name and tags[]=x agree; 3 fields found, 4 wanted.
     assert field_f1('{"name": "Ann", "age": 4, "tags": ["x"]}', wanted) == pytest.approx(4 / 7)
     assert field_f1("no json", wanted) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "right", "graded"),
+    [
+        ('{"a": true}', '{"a": 1}', False, 0),
+        ('{"a": false}', '{"a": 0}', False, 0),
+        ("[true]", "[1.0]", False, 0),
+        ('{"a": 1}', '{"a": 1.0}', True, 1),
+        ('{"a": [100, -0.0]}', '{"a": [1e2, 0]}', True, 1),
+        ('{"a": "1"}', '{"a": 1}', False, 0),
+        ('{"a": "x", "b": []}', '{"a": "x", "b": []}', True, 1),
+        ('{"a": "x", "b": {}}', '{"a": "x", "b": []}', False, 1 / 2),
+        ('{"a": "x"}', '{"a": "x", "b": []}', False, 2 / 3),
+        ('{"a": "x"}', '{"a": "x", "b": null}', False, 2 / 3),
+        ('{"b": null, "a": "x"}', '{"a": "x", "b": null}', True, 1),
+        ("{}", "{}", True, 1),
+        ("{}", "[]", False, 0),
+        ("null", "null", True, 1),
+        ("null", "{}", False, 0),
+        ("no idea", "null", False, 0),
+        ("no idea", "nor this", False, 0),
+        ("{}", "nor this", False, 0),
+        ('{"a": NaN}', '{"a": NaN}', False, 0),
+        ('{"a": 1e999}', '{"a": 1e999}', False, 0),
+        ('{"a.b": 1}', '{"a": {"b": 1}}', False, 0),
+        ("[1, 2]", "[2, 1]", False, 1),
+    ],
+)
+def test_json_is_judged_by_its_values(said: str, wanted: str, right: bool, graded: float) -> None:
+    read = read_json(said, ())
+    assert TASKS["extract"].right(read, wanted) is right
+    assert field_f1(read, wanted) == pytest.approx(graded)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": NaN}', "[-Infinity]", '{"a": 1e999}', '["\\ud800"]', "```", ""]
+)
+def test_what_is_no_json_is_unreadable(text: str) -> None:
+    assert read_json(text, ()) == UNREADABLE
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@given(st.lists(JSON, max_size=3), st.lists(JSON, max_size=3))
+def test_what_is_right_has_the_full_grade(first: list[object], second: list[object]) -> None:
+    said, wanted = json.dumps(first), json.dumps(second)
+    assert TASKS["extract"].right(read_json(said, ()), said)
+    assert field_f1(said, said) == 1
+    assert field_f1(said, wanted) == field_f1(wanted, said)
+    if TASKS["extract"].right(said, wanted):
+        assert field_f1(said, wanted) == 1
+
+
+def test_a_long_half_fence_takes_no_time() -> None:
+    began = time.process_time()
+    assert read_json("```" + " " * 500_000 + "x", ()) == UNREADABLE
+    assert time.process_time() - began < 1
 
 
 def test_free_text_is_judged_by_match_and_words() -> None:

@@ -1,6 +1,7 @@
 """How each task's answers are read, which of them are right, and what figures say so."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from kilotune.data.example import Task, comparable
 from kilotune.evaluate.metrics import NO_LABEL, parse_label
 
 UNREADABLE = NO_LABEL  # the prediction of an answer that could not be read
+UNREAD = object()  # the value of a text that is no JSON; None is that of null
+FENCE = "```"
 
 TITLES = {
     "accuracy": "accuracy",
@@ -50,9 +53,13 @@ def token_f1(prediction: str, reference: str) -> float:
 
 
 def field_f1(prediction: str, reference: str) -> float:
-    """F1 of the (path, value) pairs of two JSON texts; 0 where one cannot be read."""
+    """F1 of the (path, value) pairs of two JSON texts; 0 where one cannot be read.
+
+    Values are compared as by `same_json`. An empty list or object is a value at its path, and so
+    is null, which is not the same as no such key. The order of a list does not count.
+    """
     values = (_json(prediction), _json(reference))
-    if values[0] is None or values[1] is None:
+    if UNREAD in values:
         return 0.0
     return _bag_f1(*(list(_fields(value)) for value in values))
 
@@ -63,18 +70,22 @@ def same_text(prediction: str, reference: str) -> bool:
 
 
 def same_json(prediction: str, reference: str) -> bool:
-    """Whether two JSON texts have the same value, whatever their spaces and order of keys."""
-    value = _json(prediction)
-    return value is not None and value == _json(reference)
+    """Whether two JSON texts have the same value, whatever their spaces and order of keys.
+
+    1 and 1.0 are one number; true and 1, or 1 and "1", are not the same.
+    """
+    values = (_json(prediction), _json(reference))
+    return UNREAD not in values and _canonical(values[0]) == _canonical(values[1])
 
 
 def read_json(answer: str, _: Sequence[str]) -> str:
-    """The JSON object or list in `answer`, keys sorted; UNREADABLE when there is none.
+    """The JSON object, list or null in `answer`, keys sorted; UNREADABLE when there is none.
 
-    A fence of three backticks around it, as chat models like to put, is taken off.
+    A fence of three backticks around it, as chat models like to put, is taken off. NaN and
+    numbers past what a float holds are no JSON.
     """
     value = _json(answer)
-    return UNREADABLE if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return UNREADABLE if value is UNREAD else _written(value)
 
 
 def _read_text(answer: str, _: Sequence[str]) -> str:
@@ -82,20 +93,58 @@ def _read_text(answer: str, _: Sequence[str]) -> str:
 
 
 def _json(text: str) -> Any:
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", text, re.DOTALL | re.IGNORECASE)
+    """The object, list or null in a text; UNREAD for anything else."""
     try:
-        value = json.loads(fenced[1] if fenced else text)
+        value = json.loads(_unfenced(text), parse_constant=_refuse, parse_float=_finite)
+        _written(value).encode()  # half a surrogate pair could not be written down
     except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict | list) else None
+        return UNREAD
+    return value if value is None or isinstance(value, dict | list) else UNREAD
+
+
+def _unfenced(text: str) -> str:
+    body = text.strip()
+    if len(body) < 2 * len(FENCE) or not (body.startswith(FENCE) and body.endswith(FENCE)):
+        return body
+    body = body[len(FENCE) : -len(FENCE)]
+    return body[4:] if body[:4].lower() == "json" else body
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number that is too large")
+    return number
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _canonical(value: Any) -> str:
+    """A text that equal values share: Python alone would call true and 1 equal."""
+    return _written(_with_whole_numbers(value))
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _fields(value: Any, path: str = "") -> list[str]:
-    if isinstance(value, dict):
-        return [field for key, item in value.items() for field in _fields(item, f"{path}.{key}")]
-    if isinstance(value, list):  # the order of a list does not count
+    if value and isinstance(value, dict):
+        named = [(json.dumps(key), item) for key, item in value.items()]
+        return [field for key, item in named for field in _fields(item, f"{path}.{key}")]
+    if value and isinstance(value, list):
         return [field for item in value for field in _fields(item, f"{path}[]")]
-    return [f"{path}={json.dumps(value)}"]
+    return [f"{path}={_canonical(value)}"]
 
 
 def _words(text: str) -> list[str]:
