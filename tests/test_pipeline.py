@@ -1,6 +1,8 @@
 """The whole job on a tiny random model: every record is there, and says what happened."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,11 +107,11 @@ def test_predict_labels_a_file_as_the_run_did(finished: Run, tmp_path: Path) -> 
     file, out = tmp_path / "new.jsonl", tmp_path / "labelled.jsonl"
     lines = [json.dumps({"n": i, "text": row["prompt"]}) for i, row in enumerate(rows)]
     file.write_text("\n".join([*lines, '{"n": 99, "text": ""}']))
-    unlabelled = predict(finished.folder, file, out)
+    done = predict(finished.folder, file, out)
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["n"] for row in written] == [*range(len(rows)), 99]
     assert [row["prediction"] for row in written] == [*(r["tuned_prediction"] for r in rows), ""]
-    assert unlabelled == sum(row["prediction"] == "" for row in written)
+    assert done.unlabelled == sum(row["prediction"] == "" for row in written)
     for row in written:
         if row["prediction"]:  # of two labels, tuned well apart
             assert 0.5 < row["probability"] <= 1
@@ -117,6 +119,29 @@ def test_predict_labels_a_file_as_the_run_did(finished: Run, tmp_path: Path) -> 
             assert row["probability"] is None
     with pytest.raises(KilotuneError, match="left as it is"):
         predict(finished.folder, file, out)
+
+
+def test_rows_that_cannot_be_asked_are_named_and_the_others_answered(
+    finished: Run, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run)
+    template = run / "adapter" / "chat_template.jinja"
+    refusing = (
+        "{% if 'forbidden' in messages[-1]['content'] %}{{ raise_exception('no') }}{% endif %}"
+    )
+    template.write_text(refusing + template.read_text())
+    texts = ["a fine film", "a forbidden film", "a dull film"]
+    file = write_lines(tmp_path / "new.jsonl", [{"text": t} for t in texts] + [{"text": ["x"]}])
+    done = predict(run, file, tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert done.not_answered == {"file:2": "template-refuses", "file:4": "wrong-type"}
+    assert [row["not_answered"] for row in rows] == ["", "template-refuses", "", "wrong-type"]
+    alone = write_lines(tmp_path / "alone.jsonl", [{"text": texts[0]}, {"text": texts[2]}])
+    assert predict(finished.folder, alone, tmp_path / "alone.csv").not_answered == {}
+    with (tmp_path / "alone.csv").open() as lines:
+        expected = [row["prediction"] for row in csv.DictReader(lines)]
+    assert [row["prediction"] for row in rows] == [expected[0], "", expected[1], ""]
 
 
 def test_the_saved_recipe_repeats_the_run(finished: Run, tmp_path: Path) -> None:
@@ -212,7 +237,9 @@ def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: 
     assert tuned.figures["token_f1"].value == pytest.approx(sum(by_hand) / len(by_hand))
     assert "token F1" in (run.folder / "report.html").read_text(encoding="utf-8")
     out = tmp_path / "answered.jsonl"
-    empty = predict(run.folder, write_lines(tmp_path / "new.jsonl", [{"prompt": "count"}]), out)
+    empty = predict(
+        run.folder, write_lines(tmp_path / "new.jsonl", [{"prompt": "count"}]), out
+    ).unlabelled
     (answered,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert empty == (answered["prediction"] == "")
 

@@ -1,9 +1,9 @@
 """Answers to new prompts, by a finished run."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kilotune.data.finding import stop_on_errors
+from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import without_answer
 from kilotune.data.writers import check_writable, write_table
@@ -19,18 +19,37 @@ from kilotune.render.probe import chat_template
 from kilotune.render.wording import wording
 from kilotune.train.memory import available_bytes
 
-COLUMN, PROBABILITY = "prediction", "probability"
+COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
 
 
-def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What was written: how many rows, how many with an empty prediction, and what went wrong.
+
+    `findings` of severity error name the rows that were not put to the model.
+    """
+
+    rows: int
+    unlabelled: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def not_answered(self) -> dict[str, str]:
+        """The rows that were not put to the model, and the code of why."""
+        errors = [finding for finding in self.findings if finding.severity == "error"]
+        return {row: finding.code for finding in reversed(errors) for row in finding.rows}
+
+
+def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> Predictions:
     """Answer every row of `file` with the tuned model of `run`; write it with the answers.
 
     The file is in the format of the training file and needs no answers; those it has are not
     looked at. `out` holds the input's columns and `prediction`, which is empty where there was no
-    text, or where the answer named no label or held no JSON. Returns how many those are. Where
-    the labels are closed, `probability` is the predicted label's among them, by the likelihood of
-    each as the whole answer; the generated answer decides, not the probability. Raises
-    KilotuneError rather than overwrite anything.
+    text, or where the answer named no label or held no JSON. Where the labels are closed,
+    `probability` is the predicted label's among them, by the likelihood of each as the whole
+    answer; the generated answer decides, not the probability. Rows that cannot be put to the
+    model (too long, refused by its template) are left without an answer; only where there are
+    any, a column `not_answered` says why. Raises KilotuneError rather than overwrite anything.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
@@ -49,8 +68,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     assert table is not None
     stop_on_errors(table.faults("file"), str(file))  # there would be no row to write
     labels = data["labels"]
-    added = (COLUMN, PROBABILITY) if labels else (COLUMN,)
-    for name in added:
+    added: tuple[str, ...] = (COLUMN, PROBABILITY) if labels else (COLUMN,)
+    for name in (*added, NOT_ANSWERED):
         if name in table.columns:
             raise KilotuneError(
                 f"there is a column '{name}' already", where=str(file), fix="Rename it"
@@ -64,6 +83,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
     prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed)
+    findings = (*dataset.findings, *prompting.refusals(examples))
+    refused = Predictions(len(table.rows), 0, findings).not_answered
+    examples = [example for example in examples if example.id not in refused]
     said = prompting.answers(model, examples, progress, "predicting")
     read = TASKS[data["task"]].read
     answers: dict[str, dict[str, str | float | None]] = {
@@ -78,5 +100,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
             answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
     nothing = {COLUMN: UNREADABLE, PROBABILITY: None} if labels else {COLUMN: UNREADABLE}
     rows = [{**row.values, **answers.get(row.id("file"), nothing)} for row in table.rows]
+    if refused:
+        added = (*added, NOT_ANSWERED)
+        for row, source in zip(rows, table.rows, strict=True):
+            row[NOT_ANSWERED] = refused.get(source.id("file"), "")
     write_table(out, (*table.columns, *added), rows)
-    return sum(row[COLUMN] == UNREADABLE for row in rows)
+    return Predictions(len(rows), sum(row[COLUMN] == UNREADABLE for row in rows), findings)

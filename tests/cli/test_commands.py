@@ -132,6 +132,14 @@ def test_run_predict_and_report_on_a_tiny_model(
     assert result.exit_code == 0, result.output
     assert labels.read_text().splitlines()[0] == "text,label,prediction,probability"
 
+    rows = tmp_path / "new.jsonl"
+    rows.write_text('{"text": "fine"}\n{"text": ["list"]}\n')
+    result = invoke("predict", out, rows, "-o", tmp_path / "new.csv", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["not_answered"] == {"file:2": "wrong-type"}
+    assert "1 of 2 rows not answered: values of another kind" in result.stderr
+    assert (tmp_path / "new.csv").read_text().splitlines()[2].endswith(",,,wrong-type")
+
     page = Path(document["report"])
     page.unlink()
     assert invoke("report", out).exit_code == 0

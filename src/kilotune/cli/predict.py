@@ -1,11 +1,12 @@
 """`kilotune predict`: label new texts."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json
+from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, out, print_json
 
 EXAMPLES = """Example:
 
@@ -19,20 +20,30 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Answer every row of a file: its columns, `prediction` and, for labels, `probability`."""
+    """Answer every row of a file: its columns, `prediction` and, for labels, `probability`.
+
+    Exit status 1 when rows could not be put to the model; the others are answered.
+    """
     with command(as_json):
         from kilotune.data.readers import read_table
         from kilotune.experiments.record import RunFolder
 
         RunFolder(run).read_recipe()
-        rows = len(read_table(file).rows)
+        read_table(file)  # what is wrong with it is said before the libraries load
 
         from kilotune.predict import predict as label
 
-        unlabelled = label(run, file, output, TerminalProgress())
-        if unlabelled:
-            log.print(f"  {unlabelled} of {rows} answers named no label; their prediction is empty")
+        done = label(run, file, output, TerminalProgress())
+        if done.unlabelled:
+            log.print(f"  {done.unlabelled} of {done.rows} answers are empty or named no label")
+        if done.not_answered:
+            errors = [finding for finding in done.findings if finding.severity == "error"]
+            said = "; ".join(finding.message for finding in errors)
+            what = f"kilotune: {len(done.not_answered)} of {done.rows} rows not answered: {said}"
+            log.print(f"{what}. {errors[0].fix}", style="red", markup=False, soft_wrap=True)
         if as_json:
-            print_json({"out": str(output), "rows": rows, "unlabelled": unlabelled})
+            print_json({"out": output, **asdict(done), "not_answered": done.not_answered})
         else:
-            out.print(f"{rows} rows: {output}", markup=False, soft_wrap=True)
+            out.print(f"{done.rows} rows: {output}", markup=False, soft_wrap=True)
+    if done.not_answered:
+        raise typer.Exit(WANTING)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from transformers import GenerationConfig
 
 from kilotune.data.example import Example
+from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import without_answer
 from kilotune.generate.decode import Generation, generate
 from kilotune.generate.score import LabelScores, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.progress import Progress
+from kilotune.render.faults import RenderError, finding
 from kilotune.render.template import ChatTemplate
 from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording
@@ -30,10 +32,17 @@ class Prompting:
         """The example in words, cut to `max_length` tokens, and whether that took anything."""
         return fit(self.template, self.wording, example, self.max_length)
 
+    def refusals(self, examples: Sequence[Example]) -> list[Finding]:
+        """The examples that cannot be put to a model, by what keeps them from it."""
+        return self._asked(examples)[1]
+
     def answers(
         self, model: Model, examples: Sequence[Example], progress: Progress, title: str
     ) -> list[Generation]:
-        """What `model` generates for each of `examples`, in their order."""
+        """What `model` generates for each of `examples`, in their order.
+
+        Raises KilotuneError that names every example that cannot be put to it.
+        """
         return generate(
             model,
             self.template.tokenizer,
@@ -63,6 +72,18 @@ class Prompting:
         )
 
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
-        # What is asked must not depend on how long the right answer is.
-        asked = [self.fit(without_answer(example))[0] for example in examples]
-        return [self.template.prompt_ids(example.prompt) for example in asked]
+        prompts, refusals = self._asked(examples)
+        stop_on_errors(refusals, "prompts for generation")
+        return prompts
+
+    def _asked(self, examples: Sequence[Example]) -> tuple[list[list[int]], list[Finding]]:
+        prompts: list[list[int]] = []
+        refused: dict[tuple[str, str], list[str]] = {}
+        for example in examples:
+            try:
+                # What is asked must not depend on how long the right answer is.
+                asked = self.fit(without_answer(example))[0]
+                prompts.append(self.template.prompt_ids(asked.prompt))
+            except RenderError as error:
+                refused.setdefault((error.code, error.detail), []).append(example.id)
+        return prompts, [finding(code, tuple(ids), why) for (code, why), ids in refused.items()]
