@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kilotune.evaluate.baselines import majority, out_of_fold, tfidf
+from kilotune.evaluate.baselines import majority, nearest, out_of_fold, tfidf
 
 
 def test_majority_is_the_commonest_and_the_first_in_the_alphabet_of_several() -> None:
@@ -33,3 +33,21 @@ def test_out_of_fold_probabilities_never_see_their_group() -> None:
     assert columns["great cast"] > 0.8
     assert columns["awful cast"] < 0.2
     assert 0.4 < columns["odd one"] < 0.6
+
+
+def test_the_nearest_text_lends_its_answer() -> None:
+    answers = ["red", "blue"]
+    assert nearest(["a cat sat", "one dog ran"], answers, ["the dog", "my cat"]) == ["blue", "red"]
+
+
+def test_texts_without_words_are_compared_by_their_signs() -> None:
+    texts, answers = ["?? ?", "!!! !", "?"], ["ask", "shout", "ask"]
+    assert nearest(texts, answers, ["!!", "???"]) == ["shout", "ask"]
+    assert tfidf(texts * 4, answers * 4, ["!!", "???"]) == ["shout", "ask"]
+    probabilities = out_of_fold([*texts, "word"] * 4, [*answers, "ask"] * 4, range(16), seed=0)
+    assert probabilities.shape == (16, 2)
+
+
+def test_without_any_text_the_commonest_answer_is_all_there_is() -> None:
+    assert nearest(["", " "], ["b", "b"], ["x", ""]) == ["b", "b"]
+    assert tfidf(["", " ", ""], ["a", "b", "b"], ["x"]) == ["b"]

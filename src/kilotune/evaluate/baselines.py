@@ -1,5 +1,6 @@
 """What a model must beat: the commonest class, and a bag of words."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from kilotune.data.split import stratifiable
 SPACELESS_SHARE = 0.3
 # Of the cross-validation behind out-of-fold probabilities.
 FOLDS = 5
+WORD = re.compile(r"(?u)\b\w+\b")
 
 
 def majority(labels: Sequence[str], count: int) -> list[str]:
@@ -28,7 +30,12 @@ def majority(labels: Sequence[str], count: int) -> list[str]:
 
 
 def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """Predictions for `texts` of TF-IDF with logistic regression, fitted on `train`."""
+    """Predictions for `texts` of TF-IDF with logistic regression, fitted on `train`.
+
+    Without a letter or sign to learn from (images alone), the commonest label.
+    """
+    if _blank(train):
+        return majority(labels, len(texts))
     model = bag_of_words(train)
     model.fit(list(train), list(labels))
     return [str(label) for label in model.predict(list(texts))]
@@ -66,20 +73,28 @@ def bag_of_words(texts: Sequence[str]) -> Pipeline:
 def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) -> list[str]:
     """For each of `texts` the answer of the training text that is most like it, by TF-IDF.
 
-    What a tuned model of free text must beat: it copies, and knows nothing.
+    What a tuned model of free text must beat: it copies, and knows nothing. Without a letter or
+    sign to compare (images alone), the commonest answer.
     """
+    if _blank(train):
+        return majority(answers, len(texts))
     vectorizer = _vectorizer(train)
     known = vectorizer.fit_transform(train)
     alike = vectorizer.transform(texts) @ known.T
     return [answers[int(index)] for index in np.asarray(alike.argmax(axis=1)).ravel()]
 
 
+def _blank(texts: Sequence[str]) -> bool:
+    return not any(text.strip() for text in texts)
+
+
 def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
-    """Words and pairs of words; characters one to three where the writing has no spaces."""
+    """Words and pairs of words; characters one to three where most of the writing has no words."""
     spaceless = spaceless_share("".join(texts)) > SPACELESS_SHARE
+    worded = sum(WORD.search(text) is not None for text in texts)
     grams = (
         {"analyzer": "char", "ngram_range": (1, 3)}
-        if spaceless
-        else {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
+        if spaceless or 2 * worded <= len(texts)
+        else {"ngram_range": (1, 2), "token_pattern": WORD.pattern}
     )
     return TfidfVectorizer(sublinear_tf=True, **grams)

@@ -1,5 +1,6 @@
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as Pillow
@@ -85,11 +86,24 @@ def test_a_row_of_several_images_is_named_once_and_a_file_read_once(
     image = saved(tmp_path, "a.png", "RGBA")
     opened: list[object] = []
     real = Pillow.open
-    monkeypatch.setattr(Pillow, "open", lambda source: opened.append(source) or real(source))
+
+    def noted(source: Any, formats: Any) -> object:
+        opened.append(source)
+        return real(source, formats=formats)
+
+    monkeypatch.setattr(Pillow, "open", noted)
     rows = [pictured(1, image, image), pictured(2, image)]
     (finding,) = image_faults(rows)
     assert finding.rows == ("data:1", "data:2")
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize("kind", ["eps", "pcx", "sgi"])
+def test_only_the_stated_kinds_are_opened(kind: str, tmp_path: Path) -> None:
+    Pillow.new("RGB", (8, 8)).save(tmp_path / f"a.{kind}")
+    (finding,) = image_faults([pictured(1, Image(f"a.{kind}", str(tmp_path)))])
+    assert finding.code == "corrupt-image"
+    assert "none of PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM, ICO" in finding.message
 
 
 def test_a_name_that_no_system_would_have_is_a_missing_image() -> None:

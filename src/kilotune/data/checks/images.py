@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # More pixels than vision models take in (Qwen2-VL: 16,384 patches of 28 x 28): the rest is memory
 # and time spent on scaling down.
 OVERSIZED = 16_384 * 28 * 28
+# The kinds that are opened. Pillow would try dozens, and start Ghostscript for PostScript.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")
 # Longer than this times its width, an image is refused by Qwen2-VL's processor.
 LONGEST_SIDES = 200
 
@@ -85,18 +87,20 @@ def _faults(image: Image) -> Iterator[tuple[str, str]]:
             return
     # Imported here: most data have no images, and `kilotune check` answers sooner.
     from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
 
     name = shorten(image.source) or "in the file"
     try:
         with warnings.catch_warnings():
             # Pillow warns of sizes that are reported below.
             warnings.simplefilter("ignore")
-            with Pillow.open(
-                image.path if image.data is None else io.BytesIO(image.data)
-            ) as opened:
+            content = image.path if image.data is None else io.BytesIO(image.data)
+            with Pillow.open(content, formats=FORMATS) as opened:
                 yield from _faults_of(opened, name)
     except Pillow.DecompressionBombError:
         yield "oversized-image", name
+    except UnidentifiedImageError:
+        yield "corrupt-image", f"{name}: none of {', '.join(FORMATS)}"
     except (
         OSError,
         ValueError,
