@@ -62,6 +62,20 @@ def test_several_files_are_one_training_file_and_keep_their_names(tmp_path: Path
     assert found.examples == {"data": 41}
 
 
+def test_ids_of_several_files_and_of_the_parts_never_clash(tmp_path: Path) -> None:
+    rows = labelled(60)
+    (tmp_path / "a").mkdir()
+    train = write(tmp_path / "train.csv", rows[:20])
+    named_test = write(tmp_path / "test.csv", [*rows[20:40], rows[0]])
+    held_out = write(tmp_path / "a" / "held.csv", [*rows[50:], rows[20]])
+    found = inspect([train, named_test], reading=Reading(), test=held_out)
+    by_code = rows_by_code(found)
+    assert by_code["duplicate"] == (f"{named_test}:22",)
+    assert by_code["leakage"] == ("test:12",)
+    with pytest.raises(KilotuneError, match=r"train.csv: the same file twice"):
+        inspect([train, train], reading=Reading())
+
+
 def test_a_class_that_the_split_would_lose_is_named(tmp_path: Path) -> None:
     rows = [*labelled(60), *((f"{text} at last", "rare") for text in sentences(66)[60:62])]
     found = inspect([write(tmp_path / "a.csv", rows)], reading=Reading())

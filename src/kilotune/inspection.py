@@ -30,6 +30,8 @@ from kilotune.recipe.schema import DataSettings
 
 # A stratified split leaves no part without a class that has so many examples, each on its own.
 SAFE_CLASS = 30
+# What ids begin with in the files beside the labelled one.
+PARTS = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,20 @@ def mend(
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Each file with what the ids of its examples begin with."""
+    """Each file with what the ids of its examples begin with: `data`, or the file's own name.
+
+    Where names are alike, or those of the parts beside them, the paths tell them apart.
+    """
     if len(files) == 1:
         return [(files[0], "data")]
-    stems = Counter(path.stem for path in files)
-    return [(path, path.stem if stems[path.stem] == 1 else str(path)) for path in files]
+    counts = Counter(path.absolute() for path in files)
+    if twice := [str(path) for path, count in counts.items() if count > 1]:
+        raise KilotuneError("the same file twice", where=some(twice), fix="Give it once")
+    names = [path.stem for path in files]
+    if len({*names, *PARTS}) < len(names) + len(PARTS):
+        # A name without an ending, of a folder, could still be `test`.
+        names = [str(path if path.suffix else path.absolute()) for path in files]
+    return list(zip(files, names, strict=True))
 
 
 def _of_parts(

@@ -334,7 +334,11 @@ def test_a_format_that_is_given_wins(tmp_path: Path) -> None:
         ({"columns": {"prompt": "qestion"}}, "Did you mean 'question'? Name one with --column"),
         ({"columns": {"prompt": "question"}}, "looks like the completion of prompt/completion"),
         ({"columns": {"body": "kind"}}, "text and label columns have no field 'body'"),
-        ({"format": "alpaca"}, "looks like the instruction of Alpaca instructions"),
+        ({"columns": {"body": "kind", "head": "kind"}}, "have no field 'body', 'head', but"),
+        ({"columns": {"text": "a", "label": "b"}}, "no column 'a', 'b'; the columns are"),
+        ({"columns": {"question": "prompt"}}, "first: --column prompt=question."),
+        ({"format": "alpaca"}, "looks like the instruction or the output of Alpaca instructions"),
+        ({"format": "alpaca"}, "with --column instruction=NAME --column output=NAME"),
         ({"columns": {"text": "kind", "label": "kind"}}, "cannot be both text and label"),
         ({"group": "thread"}, "no column 'thread'"),
         ({}, "no column that looks like the label of text and label columns"),
@@ -347,6 +351,40 @@ def test_wrong_overrides_name_what_there_is(
         dataset(tmp_path, {"question": "q", "kind": "k"}, **options)
     assert words in str(caught.value)
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "A warm and funny film,positive\nA dull one,negative\n",
+        "A warm film,positive\nA dull one,negative\nA fine one,positive\n",
+    ],
+)
+def test_a_first_row_of_data_is_said_to_be_no_header(content: str, tmp_path: Path) -> None:
+    (path := tmp_path / "a.csv").write_text(content)
+    for options in ({}, {"text": "text"}):
+        with pytest.raises(KilotuneError, match="the first row seems to be data") as caught:
+            load_dataset(path, **options)
+        assert "--column" in caught.value.fix or caught.value.fix.endswith("such as text,label")
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"prompt": "q", "completion": {"a": [1, "é"]}}, '{"a": [1, "é"]}'),
+        ({"prompt": "q", "completion": [{"name": "x"}]}, '[{"name": "x"}]'),
+        ({"prompt": "q", "completion": []}, None),
+        ({"instruction": "q", "output": {"a": None}}, '{"a": null}'),
+        ({"query": "q", "response": {"a": True}}, '{"a": true}'),
+        ({"text": "q", "label": {"a": 1}}, '{"a": 1}'),
+    ],
+)
+def test_answers_that_are_objects_are_json_answers(
+    row: dict[str, Any], answer: str | None, tmp_path: Path
+) -> None:
+    read = dataset(tmp_path, row, row)
+    assert (read.findings, read.examples[0].answer) == ((), answer)
+    assert read.task == ("extract" if answer else "generate")
 
 
 def test_new_texts_need_no_answers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 `FORMATS` is the registry; adding a format is adding an entry.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +92,11 @@ class Cells:
             return str(value)
         raise RowError("wrong-type", f"{self.columns.get(field)!r} that is {kind_of(value)}")
 
+    def answer(self, field: str) -> str:
+        """The value of an answer as text: an object is JSON, and written as that."""
+        value = self.get(field)
+        return as_json(value) if isinstance(value, dict) else self.as_text(field, value)
+
     def nested(self, field: str) -> Any:
         """A list, which tables hold as JSON; None for none. Raises RowError."""
         value = self.get(field)
@@ -109,6 +115,14 @@ class Cells:
         if isinstance(value, str) and value.lstrip().startswith("["):
             value = self.nested("images")
         return read_images(value, self.folder)
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON text. Raises RowError for bytes inside."""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:
+        raise RowError("wrong-type", "an answer that holds bytes") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +175,7 @@ def detect(
 
 def _text_label(cells: Cells) -> list[Message]:
     text = cells.as_text("text", cells.needed("text")).strip()
-    return [Message("user", text), *_answer(cells.text("label").strip())]
+    return [Message("user", text), *_answer(cells.answer("label").strip())]
 
 
 def _prompt_completion(cells: Cells) -> list[Message]:
@@ -181,22 +195,25 @@ def _side(cells: Cells, field: str, role: str, value: Any) -> list[Message]:
             parsed = None
         if isinstance(parsed, list) and all(is_turn(turn) for turn in parsed):
             value = parsed
+    if role == "assistant" and isinstance(value, list) and not any(map(is_turn, value)):
+        return _answer(as_json(value) if value else "")
     if isinstance(value, list):
         return cells.turns(value)
-    text = cells.as_text(field, value)
-    return [Message("user", text)] if role == "user" else _answer(text)
+    if role == "assistant":
+        return _answer(cells.answer(field))
+    return [Message("user", cells.as_text(field, value))]
 
 
 def _alpaca(cells: Cells) -> list[Message]:
     told = cells.as_text("instruction", cells.needed("instruction"))
     asked = "\n".join(filter(None, (told, cells.text("input"))))
-    answer = _answer(cells.text("output"))
+    answer = _answer(cells.answer("output"))
     return [*_system(cells), *_history(cells), Message("user", asked), *answer]
 
 
 def _query_response(cells: Cells) -> list[Message]:
     asked = Message("user", cells.as_text("query", cells.needed("query")))
-    answer = _answer(cells.text("response"))
+    answer = _answer(cells.answer("response"))
     return _with_inline_images(cells, [*_system(cells), *_history(cells), asked, *answer])
 
 

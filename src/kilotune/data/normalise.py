@@ -14,10 +14,12 @@ from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Cells, Format, detect
 from kilotune.data.images import place, placeholders
 from kilotune.data.readers import Row, Table, read_table
 from kilotune.data.tasks import detect_task, several_answers
-from kilotune.errors import KilotuneError
+from kilotune.errors import KilotuneError, shorten
 
 # The option of the command line that names a field's column, where it has one of its own.
 OPTIONS = ("text", "label")
+# A column's name of so many words is a text.
+PROSE_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,8 @@ def _plan(
         raise KilotuneError(
             f"no format '{format}'", fix=f"Choose one of: auto, {', '.join(FORMATS)}"
         )
-    for name, column in (*given.items(), ("group", group)):
-        if column is not None:
-            _check_column(name, column, table)
+    named = {**given, **({"group": group} if group is not None else {})}
+    _check_columns({name: c for name, c in named.items() if c not in table.columns}, table)
     fields = {name for form in FORMATS.values() for name in form.fields}
     name = format
     if name == "auto" and set(given) <= fields:
@@ -188,22 +189,50 @@ def _nearest(given: Mapping[str, str]) -> str:
     )
 
 
-def _check_column(name: str, column: str, table: Table) -> None:
-    if column in table.columns:
+def _check_columns(lacking: Mapping[str, str], table: Table) -> None:
+    """Raise KilotuneError if any column is named that is not there."""
+    if not lacking:
         return
-    near = get_close_matches(column, table.columns, 1)
+    names = ", ".join(f"'{column}'" for column in lacking.values())
     raise KilotuneError(
-        f"no column '{column}'; the columns are {', '.join(table.columns)}",
+        f"no column {names}; {_columns_of(table)}",
         where=str(table.path),
-        fix=(f"Did you mean '{near[0]}'? " if near else "") + _how_to_name(name),
+        fix=" ".join(dict.fromkeys(_hint(*item, table) for item in lacking.items())),
+    )
+
+
+def _hint(name: str, column: str, table: Table) -> str:
+    """What was probably meant by a field and a column that is not there."""
+    fields = {field for form in FORMATS.values() for field in form.fields}
+    if name in table.columns and column in fields:
+        return f"The field comes first: --column {column}={name}."
+    near = get_close_matches(column, table.columns, 1)
+    return (f"Did you mean '{near[0]}'? " if near else "") + _how_to_name([name])
+
+
+def _columns_of(table: Table) -> str:
+    """The names of the columns; or, where those are texts and labels, that they are no names."""
+    columns = f"the columns are {', '.join(map(shorten, table.columns))}"
+    if not _has_data_for_names(table):
+        return columns
+    return f"{columns}: the first row seems to be data, where the names should be"
+
+
+def _has_data_for_names(table: Table) -> bool:
+    """Whether a name is as long as a text, or stands in its own column as a value."""
+    values = [row.values for row in table.rows[:SAMPLE_ROWS]]
+    return any(
+        len(name.split()) >= PROSE_WORDS or any(row.get(name) == name for row in values)
+        for name in table.columns
     )
 
 
 def _check_fields(form: Format, given: Mapping[str, str], table: Table) -> None:
     unknown = [name for name in given if name not in form.fields]
     if unknown:
+        names = ", ".join(f"'{name}'" for name in unknown)
         raise KilotuneError(
-            f"{form.title} have no field '{unknown[0]}', but {', '.join(form.fields)}",
+            f"{form.title} have no field {names}, but {', '.join(form.fields)}",
             where=str(table.path),
             fix="Name one of those, or another format with --format",
         )
@@ -212,24 +241,27 @@ def _check_fields(form: Format, given: Mapping[str, str], table: Table) -> None:
 def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answered: bool) -> None:
     needs = [f for f in form.needs if f not in columns and (answered or f not in form.answers)]
     if needs:
+        headless = _has_data_for_names(table)
         raise KilotuneError(
-            f"no column that looks like the {needs[0]} of {form.title}; "
-            f"the columns are {', '.join(table.columns)}",
+            f"no column that looks like the {' or the '.join(needs)} of {form.title}; "
+            f"{_columns_of(table)}",
             where=str(table.path),
-            fix=_how_to_name(needs[0]) + "; docs/data.md shows the formats",
+            fix=f"Write the names above it, such as {','.join(form.needs)}"
+            if headless
+            else _how_to_name(needs) + "; docs/data.md shows the formats",
         )
     both = [f for f in columns if list(columns.values()).count(columns[f]) > 1]
     if both:
         raise KilotuneError(
             f"column '{columns[both[0]]}' cannot be both {' and '.join(both)}",
             where=str(table.path),
-            fix=f"Name two columns. {_how_to_name(both[0])}",
+            fix=f"Name two columns. {_how_to_name(both)}",
         )
 
 
-def _how_to_name(name: str) -> str:
-    option = "--group" if name == "group" else f"--column {name}=NAME"
-    return f"Name one with {option}"
+def _how_to_name(names: Sequence[str]) -> str:
+    options = ["--group" if name == "group" else f"--column {name}=NAME" for name in names]
+    return f"Name {'one' if len(names) == 1 else 'them'} with {' '.join(options)}"
 
 
 def _examples(
