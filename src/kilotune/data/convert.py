@@ -9,9 +9,10 @@ from typing import Any
 from kilotune.data.example import Example, Image, Message, Part
 from kilotune.data.faults import RowError
 from kilotune.data.finding import stop_on_errors
-from kilotune.data.formats import FORMATS, Cells, Format
+from kilotune.data.formats import FORMATS, Cells, Format, detect
 from kilotune.data.images import place, placeholders
 from kilotune.data.normalise import Dataset, load_dataset
+from kilotune.data.turns import inline_images
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError, some
 from kilotune.progress import Progress, Silent
@@ -82,11 +83,12 @@ def _usual(dataset: Dataset) -> str:
 
 
 def _rows(dataset: Dataset, name: str, out: Path, progress: Progress) -> list[dict[str, Any]]:
-    """The rows to write, each proved to be read back as its example."""
-    form = FORMATS[name]
+    """The rows to write, each proved to be read back as its example, by whoever asks no format."""
     examples = [_moved(example, out.parent) for example in dataset.examples]
-    rows = form.write(examples)
-    columns = form.columns(list(dict.fromkeys(column for row in rows for column in row)), {})
+    rows = FORMATS[name].write(examples)
+    names = list(dict.fromkeys(column for row in rows for column in row))
+    form = FORMATS[detect(names, rows, {}, answered=True) or name]
+    columns = form.columns(names, {})
     lost: list[str] = []
     reasons: dict[str, None] = {}
     with progress.bar("comparing", len(rows)) as bar:
@@ -98,7 +100,7 @@ def _rows(dataset: Dataset, name: str, out: Path, progress: Progress) -> list[di
             bar.advance()
     if lost:
         raise KilotuneError(
-            f"{form.title} cannot hold all of {len(lost)} rows "
+            f"{FORMATS[name].title} cannot hold all of {len(lost)} rows "
             f"({', '.join(reasons)}): {some(lost)}",
             where=str(dataset.path),
             fix="Convert to messages, which holds everything: --to messages",
@@ -159,4 +161,6 @@ def _reason(example: Example) -> str:
         return f"the turns {', '.join(roles) or 'none'}"
     if example.images:
         return "images or the text '<image>'"
+    if any(map(inline_images, (message.text for message in example.messages))):
+        return "the text '<img>…</img>'"
     return "an empty or unusual text"

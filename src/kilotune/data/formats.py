@@ -384,8 +384,15 @@ def _write_llava(examples: Sequence[Example]) -> list[dict[str, Any]]:
 
 
 def _write_messages(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """OpenAI's form: texts as strings, or all as parts where the file has images."""
-    as_parts = any(example.images for example in examples)
+    """OpenAI's form: texts as strings, or all as parts where there are images.
+
+    Texts that tell of `<img>path</img>` are parts too: in strings that would be an image.
+    """
+    as_parts = any(
+        message.images or inline_images(message.text)
+        for example in examples
+        for message in example.messages
+    )
     return [
         {
             "messages": [
