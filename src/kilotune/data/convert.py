@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kilotune.data.cells import Cells
 from kilotune.data.example import Example, Image, Message, Part
 from kilotune.data.faults import RowError
 from kilotune.data.finding import stop_on_errors
-from kilotune.data.formats import FORMATS, Cells, Format, detect
+from kilotune.data.formats import FORMATS, Format, detect
 from kilotune.data.images import place, placeholders
 from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.turns import inline_images

@@ -1,0 +1,193 @@
+"""One row by the fields of its format, and each format's way from its fields to messages."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kilotune.data.example import Message
+from kilotune.data.faults import RowError
+from kilotune.data.images import read_images
+from kilotune.data.json_rows import parse
+from kilotune.data.turns import is_turn, kind_of, listed, read_turns, with_inline_images
+
+Values = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Cells:
+    """One row, by the fields of its format.
+
+    `columns` are the file's columns for the fields and `folder` is where images are looked for.
+    Reading notes in `said` what it left out of the row, and in `slots` that there are content
+    parts for images of the row's image column.
+    """
+
+    values: Values
+    columns: Mapping[str, str]
+    folder: str
+    said: set[str] = field(default_factory=set)
+    slots: bool = False
+
+    def __post_init__(self) -> None:
+        """Note tool definitions: nothing reads them."""
+        if self.get("tools") not in (None, "", "[]", []):
+            self.said.add("tools-ignored")
+
+    def turns(self, value: Any) -> list[Message]:
+        """A list of turns as messages."""
+        read = read_turns(value, self.folder)
+        self.said |= read.said
+        self.slots = self.slots or read.slots
+        return read.messages
+
+    def get(self, field: str) -> Any:
+        """The value as the file has it; None where there is no such column or cell."""
+        column = self.columns.get(field)
+        return None if column is None else self.values.get(column)
+
+    def needed(self, field: str) -> Any:
+        """The value of a field that must be there, if only as null. Raises RowError."""
+        column = self.columns[field]
+        if column not in self.values:
+            raise RowError("missing-field", repr(column))
+        return self.values[column]
+
+    def text(self, field: str) -> str:
+        """The value as text, "" for none. Raises RowError for a list or an object."""
+        return self.as_text(field, self.get(field))
+
+    def as_text(self, field: str, value: Any) -> str:
+        """`value`, which is `field`'s, as text: numbers as they are written."""
+        if isinstance(value, str):
+            return value
+        if value is None or value != value:
+            return ""
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int | float):
+            return str(value)
+        raise RowError("wrong-type", f"{self.columns.get(field)!r} that is {kind_of(value)}")
+
+    def answer(self, field: str) -> str:
+        """The value of an answer as text: an object is JSON, and written as that."""
+        value = self.get(field)
+        return as_json(value) if isinstance(value, dict) else self.as_text(field, value)
+
+    def nested(self, field: str) -> Any:
+        """A list, which tables hold as JSON; None for none. Raises RowError."""
+        value = self.get(field)
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            return None
+        try:
+            return parse(value)
+        except ValueError:
+            raise RowError("bad-json-cell", repr(self.columns[field])) from None
+
+    def images(self) -> list[Any]:
+        """The images of the row's image column."""
+        value = self.get("images")
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = self.nested("images")
+        return read_images(value, self.folder)
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON text. Raises RowError for bytes inside."""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except TypeError:
+        raise RowError("wrong-type", "an answer that holds bytes") from None
+
+
+def read_text_label(cells: Cells) -> list[Message]:
+    """A text, and a label as its answer."""
+    text = cells.as_text("text", cells.needed("text")).strip()
+    return [Message("user", text), *_answer(cells.answer("label").strip())]
+
+
+def read_prompt_completion(cells: Cells) -> list[Message]:
+    """A prompt and a completion, each a text or a list of turns."""
+    return [
+        *_system(cells),
+        *_side(cells, "prompt", "user", cells.needed("prompt")),
+        *_side(cells, "completion", "assistant", cells.get("completion")),
+    ]
+
+
+def _side(cells: Cells, field: str, role: str, value: Any) -> list[Message]:
+    """A prompt or a completion: a text, or a list of turns."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            parsed = parse(value)
+        except ValueError:
+            parsed = None
+        if isinstance(parsed, list) and all(is_turn(turn) for turn in parsed):
+            value = parsed
+    if role == "assistant" and isinstance(value, list) and not any(map(is_turn, value)):
+        return _answer(as_json(value) if value else "")
+    if isinstance(value, list):
+        return cells.turns(value)
+    if role == "assistant":
+        return _answer(cells.answer(field))
+    return [Message("user", cells.as_text(field, value))]
+
+
+def read_alpaca(cells: Cells) -> list[Message]:
+    """An instruction with its input, and the turns before it."""
+    told = cells.as_text("instruction", cells.needed("instruction"))
+    asked = "\n".join(filter(None, (told, cells.text("input"))))
+    answer = _answer(cells.answer("output"))
+    return [*_system(cells), *_history(cells), Message("user", asked), *answer]
+
+
+def read_query_response(cells: Cells) -> list[Message]:
+    """A query and a response, and the turns before them."""
+    asked = Message("user", cells.as_text("query", cells.needed("query")))
+    answer = _answer(cells.answer("response"))
+    return _with_inline_images(cells, [*_system(cells), *_history(cells), asked, *answer])
+
+
+def read_conversation(cells: Cells) -> list[Message]:
+    """A list of turns."""
+    cells.needed("messages")
+    turns = listed(cells.nested("messages"))
+    messages = cells.turns([] if turns is None else turns)
+    has_own = bool(messages) and messages[0].role == "system"
+    return messages if has_own else [*_system(cells), *messages]
+
+
+def read_llava(cells: Cells) -> list[Message]:
+    """A list of turns with images in the text, as Qwen-VL has them."""
+    return _with_inline_images(cells, read_conversation(cells))
+
+
+def _with_inline_images(cells: Cells, messages: list[Message]) -> list[Message]:
+    """Qwen-VL's images in the text, in files that have no column for images."""
+    if "images" in cells.columns:
+        return messages
+    return [with_inline_images(message, cells.folder) for message in messages]
+
+
+def _system(cells: Cells) -> list[Message]:
+    text = cells.text("system")
+    return [Message("system", text)] if text else []
+
+
+def _answer(text: str) -> list[Message]:
+    return [Message("assistant", text)] if text else []
+
+
+def _history(cells: Cells) -> list[Message]:
+    pairs = cells.nested("history") or []
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in pairs
+    ):
+        raise RowError("wrong-type", "a history that is no list of pairs")
+    return [
+        Message(role, cells.as_text("history", text))
+        for pair in pairs
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
