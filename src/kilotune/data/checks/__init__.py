@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from kilotune.data.checks import answers, characters, conversation, duplicates, images, labels
 from kilotune.data.checks.duplicates import check_leakage
 from kilotune.data.checks.labels import check_split, check_unseen_labels
+from kilotune.data.checks.language import answer_language
 from kilotune.data.checks.lengths import CountTokens, outliers
 from kilotune.data.checks.markup import html_remains, template_markers
 from kilotune.data.example import Example, Task
@@ -41,9 +42,19 @@ SET_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
         labels.label_variants,
         duplicates.repeats,
     ),
-    "generate": (conversation.too_few, duplicates.free_repeats, answers.answer_script),
+    "generate": (
+        conversation.too_few,
+        duplicates.free_repeats,
+        answers.answer_script,
+        answer_language,
+    ),
     "extract": (conversation.too_few, answers.json_schema, duplicates.repeats),
-    "chat": (conversation.too_few, duplicates.free_repeats, answers.answer_script),
+    "chat": (
+        conversation.too_few,
+        duplicates.free_repeats,
+        answers.answer_script,
+        answer_language,
+    ),
 }
 
 
