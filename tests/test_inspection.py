@@ -24,8 +24,9 @@ def rows_by_code(inspection: Inspection) -> dict[str, tuple[str, ...]]:
 def test_a_clean_file_is_described_and_has_no_findings(tmp_path: Path) -> None:
     found = inspect([write(tmp_path / "a.csv", labelled(80))], reading=Reading())
     assert found.findings == ()
-    assert not found.wanting
-    assert (found.task, found.format) == ("classify", "text and label columns")
+    assert all(finding.severity == "note" for finding in found.findings)
+    assert (found.task, found.format) == ("classify", "text-label")
+    assert found.title == "text and label columns"
     assert found.examples == {"data": 80}
     assert found.classes == {"odd": 40, "even": 40}
     assert found.prompt_tokens is not None
@@ -106,7 +107,7 @@ def test_wrong_labels_are_doubted_by_given_predictions(tmp_path: Path, key: str)
     given.write_text("\n".join(lines) + "\n")
     found = inspect([path], reading=Reading(), probabilities=given)
     assert rows_by_code(found) == {"suspicious-label": ("data:8",)}
-    assert not found.wanting
+    assert all(finding.severity == "note" for finding in found.findings)
 
 
 @pytest.mark.parametrize(

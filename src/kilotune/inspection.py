@@ -36,21 +36,20 @@ PARTS = ("validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a labelled file is and what is wrong with it; `examples` counts them by part."""
+    """What a labelled file is and what is wrong with it; `examples` counts them by part.
+
+    `format` is what --format takes, `title` the same in words.
+    """
 
     files: tuple[Path, ...]
     format: str
+    title: str
     unused: tuple[str, ...]
     task: Task
     examples: dict[str, int]
     classes: dict[str, int]
     prompt_tokens: Lengths | None
     findings: tuple[Finding, ...]
-
-    @property
-    def wanting(self) -> bool:
-        """Whether anything is worse than a note."""
-        return any(finding.severity != "note" for finding in self.findings)
 
 
 def inspect(
@@ -99,7 +98,8 @@ def inspect(
     lengths = prompt_tokens(examples, count_tokens)
     return Inspection(
         files=tuple(files),
-        format=", ".join(dict.fromkeys(dataset.title for dataset in datasets)),
+        format=", ".join(dict.fromkeys(dataset.format for dataset in datasets)),
+        title=", ".join(dict.fromkeys(dataset.title for dataset in datasets)),
         unused=tuple(dict.fromkeys(name for dataset in datasets for name in dataset.unused)),
         task=task,
         examples={"data": len(examples), **{n: len(part.examples) for n, part in parts.items()}},

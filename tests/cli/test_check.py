@@ -70,7 +70,9 @@ def test_json_is_one_document_with_all_that_is_known(clean: Path, tmp_path: Path
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert document["files"] == [str(clean)]
-    assert document["task"] == "classify"
+    assert (document["status"], document["task"], document["format"]) == (
+        1, "classify", "text-label",
+    )  # fmt: skip
     assert document["examples"] == {"data": 60, "test": 1}
     assert document["classes"] == {"yes": 30, "no": 30}
     assert document["prompt_tokens"]["estimated"] is True

@@ -92,7 +92,8 @@ def test_unusable_input_is_one_line_status_2_and_nothing_written(
 def test_json_errors_are_a_document_too(tmp_path: Path) -> None:
     result = invoke("run", tmp_path / "none.csv", "--json")
     assert result.exit_code == 2
-    assert json.loads(result.stdout)["error"]["what"] == "no such file"
+    document = json.loads(result.stdout)
+    assert (document["status"], document["error"]["what"]) == (2, "no such file")
 
 
 def test_check_finds_and_says_with_status_1(tmp_path: Path) -> None:
@@ -136,7 +137,9 @@ def test_run_predict_and_report_on_a_tiny_model(
     rows.write_text('{"text": "fine"}\n{"text": ["list"]}\n')
     result = invoke("predict", out, rows, "-o", tmp_path / "new.csv", "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["not_answered"] == {"file:2": "wrong-type"}
+    said = json.loads(result.stdout)
+    assert said["not_answered"] == {"file:2": "wrong-type"}
+    assert said["status"] == 1
     assert "1 of 2 rows not answered: values of another kind" in result.stderr
     assert (tmp_path / "new.csv").read_text().splitlines()[2].endswith(",,,wrong-type")
 

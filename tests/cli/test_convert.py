@@ -41,7 +41,8 @@ def test_convert_prints_one_document(faq: Path, tmp_path: Path) -> None:
     result = invoke("convert", faq, tmp_path / "o.csv", *COLUMNS, "--to", "alpaca", "--json")
     assert json.loads(result.stdout) == {
         "out": str(tmp_path / "o.csv"), "rows": 12, "from": "prompt-completion", "to": "alpaca",
-        "left_behind": ["n"], "findings": [],
+        "left_behind": ["n"], "findings": [], "status": 0, "files": [str(faq)], "task": "generate",
+        "examples": {"data": 12},
     }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_convert_prints_one_document(faq: Path, tmp_path: Path) -> None:
         (("--column", "prompt"), "cannot read --column prompt"),
         (("--column", "prompt=Fragen"), "Did you mean 'Frage'?"),
         (("--to", "xml", *COLUMNS), "no format 'xml'"),
-        (("--format", "alpaca"), "the instruction of Alpaca instructions"),
+        (("--format", "alpaca"), "the instruction or the output of Alpaca"),
     ],
 )
 def test_convert_fails_in_one_line_and_writes_nothing(

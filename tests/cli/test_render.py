@@ -62,7 +62,8 @@ def test_json_is_one_document_token_by_token(labelled: Path, tiny_model: Path) -
     result = invoke("render", labelled, "--model", tiny_model, "-n", 1, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert (document["examples"], document["rendered"], document["task"]) == (40, 40, "classify")
+    assert (document["examples"], document["rendered"]) == ({"data": 40}, 40)
+    assert (document["files"], document["task"]) == ([str(labelled)], "classify")
     (shown,) = document["shown"]
     tokens = shown["tokens"]
     assert [token["text"] for token in tokens if token["trained"]] == [*"good", "<|im_end|>"]

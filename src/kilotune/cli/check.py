@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli.findings import print_findings
-from kilotune.cli.terminal import WANTING, command, out, parse_columns, print_json
+from kilotune.cli.terminal import command, out, parse_columns, print_json, status_of
 from kilotune.data.example import Task
 from kilotune.errors import KilotuneError
 
@@ -104,13 +105,12 @@ def check(
         if fix:
             changes = mend(files, reading, inspection, fix)
             inspection = look([fix])
-            document = {"before": document, "changes": changes, "after": inspection}
+            document = {**asdict(inspection), "before": document, "changes": changes}
             if not as_json:
                 _print_repaired(fix, changes, inspection)
         if as_json:
-            print_json(document)
-    if inspection.wanting:
-        raise typer.Exit(WANTING)
+            print_json(document, status_of(inspection.findings))
+    raise typer.Exit(status_of(inspection.findings))
 
 
 def _task(given: str) -> Task | Literal["auto"]:
@@ -132,7 +132,7 @@ def _counter(name: str) -> Callable[[str], int]:
 
 
 def _print(inspection: "Inspection") -> None:
-    say = f"detected: {inspection.format}; task: {inspection.task}"
+    say = f"detected: {inspection.title}; task: {inspection.task}"
     out.print(say, markup=False, soft_wrap=True)
     counts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
     out.print(", ".join([f"{inspection.examples['data']:,} examples", *counts]))

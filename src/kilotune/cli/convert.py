@@ -55,6 +55,9 @@ def convert(
         if as_json:
             print_json(
                 {
+                    "files": [source],
+                    "task": done.dataset.task,
+                    "examples": {"data": len(done.dataset.examples)},
                     "out": done.out,
                     "rows": done.rows,
                     "from": done.dataset.format,

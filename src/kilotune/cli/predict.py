@@ -34,6 +34,7 @@ def predict(
         from kilotune.predict import predict as label
 
         done = label(run, file, output, TerminalProgress())
+        status = WANTING if done.not_answered else 0
         if done.unlabelled:
             log.print(f"  {done.unlabelled} of {done.rows} answers are empty or named no label")
         if done.not_answered:
@@ -42,8 +43,8 @@ def predict(
             what = f"kilotune: {len(done.not_answered)} of {done.rows} rows not answered: {said}"
             log.print(f"{what}. {errors[0].fix}", style="red", markup=False, soft_wrap=True)
         if as_json:
-            print_json({"out": output, **asdict(done), "not_answered": done.not_answered})
+            fields = {"files": [file], "out": output, **asdict(done)}
+            print_json({**fields, "not_answered": done.not_answered}, status)
         else:
             out.print(f"{done.rows} rows: {output}", markup=False, soft_wrap=True)
-    if done.not_answered:
-        raise typer.Exit(WANTING)
+    raise typer.Exit(status)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli.findings import print_findings
-from kilotune.cli.terminal import WANTING, command, log, out, parse_columns, print_json
+from kilotune.cli.terminal import command, log, out, parse_columns, print_json, status_of
 
 if TYPE_CHECKING:
     from kilotune.preview import Preview
@@ -91,21 +91,20 @@ def render(
         with log.status("loading the tokenizer and rendering"):
             seen = preview(recipe)
         if as_json:
-            print_json(as_document(seen, count))
+            print_json(as_document(seen, count), status_of(seen.findings))
         else:
             _print(seen, count)
-    if any(finding.severity != "note" for finding in seen.findings):
-        raise typer.Exit(WANTING)
+    raise typer.Exit(status_of(seen.findings))
 
 
 def as_document(seen: "Preview", count: int) -> dict[str, Any]:
     """The preview as one document, the first `count` examples token by token."""
     rendered = seen.rendered
     return {
-        "file": seen.dataset.path,
+        "files": [seen.dataset.path],
         "format": seen.dataset.format,
         "task": seen.dataset.task,
-        "examples": len(seen.dataset.examples),
+        "examples": {"data": len(seen.dataset.examples)},
         "rendered": len(rendered.renderings),
         "tokens": rendered.tokens,
         "trained": rendered.trained,

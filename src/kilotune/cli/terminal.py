@@ -3,8 +3,9 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from kilotune import processes
+from kilotune.data.finding import Finding
 from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
@@ -95,7 +97,8 @@ def command(as_json: bool = False) -> Iterator[None]:
 
 def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:
     if as_json:
-        print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
+        said = {"what": error.what, "where": error.where, "fix": error.fix}
+        print_json({"error": said}, UNUSABLE)
     log.print(f"kilotune: {error}", style="red", markup=False, soft_wrap=True)
     return typer.Exit(UNUSABLE)
 
@@ -113,10 +116,16 @@ def parse_columns(arguments: list[str]) -> dict[str, str]:
     return columns
 
 
-def print_json(content: Any) -> None:
-    """One JSON document on standard output."""
+def print_json(content: Any, status: int = 0) -> None:
+    """One JSON document on standard output: the exit status, and the fields of `content`."""
+    fields = asdict(content) if is_dataclass(content) and not isinstance(content, type) else content
     if processes.leads():
-        sys.stdout.write(to_json(content, indent=None) + "\n")
+        sys.stdout.write(to_json({"status": status, **fields}, indent=None) + "\n")
+
+
+def status_of(findings: Iterable[Finding]) -> int:
+    """The exit status: WANTING if anything is worse than a note."""
+    return WANTING if any(finding.severity != "note" for finding in findings) else 0
 
 
 def quieten_libraries() -> None:
