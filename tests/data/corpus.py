@@ -268,6 +268,11 @@ def faulty_texts() -> list[Case]:
         case("text_is_list.jsonl", as_lines(changed(REVIEWS, 0, text=["a"])), "wrong-type"),
         case("text_is_object.json", as_json(changed(REVIEWS, 5, text={"a": 1})), "wrong-type"),
         case("no_text_field.jsonl", as_lines(without(REVIEWS, 7, "text")), "missing-field"),
+        case("ragged.csv", as_csv(REVIEWS) + b"one,two,three\n", "unreadable-row"),
+        case("open_quote.csv", as_csv(REVIEWS) + b'"never closed,positive\n', "unreadable-row"),
+        case("broken_line.jsonl", b"{oops\n" + as_lines(REVIEWS), "unreadable-row"),
+        case("bars.csv", as_csv(REVIEWS, "|"), "csv-separator"),
+        case("list.jsonl", as_json(REVIEWS), "json-list"),
         case("duplicate.csv", as_csv([*REVIEWS, REVIEWS[2]]), "duplicate"),
         case(
             "duplicate_in_capitals.csv",
@@ -499,7 +504,17 @@ def faulty_turns() -> list[Case]:
 
 
 def faulty_answers() -> list[Case]:
+    longer = [
+        {**row, "completion": f"{row['completion']} That is all there is to say about it."}
+        for row in PAIRS
+    ]
+    german = "Das ist nicht so schwer, wie es auf den ersten Blick für die meisten aussieht."
     return [
+        case(
+            "one_german_answer.jsonl",
+            as_lines(changed(longer, 2, completion=german)),
+            "answer-language",
+        ),
         case(
             "empty_completion.jsonl", as_lines(changed(PAIRS, 2, completion="")), "missing-answer"
         ),

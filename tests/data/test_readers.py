@@ -100,17 +100,18 @@ def test_all_wrongly_quoted_rows_are_named(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_read_are_left_out_and_the_others_read(tmp_path: Path) -> None:
-    content = 'text,label\n"a" b,x\nfine,y\n1,2,3\n"never closed,y\nmore,z\n"two\nlines",z\nw\n'
+    content = 'text,label\n"a" b,x\nfine,y\n1,2,3\n"two\nlines" z,y\nmore,z\nw\n'
     table = read_table(write(tmp_path / "a.csv", content), partial=True)
     assert [(row.line, row.values["text"]) for row in table.rows] == [
-        (3, "fine"), (6, "more"), (7, "two\nlines"),
+        (3, "fine"), (7, "more"),
     ]  # fmt: skip
     assert [(bad.line, bad.why) for bad in table.unread] == [
         (2, "text behind a closing quote"), (4, "3 fields, not 2"),
-        (5, "text behind a closing quote"), (9, "1 field, not 2"),
+        (5, "text behind a closing quote"), (8, "1 field, not 2"),
     ]  # fmt: skip
     (finding,) = table.faults("data")
-    assert finding.rows == ("data:2", "data:4", "data:5", "data:9")
+    assert finding.rows == ("data:2", "data:4", "data:5", "data:8")
+    assert table.unread[2].text == '"two\nlines" z,y'
 
 
 def test_a_quote_that_is_never_closed_takes_its_own_line_alone(tmp_path: Path) -> None:

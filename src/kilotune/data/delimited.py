@@ -87,7 +87,7 @@ def _rows(text: str, where: str, findings: list[Finding], **dialect: Any) -> Rea
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
-    """A record whose quotes are wrong: why, and its first line."""
+    """A record whose quotes are wrong: why, and its lines."""
 
     why: str
     text: str
@@ -98,8 +98,8 @@ def _records(text: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str
     lines = list(io.StringIO(text, newline=""))
     done = 0
     with _any_field_size():
+        before = 0  # the lines that the reader did not see
         reader = csv.reader(iter(lines), strict=True, **dialect)
-        before = 0  # the lines that this reader did not see
         while True:
             start = done + 1
             try:
@@ -108,20 +108,17 @@ def _records(text: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str
             except StopIteration:
                 return
             except csv.Error as error:
-                # A wrong quote may have taken many lines: go on with the one after its first.
-                done = start
-                if before + reader.line_num > start:
-                    before = start
+                done = before + reader.line_num
+                why = (
+                    "text behind a closing quote" if "expected after" in str(error) else str(error)
+                )
+                if why == "unexpected end of data":
+                    # The quote took all that follows, where no other is: go on after its line.
+                    why = "a quote that is never closed"
+                    done = before = start
                     reader = csv.reader(islice(lines, before, None), strict=True, **dialect)
-                cells = _Broken(_reason(error), lines[start - 1].rstrip("\r\n"))
+                cells = _Broken(why, "".join(lines[start - 1 : done]).rstrip("\r\n"))
             yield start, cells
-
-
-def _reason(error: csv.Error) -> str:
-    """csv's own words, or clearer ones."""
-    if str(error) == "unexpected end of data":
-        return "a quote that is never closed"
-    return "text behind a closing quote" if "expected after" in str(error) else str(error)
 
 
 def _header(cells: list[str], where: str) -> list[str]:
