@@ -198,17 +198,20 @@ def _check_columns(lacking: Mapping[str, str], table: Table) -> None:
     raise KilotuneError(
         f"no column {names}; {_columns_of(table)}",
         where=str(table.path),
-        fix=" ".join(dict.fromkeys(_hint(*item, table) for item in lacking.items())),
+        fix=_remedy(lacking, table),
     )
 
 
-def _hint(name: str, column: str, table: Table) -> str:
-    """What was probably meant by a field and a column that is not there."""
+def _remedy(lacking: Mapping[str, str], table: Table) -> str:
+    """What was probably meant by fields with columns that are not there."""
     fields = {field for form in FORMATS.values() for field in form.fields}
-    if name in table.columns and column in fields:
-        return f"The field comes first: --column {column}={name}."
-    near = get_close_matches(column, table.columns, 1)
-    return (f"Did you mean '{near[0]}'? " if near else "") + _how_to_name([name])
+    swapped = [n for n, column in lacking.items() if n in table.columns and column in fields]
+    if swapped:
+        options = " ".join(f"--column {lacking[name]}={name}" for name in swapped)
+        return f"The field comes first: {options}"
+    near = [get_close_matches(column, table.columns, 1) for column in lacking.values()]
+    meant = [f"'{match[0]}'" for match in near if match]
+    return (f"Did you mean {', '.join(meant)}? " if meant else "") + _how_to_name(list(lacking))
 
 
 def _columns_of(table: Table) -> str:
