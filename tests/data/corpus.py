@@ -272,7 +272,7 @@ def faulty_texts() -> list[Case]:
         case("open_quote.csv", as_csv(REVIEWS) + b'"never closed,positive\n', "unreadable-row"),
         case("broken_line.jsonl", b"{oops\n" + as_lines(REVIEWS), "unreadable-row"),
         case("bars.csv", as_csv(REVIEWS, "|"), "csv-separator"),
-        case("list.jsonl", as_json(REVIEWS), "json-list"),
+        case("list.jsonl", as_json(REVIEWS), "json-document"),
         case("duplicate.csv", as_csv([*REVIEWS, REVIEWS[2]]), "duplicate"),
         case(
             "duplicate_in_capitals.csv",

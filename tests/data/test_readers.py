@@ -177,12 +177,15 @@ def test_json_lines_under_a_json_name_are_read_and_said(tmp_path: Path) -> None:
     assert codes(table) == ["json-lines"]
 
 
-def test_a_json_list_under_a_name_of_lines_is_read_and_said(tmp_path: Path) -> None:
-    content = json.dumps([{"text": "a"}, {"text": "b"}], indent=1)
-    for text in (content, json.dumps(json.loads(content))):
+def test_one_json_document_under_a_name_of_lines_is_read_and_said(tmp_path: Path) -> None:
+    rows = [{"text": "a"}, {"text": "b"}]
+    lines = '[\n{"text": "a"},\n{"text": "b"}\n]\n'  # the last item alone is a line of JSON Lines
+    for text in (json.dumps(rows), json.dumps(rows, indent=1), lines):
         table = read_table(write(tmp_path / "a.jsonl", text))
         assert [(row.line, row.values["text"]) for row in table.rows] == [(1, "a"), (2, "b")]
-        assert codes(table) == ["json-list"]
+        assert codes(table) == ["json-document"]
+    table = read_table(write(tmp_path / "a.jsonl", json.dumps({"data": rows}, indent=1)))
+    assert codes(table) == ["json-document", "json-inner-list"]
 
 
 def test_bad_lines_are_named_together_with_their_reasons(tmp_path: Path) -> None:

@@ -51,18 +51,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json_lines(raw: bytes, where: str) -> Read:
-    """One JSON object a line; or all of a file that is one list of objects, which is said."""
+    """One JSON object a line; or a file that is one JSON document after all, which is said."""
     text, findings = decode(raw, where)
-    read = _lines(text)
-    if read.rows or not text.lstrip().startswith("["):
-        return replace(read, findings=findings)
+    read = replace(_lines(text), findings=findings)
+    if not read.unread:
+        return read
     try:
-        items = parse(text)
+        content = parse(text)
     except ValueError:
-        return replace(read, findings=findings)
-    message = "the file holds one JSON list, and was read as that"
+        return read
+    message = "the file holds one JSON document, and was read as that"
     fix = "Nothing need be done; '.json' is the usual ending"
-    return _objects(items, [*findings, Finding("json-list", "note", (), message, fix)])
+    items, note = _items(content, where)
+    return _objects(items, [*findings, Finding("json-document", "note", (), message, fix), *note])
 
 
 def _lines(text: str) -> Read:
