@@ -10,10 +10,13 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from kilotune.data.checks.near import near_pairs
+from kilotune.data.checks.near import THRESHOLD, near_pairs
 from kilotune.data.example import Example, Image, comparable
 from kilotune.data.finding import Finding, Severity, about_rows
 from kilotune.errors import some
+
+# What "nearly" means, for messages.
+ALIKE = f"with {THRESHOLD:.0%} or more of their pairs of words, or threes of signs, in common"
 
 
 class Asked(NamedTuple):
@@ -105,7 +108,7 @@ def _near_repeats(by_question: dict[Asked, list[Example]]) -> list[Finding]:
     if not near:
         return []
     others = f", {relabelled} of them with another label" if relabelled else ""
-    message = f"rows that nearly repeat another ({len(near)}{others}): {some(named)}"
+    message = f"rows that nearly repeat another, {ALIKE} ({len(near)}{others}): {some(named)}"
     fix = "Keep one of each, or make them differ; they are kept in one part of the split"
     return [Finding("near-duplicate", "warning", tuple(near), message, fix)]
 
@@ -138,7 +141,9 @@ def check_leakage(
     fix = f"Remove them from one of the two, or the {name} figures flatter the model"
     return [
         *about_rows("leakage", "warning", exact, f"{name} texts that {there} has too", fix),
-        *about_rows("near-leakage", "warning", near, f"{name} texts nearly as in {there}", fix),
+        *about_rows(
+            "near-leakage", "warning", near, f"{name} texts nearly as in {there}, {ALIKE}", fix
+        ),
         *about_rows(
             "group-leakage", "warning", grouped, f"{name} rows of a group that {there} has too", fix
         ),
