@@ -1,6 +1,7 @@
 """The same text twice: in one file, with another label, or on both sides of a split."""
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
@@ -50,7 +51,10 @@ def asked(example: Example, *, system: bool = True) -> Asked:
 
 
 def _identity(image: Image) -> str:
-    return str(image.path) if image.data is None else hashlib.sha256(image.data).hexdigest()
+    """What two images have in common that are one: the same bytes, or the same file."""
+    if image.data is not None:
+        return hashlib.sha256(image.data).hexdigest()
+    return os.path.abspath(image.path)  # a training and a test file can be in two folders
 
 
 def repeats(examples: Sequence[Example]) -> list[Finding]:

@@ -117,9 +117,10 @@ def _sign_hashes(texts: Sequence[str]) -> tuple[Hashes, Counts]:
 
 def _different(shingles: Hashes, counts: Counts, contexts: Hashes) -> Shingled:
     """Each shingle of a text once."""
-    values, inverse = np.unique(shingles, return_inverse=True)
     owners = np.repeat(np.arange(len(counts)), counts)
-    size = max(1, len(values))
-    owners, numbers = np.divmod(np.unique(owners * size + inverse), size)
-    counts = np.bincount(owners, minlength=len(counts))
-    return Shingled(np.arange(len(counts)), contexts, values[numbers], counts)
+    order = np.lexsort((shingles, owners))
+    values, owners = shingles[order], owners[order]
+    new = np.ones(len(values), dtype=bool)
+    new[1:] = (values[1:] != values[:-1]) | (owners[1:] != owners[:-1])
+    counts = np.bincount(owners[new], minlength=len(counts))
+    return Shingled(np.arange(len(counts)), contexts, values[new], counts)
