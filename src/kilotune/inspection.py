@@ -107,16 +107,14 @@ def inspect(
     )
 
 
-def mend(
-    files: Sequence[Path], reading: Reading, inspection: Inspection, out: Path
-) -> list[Change]:
-    """Write a copy of the one file with what its inspection found repaired; see `repair`.
+def mend(files: Sequence[Path], reading: Reading, out: Path) -> list[Change]:
+    """Write a copy of the one file, all repaired that can be; see `repair_file`.
 
     Raises KilotuneError for several files, and over an existing one.
     """
     if len(files) != 1:
         raise KilotuneError("--fix repairs one file at a time", fix="Give one file")
-    return repair_file(reading.load(files[0], "data"), inspection.findings, out)
+    return repair_file(reading, files[0], out)
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:

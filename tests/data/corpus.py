@@ -272,12 +272,12 @@ def faulty_texts() -> list[Case]:
         case(
             "duplicate_in_capitals.csv",
             as_csv([*REVIEWS, {**REVIEWS[2], "text": REVIEWS[2]["text"].upper()}]),
-            "duplicate",
+            "near-duplicate",
         ),
         case(
             "duplicate_full_width.tsv",
             as_csv([*REVIEWS, {**REVIEWS[8], "text": wide(REVIEWS[8]["text"])}], "\t"),
-            "duplicate",
+            "near-duplicate",
         ),
         case("duplicate_chat.jsonl", as_lines([*CHATS, CHATS[5]]), "duplicate"),
         case(

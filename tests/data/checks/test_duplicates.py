@@ -25,8 +25,29 @@ def test_near_duplicates_name_the_later_row_and_its_original() -> None:
 
 
 def test_an_exact_duplicate_is_not_also_a_near_one() -> None:
-    rows = classified((LONG, "a"), (LONG.upper(), "a"), (NEARLY, "a"))
+    rows = classified((LONG, "a"), (f" {LONG}\n", "a"), (NEARLY, "a"))
     assert found(repeats(rows)) == {"duplicate": ("data:3",), "near-duplicate": ("data:4",)}
+
+
+def test_rows_equal_but_for_case_or_width_are_near_repeats_and_conflicts_as_before() -> None:
+    rows = classified((LONG, "a"), (LONG.upper(), "a"), ("ok", "b"), ("\uff4f\uff4b", "b"))
+    assert found(repeats(rows)) == {"near-duplicate": ("data:3", "data:5")}
+    rows = classified((LONG, "a"), (LONG.upper(), "b"), (LONG, "a"))
+    assert found(repeats(rows)) == {
+        "conflicting-labels": ("data:2", "data:3", "data:4"),
+        "duplicate": ("data:4",),
+    }
+
+
+def test_pictures_without_words_are_compared_too() -> None:
+    def shown(row: int, name: str, label: str) -> Example:
+        example = pictured(row, Image(name), text="")
+        return replace(example, messages=(*example.prompt, Message("assistant", label)))
+
+    rows = [shown(1, "a.png", "cat"), shown(2, "b.png", "cat"), shown(3, "a.png", "cat")]
+    assert found(repeats(rows)) == {"duplicate": ("data:3",)}
+    rows = [*rows[:2], shown(3, "b.png", "dog")]
+    assert found(repeats(rows)) == {"conflicting-labels": ("data:2", "data:3")}
 
 
 def test_two_answers_are_a_conflict_only_where_one_can_be_right() -> None:

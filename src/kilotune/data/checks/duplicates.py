@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -71,11 +71,9 @@ def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
     by_question: dict[Asked, list[Example]] = defaultdict(list)
     for example in examples:
         question = asked(example)
-        if question.text:
+        if question.text or example.images:
             by_question[question].append(example)
-    repeated = [group for group in by_question.values() if len(group) > 1]
-    conflicting = [group for group in repeated if len(set(map(_target, group))) > 1]
-    duplicate = [group for group in repeated if len(set(map(_target, group))) == 1]
+    conflicting = [g for g in by_question.values() if len(set(map(_target, g))) > 1]
     findings = []
     if conflicting:
         rows = tuple(example.id for group in conflicting for example in group)
@@ -83,11 +81,27 @@ def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
         message = f"texts with different {kind} ({len(conflicting)}): rows {some(list(rows))}"
         fix = f"Decide on one of the {kind} for each text"
         findings.append(Finding("conflicting-labels", conflict, rows, message, fix))
-    repeating = [example.id for group in duplicate for example in group[1:]]
+    findings += exact_repeats(examples)
+    exact = {row for finding in findings if finding.code == "duplicate" for row in finding.rows}
+    return findings + _near_repeats(by_question, exact)
+
+
+def exact_repeats(examples: Iterable[Example]) -> list[Finding]:
+    """Rows that say what another says, to the letter; spaces around a text are no part of it."""
+    seen: set[Hashable] = set()
+    rows = []
+    for example in examples:
+        if not asked(example).text and not example.images:
+            continue
+        said = tuple(
+            (m.role, *(p.strip() if isinstance(p, str) else _identity(p) for p in m.parts))
+            for m in example.messages
+        )
+        if said in seen:
+            rows.append(example.id)
+        seen.add(said)
     fix = "Remove them; they are kept in one part of the split"
-    what = "rows that repeat another"
-    findings += about_rows("duplicate", "warning", repeating, what, fix)
-    return findings + _near_repeats(by_question)
+    return about_rows("duplicate", "warning", rows, "rows that repeat another", fix)
 
 
 def _target(example: Example) -> str | None:
@@ -96,19 +110,21 @@ def _target(example: Example) -> str | None:
     return comparable(example.answer)
 
 
-def _near_repeats(by_question: dict[Asked, list[Example]]) -> list[Finding]:
-    first = [group[0] for group in by_question.values()]
-    clusters = _clusters(len(first), _near(list(by_question)))
+def _near_repeats(by_question: Mapping[Asked, Sequence[Example]], exact: Set[str]) -> list[Finding]:
+    """Rows that nearly repeat one before, of which those not in `exact` have the same answer."""
+    clusters = _clusters(len(by_question), _near(list(by_question)))
     seen: dict[int, Example] = {}
     near: list[str] = []
     named: list[str] = []
     relabelled = 0
-    for example, cluster in zip(first, clusters, strict=True):
-        original = seen.setdefault(cluster, example)
-        if original is not example:
-            near.append(example.id)
-            named.append(f"{example.id} ({original.id})")
-            relabelled += example.label != original.label
+    for group, cluster in zip(by_question.values(), clusters, strict=True):
+        original = seen.setdefault(cluster, group[0])
+        alike = group if len(set(map(_target, group))) == 1 else group[:1]
+        for example in alike:
+            if example is not original and example.id not in exact:
+                near.append(example.id)
+                named.append(f"{example.id} ({original.id})")
+                relabelled += example.label != original.label
     if not near:
         return []
     others = f", {relabelled} of them with another label" if relabelled else ""
