@@ -93,9 +93,12 @@ def exact_repeats(examples: Iterable[Example]) -> list[Finding]:
     for example in examples:
         if not asked(example).text and not example.images:
             continue
-        said = tuple(
-            (m.role, *(p.strip() if isinstance(p, str) else _identity(p) for p in m.parts))
-            for m in example.messages
+        said = (
+            example.label,
+            *(
+                (m.role, *(p.strip() if isinstance(p, str) else _identity(p) for p in m.parts))
+                for m in example.messages
+            ),
         )
         if said in seen:
             rows.append(example.id)
