@@ -1,8 +1,8 @@
 """`make fuzz`: `kilotune check` on mutated files must say what is wrong, never fall over.
 
-Starts from the corpus of clean and faulty files and breaks them further: bytes, lines and, where
-a file still reads as JSON, values. A crash, a traceback or an exit status that is none of ours is
-printed with the seed that makes it again; that is enough to look at it.
+Starts from the corpus of clean, faulty and broken files and breaks them further: bytes, lines and,
+where a file still reads as JSON, values. A crash, a traceback or an exit status that is none of
+ours is printed with the seed that makes it again; that is enough to look at it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
-from tests.data.corpus import Case, clean, faulty
+from tests.data.corpus import Case, broken, clean, faulty
 
 STRANGE = (
     None, True, -1, 1e400, 10**400, "", " ", "\u0000", "\ud800", "\ufffd", "<image>", "[]", "{}",
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    cases = [*clean(), *faulty()]
+    cases = [case for case in (*clean(), *faulty(), *broken()) if case.content]
     started, seed, statuses, failures = time.monotonic(), options.seed, Counter[str](), 0
     with tempfile.TemporaryDirectory() as scratch:
         while time.monotonic() - started < options.seconds:

@@ -85,6 +85,20 @@ def test_a_class_that_the_split_would_lose_is_named(tmp_path: Path) -> None:
     assert "'rare' in" in codes["empty-class-in-part"].message
 
 
+def test_what_cannot_be_split_is_an_error_and_what_is_too_large_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [
+        [text, "ab"[i % 2], "one" if i < 30 else f"g{i}"] for i, text in enumerate(sentences(60))
+    ]
+    path.write_text("text,label,author\n" + "".join(",".join(row) + "\n" for row in rows))
+    found = inspect([path], reading=Reading(group="author")).findings
+    assert [(f.code, f.severity, len(f.rows)) for f in found] == [("kept-together", "warning", 30)]
+    path.write_text("text,label,author\n" + "".join(f"{t},{c},one\n" for t, c, _ in rows))
+    (finding,) = inspect([path], reading=Reading(group="author")).findings
+    assert (finding.code, finding.severity) == ("kept-together", "error")
+    assert "none can be held out" in finding.message
+
+
 def test_wrong_labels_are_doubted_by_words(tmp_path: Path) -> None:
     rows = [(f"{text}, {('great', 'awful')[i % 2]} it was", ("good", "bad")[i % 2])
             for i, text in enumerate(sentences(100))]  # fmt: skip

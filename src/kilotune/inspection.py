@@ -28,8 +28,9 @@ from kilotune.evaluate.baselines import out_of_fold
 from kilotune.evaluate.label_errors import suspicious_labels
 from kilotune.recipe.schema import DataSettings
 
-# A stratified split leaves no part without a class that has so many examples, each on its own.
-SAFE_CLASS = 30
+# A stratified split leaves no part without a class that has so many examples, each on its own or
+# with few others: what must stay together is less than this share of a part.
+SAFE_CLASS, SAFE_SHARE = 30, 0.1
 # What ids begin with in the files beside the labelled one.
 PARTS = ("validation", "test")
 
@@ -89,12 +90,11 @@ def inspect(
     found = [finding for dataset in datasets for finding in dataset.findings]
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)
-    if task == "classify":
-        # Data with errors are not split.
-        if all(finding.severity != "error" for finding in found):
-            found += _of_split(examples, parts)
-        if label_errors or probabilities:
-            found += _of_labels(examples, probabilities)
+    # Data with errors are not split.
+    if all(finding.severity != "error" for finding in found):
+        found += _of_split(examples, parts, task)
+    if label_errors or probabilities:
+        found += _of_labels(examples, probabilities)
     lengths = prompt_tokens(examples, count_tokens)
     return Inspection(
         files=tuple(files),
@@ -109,16 +109,14 @@ def inspect(
     )
 
 
-def mend(
-    files: Sequence[Path], reading: Reading, inspection: Inspection, out: Path
-) -> list[Change]:
-    """Write a copy of the one file with what its inspection found repaired; see `repair`.
+def mend(files: Sequence[Path], reading: Reading, out: Path) -> list[Change]:
+    """Write a copy of the one file, all repaired that can be; see `repair_file`.
 
     Raises KilotuneError for several files, and over an existing one.
     """
     if len(files) != 1:
         raise KilotuneError("--fix repairs one file at a time", fix="Give one file")
-    return repair_file(reading.load(files[0], "data"), inspection.findings, out)
+    return repair_file(reading, files[0], out)
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -151,24 +149,29 @@ def _of_parts(
     return findings
 
 
-def _of_split(examples: Sequence[Example], parts: Mapping[str, Dataset]) -> list[Finding]:
-    """Classes that a part would lack, split as a recipe does that says nothing else."""
-    counts = Counter(example.label for example in examples if example.label)
-    grouped = any(example.group for example in examples)
-    small = not counts or min(counts.values()) < SAFE_CLASS
-    # Two splits must each find something to hold out.
-    if not (small or grouped) or len(set(components(examples))) < 3:
-        return []
+def _of_split(
+    examples: Sequence[Example], parts: Mapping[str, Dataset], task: Task
+) -> list[Finding]:
+    """What becomes of the examples, split as a recipe does that says nothing else."""
+    taken = {name: part.examples for name, part in parts.items()}
     fractions = DataSettings(train=Path())
-    split = split_examples(
-        examples,
-        validation=parts["validation"].examples if "validation" in parts else None,
-        test=parts["test"].examples if "test" in parts else None,
-        validation_fraction=fractions.validation_fraction,
-        test_fraction=fractions.test_fraction,
-        seed=0,
-    )
-    return check_split(split.named())
+    classes = Counter(example.label for example in examples if example.label)
+    rare = task == "classify" and min(classes.values(), default=0) < SAFE_CLASS
+    part = min(fractions.validation_fraction, fractions.test_fraction) * len(examples)
+    if not rare and max(Counter(components(examples)).values()) < SAFE_SHARE * part:
+        return []
+    try:
+        split = split_examples(
+            examples,
+            validation=taken.get("validation"),
+            test=taken.get("test"),
+            validation_fraction=fractions.validation_fraction,
+            test_fraction=fractions.test_fraction,
+            seed=0,
+        )
+    except KilotuneError as error:  # too much must stay together
+        return [Finding("kept-together", "error", (), error.what, error.fix)]
+    return [*split.findings, *(check_split(split.named()) if task == "classify" else ())]
 
 
 def _of_labels(examples: Sequence[Example], path: Path | None) -> list[Finding]:

@@ -63,7 +63,7 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     findings = check(files)
     _stop_at_images(files)
     parts = split(recipe, files)
-    findings += check_split(parts.named())
+    findings += [*parts.findings, *check_split(parts.named())]
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in data.examples if example.label}))

@@ -1,4 +1,4 @@
-"""Files as people have them: 20 without a fault, and more than 60 with one known fault each."""
+"""Files as people have them: 20 without a fault, more than 60 with one known fault, some broken."""
 
 import base64
 import csv
@@ -194,12 +194,18 @@ def looking() -> tuple[list[Row], dict[str, bytes]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A file by name, its bytes, the codes that `check` must find in it and files beside it."""
+    """A file by name, its bytes, the codes that `check` must find in it and files beside it.
+
+    `options` are more arguments for `check`, the names of files beside it among them. A file that
+    cannot be read at all has the words of the error in `refused`.
+    """
 
     file: str
     content: bytes
     codes: frozenset[str] = frozenset()
     beside: dict[str, bytes] | None = None
+    options: tuple[str, ...] = ()
+    refused: str = ""
 
     def write(self, folder: Path) -> Path:
         for name, raw in {self.file: self.content, **(self.beside or {})}.items():
@@ -207,6 +213,12 @@ class Case:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(raw)
         return folder / self.file
+
+    def arguments(self, folder: Path) -> list[str]:
+        """What to give to `kilotune` to check the case, written into `folder`."""
+        names = {name: str(folder / name) for name in self.beside or ()}
+        options = [names.get(option, option) for option in self.options]
+        return ["check", str(self.write(folder)), *options]
 
 
 def changed(rows: list[Row], index: int, **values: Any) -> list[Row]:
@@ -237,6 +249,14 @@ def case(file: str, content: bytes, *codes: str, beside: dict[str, bytes] | None
     return Case(file, content, frozenset(codes), beside)
 
 
+def parted(file: str, rows: list[Row], code: str, **parts: list[Row]) -> Case:
+    """Rows to train on, and other files for `--val` and `--test` given with them."""
+    beside = {f"{name}_{file}": as_csv(part) for name, part in parts.items()}
+    options = tuple(word for name in parts for word in (f"--{name}", f"{name}_{file}"))
+    options += ("--group", "author") if "author" in rows[0] else ()
+    return Case(file, as_csv(rows), frozenset({code}), beside, options)
+
+
 def pictured(file: str, code: str, raw: bytes | None) -> Case:
     """A clean file with pictures whose third one holds `raw`, or is not there."""
     rows, files = looking()
@@ -254,7 +274,15 @@ ASK, SAY = QUESTIONS[0]
 
 def faulty() -> list[Case]:
     """Every case has one fault, and the codes that say so."""
-    return [*faulty_texts(), *faulty_labels(), *faulty_turns(), *faulty_answers(), *faulty_images()]
+    return [
+        *faulty_texts(),
+        *faulty_labels(),
+        *faulty_turns(),
+        *faulty_answers(),
+        *faulty_images(),
+        *faulty_parts(),
+        *faulty_tables(),
+    ]
 
 
 def faulty_texts() -> list[Case]:
@@ -277,12 +305,12 @@ def faulty_texts() -> list[Case]:
         case(
             "duplicate_in_capitals.csv",
             as_csv([*REVIEWS, {**REVIEWS[2], "text": REVIEWS[2]["text"].upper()}]),
-            "duplicate",
+            "near-duplicate",
         ),
         case(
             "duplicate_full_width.tsv",
             as_csv([*REVIEWS, {**REVIEWS[8], "text": wide(REVIEWS[8]["text"])}], "\t"),
-            "duplicate",
+            "near-duplicate",
         ),
         case("duplicate_chat.jsonl", as_lines([*CHATS, CHATS[5]]), "duplicate"),
         case(
@@ -344,6 +372,91 @@ def faulty_texts() -> list[Case]:
         case("short_text.csv", as_csv(respelt(REVIEWS, lambda _: "k")), "short-outlier"),
         case("few.csv", as_csv(REVIEWS[9:14]), "too-few-examples", "rare-class"),
         case("gb18030.csv", as_csv(CHINESE).decode().encode("gb18030"), "encoding-gb18030"),
+    ]
+
+
+def faulty_parts() -> list[Case]:
+    """Faults that show between a file and the parts beside it, or in how it would be split."""
+    train, rest = REVIEWS[:10] + REVIEWS[14:], REVIEWS[10:14]
+    half, other = REVIEWS[::2], REVIEWS[1::2]
+    leaked, moved = {**train[3], "label": "negative"}, {**rest[0], "author": "a0"}
+    nearly = {**train[2], "text": train[2]["text"] + " Truly."}
+    authors = [{**row, "author": f"a{i}"} for i, row in enumerate(train)]
+    held = [{**row, "author": f"b{i}"} for i, row in enumerate(rest[1:])]
+    unseen = {**rest[0], "label": "mixed"}
+    words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    base = f"{words} {words[::-1]}".split()
+    copies = [
+        {
+            "text": " ".join([*base[:i], f"{'abcdefghijklmnopqrstuvwx'[i]}q", *base[i:]]),
+            "label": row,
+        }
+        for i, row in enumerate(["positive", "negative"] * 12)
+    ]
+    return [
+        parted("leak_test.csv", train, "leakage", test=[*rest, train[3]]),
+        parted("leak_validation.csv", train, "leakage", val=[*rest, train[3]]),
+        parted("leak_between.csv", half, "leakage", val=other[::2], test=[*other[1::2], other[0]]),
+        parted("leak_other_label.csv", train, "leakage", test=[*rest, leaked]),
+        parted("near_leak_test.csv", train, "near-leakage", test=[*rest, nearly]),
+        parted("near_leak_validation.csv", train, "near-leakage", val=[*rest, nearly]),
+        parted("group_leak.csv", authors, "group-leakage", test=[*held, moved]),
+        parted("unseen_label.csv", train, "unseen-label", test=[*rest[1:], unseen]),
+        case("many_copies.csv", as_csv([*REVIEWS, *copies]), "near-duplicate", "kept-together"),
+    ]
+
+
+def faulty_tables() -> list[Case]:
+    """The same faults in files of other kinds."""
+    repeated, unasked = [*REVIEWS, REVIEWS[2]], changed(PAIRS, 4, prompt="")
+    return [
+        case("duplicate.parquet", as_parquet(repeated), "duplicate"),
+        case("empty_text.parquet", as_parquet(changed(REVIEWS, 4, text="")), "empty-text"),
+        case("null_label.parquet", as_parquet(changed(REVIEWS, 4, label=None)), "missing-label"),
+        case(
+            "unknown_role.parquet",
+            as_parquet(turns(0, ("narrator", ASK), ("assistant", SAY))),
+            "unknown-role",
+        ),
+        case(
+            "corrupt_image.parquet",
+            as_parquet(
+                [
+                    {**row, "image": {"bytes": picture(i)[: None if i else 60], "path": None}}
+                    for i, row in enumerate(REVIEWS)
+                ]
+            ),
+            "corrupt-image",
+        ),
+        case("duplicate.xlsx", as_excel(repeated), "duplicate"),
+        case("empty_text.xlsx", as_excel(changed(REVIEWS, 4, text=None)), "empty-text"),
+        case(
+            "label_case.xlsx",
+            as_excel(changed(REVIEWS, 1, label="Positive")),
+            "label-variants",
+            "rare-class",
+        ),
+        case("duplicate.csv.gz", gzip.compress(as_csv(repeated), mtime=0), "duplicate"),
+        case("empty_prompt.jsonl.gz", gzip.compress(as_lines(unasked), mtime=0), "empty-text"),
+    ]
+
+
+def broken() -> list[Case]:
+    """Files that nothing can be read from, with the words that say so."""
+    parquet, excel = as_parquet(REVIEWS), as_excel(REVIEWS)
+    packed = gzip.compress(as_csv(REVIEWS), mtime=0)
+    flipped = bytes([*packed[:200], packed[200] ^ 0xFF, *packed[201:]])
+    return [
+        Case("cut.parquet", parquet[:-40], refused="not a readable Parquet file"),
+        Case("text.parquet", as_csv(REVIEWS), refused="not a readable Parquet file"),
+        Case("cut.xlsx", excel[: len(excel) // 2], refused="not a complete Excel workbook"),
+        Case("text.xlsx", as_csv(REVIEWS), refused="not a complete Excel workbook"),
+        Case("old.xlsx", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504), refused="old or password"),
+        Case("cut.csv.gz", packed[:-30], refused="not a complete gzip file"),
+        Case("flipped.csv.gz", flipped, refused="not a complete gzip file"),
+        Case("plain.csv.gz", as_csv(REVIEWS), refused="not a complete gzip file"),
+        Case("nothing.csv", b"", refused="the file is empty"),
+        Case("header.csv", b"text,label\n", refused="no rows in the file"),
     ]
 
 
@@ -478,6 +591,16 @@ def faulty_turns() -> list[Case]:
             "tools-ignored",
         ),
         case(
+            "turn_weights.jsonl",
+            as_lines(changed(CHATS, 0, messages=[asked, {**answered, "weight": 0}])),
+            "turn-settings-ignored",
+        ),
+        case(
+            "turn_thoughts.jsonl",
+            as_lines(changed(CHATS, 0, messages=[asked, {**answered, "reasoning_content": "Hm."}])),
+            "turn-settings-ignored",
+        ),
+        case(
             "sharegpt_role.json",
             as_json(
                 [
@@ -588,6 +711,7 @@ def faulty_images() -> list[Case]:
         conversations=[{"from": "human", "value": "<image>"}, {"from": "gpt", "value": SAY}],
         image=None,
     )
+    unread = changed(LOOKING, 1, image="data:image/png;base64,iVBORw0KGgo!")
     url = changed(LOOKING, 1, image="https://example.org/picture.png")
     return [
         pictured("missing_image.jsonl", "missing-image", None),
@@ -599,6 +723,7 @@ def faulty_images() -> list[Case]:
         pictured("image_huge.jsonl", "oversized-image", huge()),
         case("one_image_two_places.jsonl", as_lines(more), "image-count", beside=PICTURES),
         case("place_without_image.jsonl", as_lines(none), "image-count", beside=PICTURES),
+        case("image_not_base64.jsonl", as_lines(unread), "bad-image-data", beside=PICTURES),
         case("image_on_the_web.jsonl", as_lines(url), "remote-image", beside=PICTURES),
     ]
 

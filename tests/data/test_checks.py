@@ -76,9 +76,9 @@ def test_label_variants_are_an_error_that_names_them() -> None:
     assert finding.rows == ("data:22",)
 
 
-def test_duplicates_are_found_across_case_width_and_spaces() -> None:
-    found = codes(*clean(), ("Ｔｅｘｔ   0", "a"))
-    assert found == {"duplicate": ("data:22",)}
+def test_repeats_are_found_across_case_width_and_spaces() -> None:
+    assert codes(*clean(), (" text 0", "a")) == {"duplicate": ("data:22",)}
+    assert codes(*clean(), ("Ｔｅｘｔ   0", "a")) == {"near-duplicate": ("data:22",)}
 
 
 def test_conflicts_are_not_duplicates() -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -164,6 +165,80 @@ def test_a_large_group_stays_in_training() -> None:
         kept, held = hold_out(examples, whole, 0.2, seed)
         assert {e.id for e in examples[:40]} <= {e.id for e in kept}
         assert 4 <= len(held) <= 18
+
+
+def split_in_fifths(examples: list[Example], seed: int = 0) -> Split:
+    return split_examples(
+        examples,
+        validation=None,
+        test=None,
+        validation_fraction=0.2,
+        test_fraction=0.2,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_copies_of_one_text_stay_in_one_part(seed: int) -> None:
+    rng = Random(seed)
+    words = " ".join(unrelated(2)[:2]).split()
+    copies = [[*words] for _ in range(30)]
+    for copy in copies:
+        copy[rng.randrange(30)] = "".join(rng.choices("abcdefgh", k=8))
+    texts = [" ".join(copy) for copy in copies] + unrelated(72)[2:72]
+    split = split_in_fifths(made(texts, ["a", "b"] * 50), seed)
+    ids = {f"data:{i}" for i in range(30)}
+    homes = [name for name, part in split.ids().items() if ids & set(part)]
+    assert len(homes) == 1
+    assert min(map(len, split.ids().values())) >= 10
+    assert leaks(split) == []
+
+
+def test_what_is_larger_than_a_part_could_be_is_said() -> None:
+    groups = ["big"] * 40 + [f"g{i}" for i in range(60)]
+    examples = [
+        replace(example, group=group)
+        for example, group in zip(made([f"t{i}" for i in range(100)], ["a", "b"] * 50), groups,
+                                  strict=True)
+    ]  # fmt: skip
+    split = split_in_fifths(examples)
+    (finding,) = split.findings
+    assert (finding.code, finding.severity) == ("kept-together", "warning")
+    assert finding.rows == tuple(example.id for example in examples[:40])
+    assert "(40) than a part held out should have (18)" in finding.message
+    assert all(split.ids().values())
+    small = [replace(e, group=f"g{i // 4}") for i, e in enumerate(examples)]
+    assert split_in_fifths(small).findings == ()
+    # The pairs of ten rows are larger than a part of two, and no news.
+    assert split_in_fifths([replace(e, group=f"g{i // 2}") for i, e in enumerate(small[:10])]
+                           ).findings == ()  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 8)), min_size=10, max_size=40
+    ).filter(lambda rows: len({group for _, group in rows}) >= 3),
+    st.integers(0, 3),
+)
+def test_three_groups_are_enough_for_three_parts(rows: list[tuple[str, int]], seed: int) -> None:
+    examples = [
+        replace(example, group=f"g{group}")
+        for example, (_, group) in zip(
+            made([f"t{i}" for i in range(len(rows))], [label for label, _ in rows]),
+            rows,
+            strict=True,
+        )
+    ]
+    split = split_in_fifths(examples, seed)
+    groups = [{example.group for example in part} for part in split.named().values()]
+    assert all(groups)
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+def test_rare_labels_do_not_make_a_part_larger() -> None:
+    examples = made([f"t{i}" for i in range(20)], [f"l{i // 2}" for i in range(20)])
+    _, held = hold_out(examples, alone(examples), 0.2, seed=0)
+    assert len(held) == 4
 
 
 def test_labels_that_differ_in_every_row_can_be_split() -> None:

@@ -103,7 +103,7 @@ def check(
         if not as_json:
             _print(inspection)
         if fix:
-            changes = mend(files, reading, inspection, fix)
+            changes = mend(files, reading, fix)
             inspection = look([fix])
             document = {**asdict(inspection), "before": document, "changes": changes}
             if not as_json:
@@ -156,7 +156,7 @@ def _print(inspection: "Inspection") -> None:
 
 
 def _print_repaired(path: Path, changes: Sequence["Change"], after: "Inspection") -> None:
-    counts = Counter(change.code for change in changes)
+    counts = Counter(change.code for change in changes if change.code != "image-moved")
     said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing to repair"
     out.print(f"\nRepaired: {said}", style="bold", markup=False, soft_wrap=True)
     out.print(f"{path}\n{path}.changes.jsonl", markup=False, soft_wrap=True)

@@ -2,49 +2,49 @@
 
 from collections import defaultdict
 
-from kilotune.data.finding import Finding, Severity, about_rows
+from kilotune.data.finding import Finding, Kind, about_rows
 from kilotune.errors import some
 
-# Code: how bad, what it is, how to fix it. Rows with an error give no Example, but for
+# Rows with an error give no Example, but for
 # `image-count`, whose images are attached as far as they go.
-FAULTS: dict[str, tuple[Severity, str, str]] = {
-    "missing-field": ("error", "rows without a field", "Add it, or remove the rows"),
-    "wrong-type": (
+FAULTS: dict[str, Kind] = {
+    "missing-field": Kind("error", "rows without a field", "Add it, or remove the rows"),
+    "wrong-type": Kind(
         "error",
         "values of another kind than the format has there",
         "Correct them, or name another column or format",
     ),
-    "bad-json-cell": (
+    "bad-json-cell": Kind(
         "error",
         "cells that should hold JSON and do not",
         "Write them as JSON, with double quotes",
     ),
-    "unknown-role": (
+    "unknown-role": Kind(
         "error",
         "turns of an unknown role",
         "Use system, user and assistant",
     ),
-    "image-count": (
+    "image-count": Kind(
         "error",
         "rows with more or fewer <image> placeholders than images",
         "Write one <image> for each image, where it belongs",
     ),
-    "remote-image": (
+    "remote-image": Kind(
         "error",
         "images on the web, which are not fetched",
         "Download them, and write their paths",
     ),
-    "bad-image-data": (
+    "bad-image-data": Kind(
         "error",
         "embedded images that are not base64",
         "Encode them again, or write paths",
     ),
-    "tools-ignored": (
+    "tools-ignored": Kind(
         "warning",
         "rows whose tool definitions, tool calls or tool results are left out",
         "Nothing need be done if the answers make sense without them",
     ),
-    "turn-settings-ignored": (
+    "turn-settings-ignored": Kind(
         "warning",
         "rows with turns that say how to train on them, or hold thoughts, which is left out",
         "Choose what is trained with train_on; write thoughts into the answer to train on them",
@@ -77,7 +77,9 @@ class Faults:
     def findings(self) -> list[Finding]:
         """One finding for each code, in FAULTS' order."""
         found = []
-        for code, (severity, what, fix) in FAULTS.items():
+        for code, kind in FAULTS.items():
             shown = f": {some(list(self._shown[code]))}" if self._shown[code] else ""
-            found += about_rows(code, severity, self._rows[code], f"{what}{shown}", fix)
+            found += about_rows(
+                code, kind.severity, self._rows[code], f"{kind.what}{shown}", kind.fix
+            )
         return found

@@ -11,6 +11,15 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What every finding of one code says, and what to do about it."""
+
+    severity: Severity
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What a check found. `rows` are example ids; an error stops a run, the rest is said."""
 

@@ -28,9 +28,9 @@ class Dataset:
     """A file as Examples: the format it was in, the task it sets, and what reading it found.
 
     `format` is a name of FORMATS (several in a mixed folder), `why` says what the task was told
-    from, `unused` are the columns that nothing was read from, and `table` holds the rows as they
-    stand in the file. Rows that could not be read into an Example are named by `findings` of
-    severity error.
+    from, `unused` are the columns that nothing was read from, `table` holds the rows as they
+    stand in the file, and `answers` are its columns of answers, where those have their own.
+    Rows that could not be read into an Example are named by `findings` of severity error.
     """
 
     path: Path
@@ -41,6 +41,7 @@ class Dataset:
     why: str = ""
     unused: tuple[str, ...] = ()
     table: Table | None = field(default=None, repr=False)
+    answers: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -70,8 +71,10 @@ class Reading:
     group: str | None = None
     task: Task | Literal["auto"] = "auto"
 
-    def load(self, path: Path, source: str, *, answered: bool = True) -> Dataset:
-        """The file as Examples, whose ids begin with `source`."""
+    def load(
+        self, path: Path, source: str, *, answered: bool = True, table: Table | None = None
+    ) -> Dataset:
+        """The file as Examples, whose ids begin with `source`; `table` is the file read before."""
         return load_dataset(
             path,
             format=self.format,
@@ -82,6 +85,7 @@ class Reading:
             task=self.task,
             source=source,
             answered=answered,
+            table=table,
         )
 
 
@@ -105,6 +109,7 @@ def load_dataset(
     task: Task | Literal["auto"] = "auto",
     source: str = "data",
     answered: bool = True,
+    table: Table | None = None,
 ) -> Dataset:
     """Read a file, or a folder of files, into Examples.
 
@@ -112,9 +117,10 @@ def load_dataset(
     `label` are short for those two); what is not given is detected. `source` begins the ids
     (`data:2` is line 2 of the file). A text or label that is empty becomes an empty text or a
     label of None, for the checks to report. Without `answered` the file may lack the answers'
-    column. Raises KilotuneError for a file that cannot be read or has no such columns.
+    column; a `table` that is given is taken for the file's. Raises KilotuneError for a file that
+    cannot be read or has no such columns.
     """
-    table = read_table(Path(path), partial=True)
+    table = table or read_table(Path(path), partial=True)
     given = dict(columns or {})
     given |= {name: column for name, column in zip(OPTIONS, (text, label), strict=True) if column}
     if not answered:
@@ -144,6 +150,12 @@ def load_dataset(
         why,
         tuple(name for name in table.columns if name not in used),
         table,
+        answers=frozenset(
+            plan.columns[name]
+            for plan in plans
+            for name in plan.form.answers
+            if name in plan.columns
+        ),
     )
 
 

@@ -3,23 +3,38 @@
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ftfy
 
-from kilotune.data.checks.characters import CONTROL, SOUTH_EAST, ZERO_WIDTH, utf8_read_as_gbk
-from kilotune.data.checks.labels import commonest_spellings
-from kilotune.data.checks.markup import CODE, HTML, TAGS
+from kilotune.data.checks import ROW_CHECKS_OF_TASK, Check
+from kilotune.data.checks.characters import (
+    CONTROL,
+    SOUTH_EAST,
+    ZERO_WIDTH,
+    control_characters,
+    mojibake,
+    utf8_read_as_gbk,
+)
+from kilotune.data.checks.conversation import empty_text
+from kilotune.data.checks.duplicates import exact_repeats
+from kilotune.data.checks.labels import commonest_spellings, label_variants
+from kilotune.data.checks.markup import CODE, HTML, TAGS, html_remains
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding
-from kilotune.data.normalise import Dataset
-from kilotune.data.table import Row
+from kilotune.data.image_files import Copy, image_folder
+from kilotune.data.normalise import Dataset, Reading
+from kilotune.data.table import Row, Table
 from kilotune.data.tasks import is_json
+from kilotune.data.turns import ROLE_NAMES
 from kilotune.data.writers import check_writable, to_json, write_atomically, write_table
 from kilotune.errors import KilotuneError
+
+# Every check of text that can be repaired; ROW_CHECKS_OF_TASK has those of answers.
+TEXT_CHECKS: tuple[Check, ...] = (empty_text, mojibake, control_characters, html_remains)
 
 # Findings whose rows say nothing that could be learnt, or say it twice.
 REMOVED = ("empty-text", "missing-label", "empty-answer", "missing-answer", "duplicate")
@@ -45,29 +60,38 @@ class Change:
     after: str | None
 
 
-def repair_file(dataset: Dataset, findings: Iterable[Finding], out: Path) -> list[Change]:
-    """Write `dataset` to `out` with what `findings` name repaired, and `out`.changes.jsonl.
+def repair_file(reading: Reading, path: Path, out: Path) -> list[Change]:
+    """Write the file at `path` to `out`, all repaired that can be, and `out`.changes.jsonl.
 
-    Columns and rows stay in the order and the format they were in; rows that could not be read
-    are left out, their text in the log. Raises KilotuneError over an
-    existing file, and for pictures whose paths would no longer lead to them.
+    Columns and rows stay in the order and the format they were in. Paths of images are written
+    as they lead from `out`'s folder, and images that stand in the file itself become files in
+    `out`.images, unless `out` is Parquet too. Rows that could not be read are left out, their text
+    in the log. Raises KilotuneError over an existing file, and where nothing would be left.
     """
     log = check_repairable(out)
-    table = dataset.table
-    assert table is not None  # every Dataset that was read from a file has one
-    home = table.path if table.path.is_dir() else table.path.parent
-    nearby = any(i.data is None and not Path(i.source).is_absolute() for i in _images(dataset))
-    if nearby and out.resolve().parent != home.resolve():
-        raise KilotuneError(
-            "the paths of the images would no longer lead to them",
-            where=str(out),
-            fix=f"Write it into {home}",
-        )
-    rows, changes = repair(table.rows, dataset.examples, findings, set(dataset.unused))
-    changes += [
-        Change(bad.id("data"), "unreadable-row", "", bad.text, None) for bad in table.unread
+    dataset = reading.load(path, "data")
+    changes = [
+        Change(bad.id("data"), "unreadable-row", "", bad.text, None)
+        for bad in _table(dataset).unread
     ]
-    write_table(out, table.columns, [row.values for row in rows])
+    # What is repaired can show what else is: labels spelt in one way make rows repeats.
+    while made := repair(dataset):
+        rows, done = made
+        changes += done
+        if not rows:
+            raise KilotuneError(
+                "every row would be left out", where=str(path), fix="Look at what check says of it"
+            )
+        dataset = reading.load(
+            path, "data", table=replace(_table(dataset), rows=tuple(rows), unread=())
+        )
+    images = Copy(out)
+    rows = images.rows(dataset)
+    changes += [Change(row, "image-moved", *change) for row, *change in images.moved]
+    write_table(out, _table(dataset).columns, [row.values for row in rows])
+    for name, raw in images.files.items():
+        image_folder(out).mkdir(exist_ok=True)
+        write_atomically(out.parent / name, raw)
     write_atomically(log, "".join(to_json(change, indent=None) + "\n" for change in changes))
     return changes
 
@@ -77,47 +101,63 @@ def check_repairable(out: Path) -> Path:
     log = out.with_name(f"{out.name}.changes.jsonl")
     for path in (out, log):
         check_writable(path)
+    images = image_folder(out)
+    if images.exists():
+        raise KilotuneError(
+            "the folder exists and is left as it is", where=str(images), fix="Choose another name"
+        )
     return log
 
 
-def repair(
-    rows: Sequence[Row],
-    examples: Sequence[Example],
-    findings: Iterable[Finding],
-    unused: Set[str] = frozenset(),
-) -> tuple[list[Row], list[Change]]:
-    """`rows` with what `findings` name repaired, and every change that this took.
+def _table(dataset: Dataset) -> Table:
+    assert dataset.table is not None  # every Dataset that was read from a file has one
+    return dataset.table
+
+
+def repair(dataset: Dataset) -> tuple[list[Row], list[Change]] | None:
+    """The rows with what can be repaired at once repaired, and every change; None for no change.
 
     Text that was decoded wrongly is decoded rightly (ftfy), control characters go, HTML becomes
     plain text, spellings of a label become the commonest one; rows without text or answer and
-    repeats (case, width and spaces aside) are left out. Columns that are `unused` stay as they
-    are, and so does HTML when most answers are written in it. Whatever needs a decision
-    (conflicts, near duplicates, leakage, roles, pictures, JSON) stays as it is.
+    exact repeats are left out. Columns that nothing is read from stay as they are, and so does
+    HTML when most answers are written in it. Whatever needs a decision (conflicts, near
+    duplicates, leakage, roles, pictures, JSON) stays as it is.
     """
-    named = {finding.code: set(finding.rows) for finding in findings}
-    edits = {**TEXT_EDITS, "label-variants": respelling(examples)}
+    examples = dataset.examples
+    named = {finding.code: set(finding.rows) for finding in repairable(dataset)}
+    edits = dict(TEXT_EDITS)
     if 2 * sum(bool(HTML.search(e.answer or "")) for e in examples) > len(examples):
         del edits["html-remains"]
-    asked = {example.id: example.text for example in examples}
+    respell = respelling(examples)
     kept, changes = [], []
-    for row in rows:
+    for row in _table(dataset).rows:
         name = row.id("data")
         removed = next((code for code in REMOVED if name in named.get(code, ())), None)
         if removed:
-            changes.append(Change(name, removed, "", to_json(row.values, indent=None), None))
+            before = to_json(_shown(row.values), indent=None)
+            changes.append(Change(name, removed, "", before, None))
             continue
         values: dict[str, Any] = dict(row.values)
-        for code, edit in edits.items():
-            if name not in named.get(code, ()):
+        for column in row.values:
+            if column in dataset.unused:
                 continue
-            for column, value in row.values.items():
-                label = code == "label-variants"
-                if column in unused or (label and value == asked.get(name)):
-                    continue
-                values[column], made = _edited(values[column], edit, column)
-                changes += [Change(name, code, *change) for change in made]
+            for code, edit in edits.items():
+                if name in named.get(code, ()):
+                    values[column], made = _edited(values[column], edit, column)
+                    changes += [Change(name, code, *change) for change in made]
+            if name in named.get("label-variants", ()):
+                values[column], made = _respelt(values[column], respell, column, dataset.answers)
+                changes += [Change(name, "label-variants", *change) for change in made]
         kept.append(replace(row, values=values))
-    return kept, changes
+    return (kept, changes) if changes else None
+
+
+def repairable(dataset: Dataset) -> list[Finding]:
+    """The findings of the codes that `repair` knows."""
+    checks = [*TEXT_CHECKS, *ROW_CHECKS_OF_TASK[dataset.task], exact_repeats]
+    if dataset.task == "classify":
+        checks.append(label_variants)
+    return [finding for check in checks for finding in check(dataset.examples)]
 
 
 def respelling(examples: Iterable[Example]) -> Edit:
@@ -162,6 +202,29 @@ TEXT_EDITS: Mapping[str, Edit] = {
 }
 
 
+def _respelt(
+    value: Any, respell: Edit, column: str, answers: Set[str]
+) -> tuple[Any, list[tuple[str, str, str]]]:
+    """A label spelt as it should be: in a column of answers, or in what an assistant says."""
+    if column in answers:
+        return _edited(value, respell, column)
+    if answers:
+        return value, []
+    if isinstance(value, str) and is_json(value):
+        turns, changes = _respelt(json.loads(value), respell, column, answers)
+        return (json.dumps(turns, ensure_ascii=False) if changes else value), changes
+    if not isinstance(value, list):
+        return value, []
+    turns, changes = [], []
+    for place, turn in enumerate(value):
+        role = (turn.get("role") or turn.get("from")) if isinstance(turn, dict) else None
+        if isinstance(role, str) and ROLE_NAMES.get(role.strip().casefold()) == "assistant":
+            turn, made = _edited(turn, respell, f"{column}.{place}")
+            changes += made
+        turns.append(turn)
+    return turns, changes
+
+
 def _edited(value: Any, edit: Edit, field: str) -> tuple[Any, list[tuple[str, str, str]]]:
     """`value` with every text in it edited, and (field, before, after) of those that changed."""
     if isinstance(value, str):
@@ -183,5 +246,10 @@ def _edited_json(text: str, edit: Edit) -> str:
     return json.dumps(value, ensure_ascii=False) if changes else text
 
 
-def _images(dataset: Dataset) -> list[Any]:
-    return [image for example in dataset.examples for image in example.images]
+def _shown(value: Any) -> Any:
+    """A value as the log shows it: without the bytes of images."""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value

@@ -10,19 +10,23 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from kilotune.data.checks.duplicates import components
 from kilotune.data.example import Example
-from kilotune.errors import KilotuneError
+from kilotune.data.finding import Finding, about_rows
+from kilotune.errors import KilotuneError, some
 
 # A fold is taken as it comes up to this many times the size it should have.
 LARGEST_FOLD = 1.5
+# What must stay together is not said to be too large for a part below so many examples.
+LARGE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The three parts. Nothing but `judge` opens `test`."""
+    """The three parts, and what splitting found. Nothing but `judge` opens `test`."""
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+    findings: tuple[Finding, ...] = ()
 
     def ids(self) -> dict[str, list[str]]:
         """The example ids of each part."""
@@ -48,12 +52,36 @@ def split_examples(
     seed give the same parts.
     """
     rest = list(examples)
+    if test is not None and validation is not None:
+        return Split(tuple(rest), tuple(validation), tuple(test))
     whole = {e.id: number for e, number in zip(rest, components(rest), strict=True)}
+    asked: list[float] = []
     if test is None:
+        asked.append(test_fraction * len(rest))
         rest, test = hold_out(rest, whole, test_fraction, seed)
     if validation is None:
+        asked.append(validation_fraction * len(rest))
         rest, validation = hold_out(rest, whole, validation_fraction, seed + 1)
-    return Split(tuple(rest), tuple(validation), tuple(test))
+    found = kept_together(examples, whole, min(asked))
+    return Split(tuple(rest), tuple(validation), tuple(test), tuple(found))
+
+
+def kept_together(
+    examples: Sequence[Example], whole: Mapping[str, int], size: float
+) -> list[Finding]:
+    """What must stay together and is larger than a part of `size` examples could be."""
+    limit = max(LARGEST_FOLD * size, LARGE)
+    counts = Counter(whole.values())
+    large = {number for number, count in counts.items() if count > limit}
+    rows = [example.id for example in examples if whole[example.id] in large]
+    sizes = some([str(counts[number]) for number in sorted(large, key=lambda n: -counts[n])])
+    what = (
+        f"more examples that must stay together ({sizes}) than a part held out should have "
+        f"({size:.0f}): one group, or texts that nearly repeat each other. The parts are not of "
+        "the sizes asked for, or some kinds of examples are in training alone"
+    )
+    fix = "Keep fewer of them, or give a validation and a test file"
+    return about_rows("kept-together", "warning", rows, what, fix)
 
 
 def hold_out(
@@ -64,7 +92,6 @@ def hold_out(
     Examples for whose ids `whole` has the same number stay together. Both parts keep the order of
     `examples`. Raises KilotuneError when everything must stay together.
     """
-    labels = stratifiable([example.label or "" for example in examples])
     groups = [whole[example.id] for example in examples]
     if len(set(groups)) < 2:
         raise KilotuneError(
@@ -72,13 +99,10 @@ def hold_out(
             where=examples[0].origin.file if examples else "",
             fix="Give a validation and a test file, or another group column",
         )
-    if max(Counter(labels).values()) < 2:
-        # With no label twice there is nothing to stratify by.
-        labels = [""] * len(labels)
     # One fold of k is a fraction 1/k; above a half, the other k - 1 folds are held out.
     wanted = round(1 / min(fraction, 1 - fraction))
-    # scikit-learn wants no more folds than there are groups, or members of the largest class.
-    folds = max(2, min(wanted, len(set(groups)), max(Counter(labels).values())))
+    folds = min(wanted, len(set(groups)))
+    labels = stratifiable([example.label or "" for example in examples], folds)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class rarer than the folds is reported by the checks, with its rows.
@@ -94,6 +118,6 @@ def hold_out(
     return kept, [example for index, example in enumerate(examples) if index in held]
 
 
-def stratifiable(labels: Sequence[str]) -> Sequence[str]:
-    """The labels, or one for all where no two examples have the same: nothing to stratify by."""
-    return labels if len(set(labels)) < len(labels) else [""] * len(labels)
+def stratifiable(labels: Sequence[str], folds: int) -> Sequence[str]:
+    """The labels, or one for all where none has an example for every fold to stratify by."""
+    return labels if max(Counter(labels).values()) >= folds else [""] * len(labels)

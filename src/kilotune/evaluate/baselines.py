@@ -49,8 +49,8 @@ def out_of_fold(
     Of shape (texts, labels), the labels in the order of `sorted(set(labels))`. There must be two
     groups at least. A label that is absent where a model learnt has probability 0 there.
     """
-    strata = stratifiable(labels)
-    folds = max(2, min(FOLDS, len(set(groups)), max(Counter(strata).values())))
+    folds = min(FOLDS, len(set(groups)))
+    strata = stratifiable(labels, folds)
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Classes rarer than the folds are reported by the checks, with their rows.

@@ -1,19 +1,7 @@
 """Everything that rendering finds: one registry of codes, and the exception for single examples."""
 
-from dataclasses import dataclass
-
-from kilotune.data.finding import Finding, Severity
+from kilotune.data.finding import Finding, Kind
 from kilotune.errors import KilotuneError, some
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What every finding of one code says, and what to do about it."""
-
-    severity: Severity
-    what: str
-    fix: str
-
 
 KINDS: dict[str, Kind] = {
     # The conversation as text.

@@ -1,8 +1,9 @@
 from dataclasses import replace
+from random import Random
 
 from kilotune.data.checks import check_leakage
 from kilotune.data.checks.duplicates import components, free_repeats, repeats
-from kilotune.data.example import Example, Image
+from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.data.finding import Finding
 from tests.made import answered, classified, conversation, pictured, sentences
 
@@ -24,8 +25,29 @@ def test_near_duplicates_name_the_later_row_and_its_original() -> None:
 
 
 def test_an_exact_duplicate_is_not_also_a_near_one() -> None:
-    rows = classified((LONG, "a"), (LONG.upper(), "a"), (NEARLY, "a"))
+    rows = classified((LONG, "a"), (f" {LONG}\n", "a"), (NEARLY, "a"))
     assert found(repeats(rows)) == {"duplicate": ("data:3",), "near-duplicate": ("data:4",)}
+
+
+def test_rows_equal_but_for_case_or_width_are_near_repeats_and_conflicts_as_before() -> None:
+    rows = classified((LONG, "a"), (LONG.upper(), "a"), ("ok", "b"), ("\uff4f\uff4b", "b"))
+    assert found(repeats(rows)) == {"near-duplicate": ("data:3", "data:5")}
+    rows = classified((LONG, "a"), (LONG.upper(), "b"), (LONG, "a"))
+    assert found(repeats(rows)) == {
+        "conflicting-labels": ("data:2", "data:3", "data:4"),
+        "duplicate": ("data:4",),
+    }
+
+
+def test_pictures_without_words_are_compared_too() -> None:
+    def shown(row: int, name: str, label: str) -> Example:
+        example = pictured(row, Image(name), text="")
+        return replace(example, messages=(*example.prompt, Message("assistant", label)))
+
+    rows = [shown(1, "a.png", "cat"), shown(2, "b.png", "cat"), shown(3, "a.png", "cat")]
+    assert found(repeats(rows)) == {"duplicate": ("data:3",)}
+    rows = [*rows[:2], shown(3, "b.png", "dog")]
+    assert found(repeats(rows)) == {"conflicting-labels": ("data:2", "data:3")}
 
 
 def test_two_answers_are_a_conflict_only_where_one_can_be_right() -> None:
@@ -77,6 +99,54 @@ def test_leakage_is_exact_near_or_by_group() -> None:
 def test_copies_within_the_held_out_part_are_no_leakage() -> None:
     held = classified((LONG, "a"), (NEARLY, "a"))
     assert check_leakage(classified(*((text, "a") for text in sentences(20))), held, "test") == []
+
+
+def copies_and_others() -> tuple[list[str], list[str]]:
+    """Forty copies of a text, each with a word of its own in another place, and forty others."""
+    rng = Random(0)
+    words = ["".join(rng.choices("abcdefghijklm", k=6)) for _ in range(900)]
+    own = [f"new{'abcd'[i // 10]}{'xy'[i % 2]}" for i in range(40)]
+    copies = [" ".join([*words[: i % 20], own[i], *words[i % 20 : 20]]) for i in range(40)]
+    return copies, [" ".join(words[20 * i : 20 * i + 20]) for i in range(1, 41)]
+
+
+def test_leakage_of_many_copies_is_found_wherever_they_are() -> None:
+    copies, others = copies_and_others()
+    train = classified(*((text, "a") for text in [*copies[:30], *others[:30]]))
+    held = classified(*((text, "a") for text in [*copies[30:], *others[30:]]))
+    rows = tuple(example.id for example in held[:10])
+    assert found(check_leakage(train, held, "test")) == {"near-leakage": rows}
+    one = classified(*((text, "a") for text in [*others[:30], copies[0]]))
+    many = classified(*((text, "a") for text in [*copies[1:], *others[30:]]))
+    assert len(found(check_leakage(one, many, "test"))["near-leakage"]) == 39
+    assert len(set(components(train))) == 31
+    (finding,) = repeats(train)
+    assert (finding.code, len(finding.rows)) == ("near-duplicate", 29)
+    assert "with 70% or more of their pairs of words" in finding.message
+
+
+def test_another_answer_to_a_question_hides_no_leak() -> None:
+    trained, held = answered(("name a yellow fruit", "banana")), answered(
+        ("Name a yellow fruit", "lemon")
+    )  # fmt: skip
+    assert found(check_leakage(trained, held, "test")) == {"leakage": ("data:1",)}
+    assert len(set(components([*trained, *held]))) == 1
+
+
+def test_one_text_about_other_images_is_no_repeat_and_no_leak() -> None:
+    def look(row: int, image: Image) -> Example:
+        asked = Message("user", (image, LONG)), Message("assistant", "a cat")
+        more = Message("user", "and why?"), Message("assistant", f"number {row}")
+        return Example(f"data:{row}", (*asked, *more), Origin("a.jsonl", row))
+
+    first, second = look(1, Image("a.png", "train")), look(2, Image("b.png", "train"))
+    assert free_repeats([first, second]) == []
+    assert len(set(components([first, second]))) == 2
+    assert check_leakage([first], [second], "test") == []
+    # The same file by another path, from a file in another folder.
+    again = look(3, Image("../train/a.png", "test"))
+    assert found(check_leakage([first], [again], "test")) == {"leakage": ("data:3",)}
+    assert len(set(components([look(i, Image(f"{i}.png")) for i in range(40)]))) == 40
 
 
 def test_components_join_groups_repeats_and_near_repeats() -> None:

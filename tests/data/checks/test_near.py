@@ -1,9 +1,11 @@
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.data.checks.near import THRESHOLD, WORDS, near_pairs
+from kilotune.data.checks.near import THRESHOLD, near_pairs
+from kilotune.data.checks.shingles import WORDS
 from kilotune.data.example import comparable
 
 SIGNS = [chr(point) for point in range(0x4E00, 0x4E00 + 2500)]
@@ -67,6 +69,74 @@ def test_long_instructions_that_all_share_make_no_pair() -> None:
     assert near_pairs(texts) == []
     texts.append(f"{texts[4]} indeed")
     assert near_pairs(texts) == [(4, 100)]
+
+
+def edited(rng: Random, words: list[str], edits: int, tokens: list[str]) -> str:
+    """`words` with some of them exchanged."""
+    copy = list(words)
+    for place in rng.sample(range(len(words)), edits):
+        copy[place] = rng.choice(tokens)
+    return " ".join(copy)
+
+
+@pytest.mark.parametrize(("copies", "others"), [(16, 44), (30, 70), (80, 20), (100, 0), (300, 700)])
+def test_many_copies_of_one_text_are_one_cluster(copies: int, others: int) -> None:
+    rng = Random(5)
+    words = vocabulary(rng, 5000)
+    base = rng.choices(words, k=30)
+    texts = [edited(rng, base, 1, words) for _ in range(copies)]
+    texts += [" ".join(rng.choices(words, k=30)) for _ in range(others)]
+    pairs = near_pairs(texts)
+    assert len(pairs) == copies - 1
+    assert all(j < copies for _, j in pairs)
+
+
+def test_many_copies_that_end_otherwise_are_one_cluster() -> None:
+    rng = Random(6)
+    words = vocabulary(rng, 5000)
+    base = " ".join(rng.choices(words, k=20))
+    texts = [f"{base} {word}" for word in words[:30]]
+    texts += [" ".join(rng.choices(words, k=20)) for _ in range(70)]
+    assert len(near_pairs(texts)) == 29
+    signs = "".join(rng.choices(SIGNS, k=30))
+    chinese = [signs[:i] + SIGNS[i] + signs[i + 1 :] for i in range(30)]
+    chinese += ["".join(rng.choices(SIGNS, k=30)) for _ in range(70)]
+    assert len(near_pairs(chinese)) == 29
+
+
+@pytest.mark.parametrize("length", [15, 30])
+def test_many_copies_behind_an_instruction_that_all_share_are_one_cluster(length: int) -> None:
+    rng = Random(7)
+    words = vocabulary(rng, 5000)
+    told, base = " ".join(rng.choices(words, k=40)), rng.choices(words, k=length)
+    texts = [f"{told} {edited(rng, base, 1, words)}" for _ in range(60)]
+    texts += [f"{told} {' '.join(rng.choices(words, k=length))}" for _ in range(140)]
+    pairs = near_pairs(texts)
+    assert len(pairs) == 59
+    assert all(j < 60 for _, j in pairs)
+
+
+def test_forms_that_are_filled_in_make_no_pair() -> None:
+    rng = Random(8)
+    words = vocabulary(rng, 5000)
+    forms = [" ".join(rng.choices(words, k=40)) for _ in range(4)]
+    asked = ["what is the", "who wrote", "how many people live in"]
+    own = [" ".join(rng.choices(words, k=6)) for _ in range(200)]
+    # Whatever is asked behind the whole file's one instruction, be it one word.
+    assert near_pairs([f"{forms[0]} {word}" for word in words[:200]]) == []
+    assert near_pairs([f"{forms[0]} {asked[i % 3]} {own[i]}" for i in range(200)]) == []
+    # Several forms in one file, each filled with texts of their own.
+    assert near_pairs([f"{forms[i % 4]} {text}" for i, text in enumerate(own)]) == []
+
+
+def test_one_rare_shingle_in_common_makes_no_pair_of_common_ones() -> None:
+    words = vocabulary(Random(9), 300)
+    phrases = [f"{' '.join(words[8 * i : 8 * i + 8])} the" for i in range(5)]
+    texts = [f"{phrases[i % 5]} {words[100 + i]}" for i in range(150)]
+    ends = [f"{phrase} end" for phrase in phrases]
+    assert jaccard(*ends[:2]) < 0.1
+    among = [pair for pair in near_pairs([*texts, *ends]) if pair[0] >= 150]
+    assert among == []
 
 
 def test_texts_of_other_contexts_are_never_a_pair() -> None:

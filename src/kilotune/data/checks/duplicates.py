@@ -1,8 +1,9 @@
 """The same text twice: in one file, with another label, or on both sides of a split."""
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,10 +11,13 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from kilotune.data.checks.near import near_pairs
+from kilotune.data.checks.near import THRESHOLD, near_pairs
 from kilotune.data.example import Example, Image, comparable
 from kilotune.data.finding import Finding, Severity, about_rows
 from kilotune.errors import some
+
+# What "nearly" means, for messages.
+ALIKE = f"with {THRESHOLD:.0%} or more of their pairs of words, or threes of signs, in common"
 
 
 class Asked(NamedTuple):
@@ -47,7 +51,10 @@ def asked(example: Example, *, system: bool = True) -> Asked:
 
 
 def _identity(image: Image) -> str:
-    return str(image.path) if image.data is None else hashlib.sha256(image.data).hexdigest()
+    """What two images have in common that are one: the same bytes, or the same file."""
+    if image.data is not None:
+        return hashlib.sha256(image.data).hexdigest()
+    return os.path.abspath(image.path)  # a training and a test file can be in two folders
 
 
 def repeats(examples: Sequence[Example]) -> list[Finding]:
@@ -64,11 +71,9 @@ def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
     by_question: dict[Asked, list[Example]] = defaultdict(list)
     for example in examples:
         question = asked(example)
-        if question.text:
+        if question.text or example.images:
             by_question[question].append(example)
-    repeated = [group for group in by_question.values() if len(group) > 1]
-    conflicting = [group for group in repeated if len(set(map(_target, group))) > 1]
-    duplicate = [group for group in repeated if len(set(map(_target, group))) == 1]
+    conflicting = [g for g in by_question.values() if len(set(map(_target, g))) > 1]
     findings = []
     if conflicting:
         rows = tuple(example.id for group in conflicting for example in group)
@@ -76,11 +81,30 @@ def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
         message = f"texts with different {kind} ({len(conflicting)}): rows {some(list(rows))}"
         fix = f"Decide on one of the {kind} for each text"
         findings.append(Finding("conflicting-labels", conflict, rows, message, fix))
-    repeating = [example.id for group in duplicate for example in group[1:]]
+    findings += exact_repeats(examples)
+    exact = {row for finding in findings if finding.code == "duplicate" for row in finding.rows}
+    return findings + _near_repeats(by_question, exact)
+
+
+def exact_repeats(examples: Iterable[Example]) -> list[Finding]:
+    """Rows that say what another says, to the letter; spaces around a text are no part of it."""
+    seen: set[Hashable] = set()
+    rows = []
+    for example in examples:
+        if not asked(example).text and not example.images:
+            continue
+        said = (
+            example.label,
+            *(
+                (m.role, *(p.strip() if isinstance(p, str) else _identity(p) for p in m.parts))
+                for m in example.messages
+            ),
+        )
+        if said in seen:
+            rows.append(example.id)
+        seen.add(said)
     fix = "Remove them; they are kept in one part of the split"
-    what = "rows that repeat another"
-    findings += about_rows("duplicate", "warning", repeating, what, fix)
-    return findings + _near_repeats(by_question)
+    return about_rows("duplicate", "warning", rows, "rows that repeat another", fix)
 
 
 def _target(example: Example) -> str | None:
@@ -89,23 +113,25 @@ def _target(example: Example) -> str | None:
     return comparable(example.answer)
 
 
-def _near_repeats(by_question: dict[Asked, list[Example]]) -> list[Finding]:
-    first = [group[0] for group in by_question.values()]
-    clusters = _clusters(len(first), _near(list(by_question)))
+def _near_repeats(by_question: Mapping[Asked, Sequence[Example]], exact: Set[str]) -> list[Finding]:
+    """Rows that nearly repeat one before, of which those not in `exact` have the same answer."""
+    clusters = _clusters(len(by_question), _near(list(by_question)))
     seen: dict[int, Example] = {}
     near: list[str] = []
     named: list[str] = []
     relabelled = 0
-    for example, cluster in zip(first, clusters, strict=True):
-        original = seen.setdefault(cluster, example)
-        if original is not example:
-            near.append(example.id)
-            named.append(f"{example.id} ({original.id})")
-            relabelled += example.label != original.label
+    for group, cluster in zip(by_question.values(), clusters, strict=True):
+        original = seen.setdefault(cluster, group[0])
+        alike = group if len(set(map(_target, group))) == 1 else group[:1]
+        for example in alike:
+            if example is not original and example.id not in exact:
+                near.append(example.id)
+                named.append(f"{example.id} ({original.id})")
+                relabelled += example.label != original.label
     if not near:
         return []
     others = f", {relabelled} of them with another label" if relabelled else ""
-    message = f"rows that nearly repeat another ({len(near)}{others}): {some(named)}"
+    message = f"rows that nearly repeat another, {ALIKE} ({len(near)}{others}): {some(named)}"
     fix = "Keep one of each, or make them differ; they are kept in one part of the split"
     return [Finding("near-duplicate", "warning", tuple(near), message, fix)]
 
@@ -138,7 +164,9 @@ def check_leakage(
     fix = f"Remove them from one of the two, or the {name} figures flatter the model"
     return [
         *about_rows("leakage", "warning", exact, f"{name} texts that {there} has too", fix),
-        *about_rows("near-leakage", "warning", near, f"{name} texts nearly as in {there}", fix),
+        *about_rows(
+            "near-leakage", "warning", near, f"{name} texts nearly as in {there}, {ALIKE}", fix
+        ),
         *about_rows(
             "group-leakage", "warning", grouped, f"{name} rows of a group that {there} has too", fix
         ),

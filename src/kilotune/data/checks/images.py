@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kilotune.data.example import Example, Image
-from kilotune.data.finding import Finding, Severity
+from kilotune.data.finding import Finding, Kind
 from kilotune.errors import shorten, some
 
 if TYPE_CHECKING:
@@ -23,28 +23,28 @@ LONGEST_SIDES = 200
 
 REMOTE = ("http://", "https://", "ftp://", "s3://", "gs://", "hf://")
 
-KINDS: dict[str, tuple[Severity, str, str]] = {
-    "remote-image": (
+KINDS: dict[str, Kind] = {
+    "remote-image": Kind(
         "error",
         "rows whose image is an address on the network, which is not fetched",
         "Download the images and give their paths",
     ),
-    "missing-image": (
+    "missing-image": Kind(
         "error",
         "rows whose image is not there",
         "Check the paths; they are relative to the folder of the data file",
     ),
-    "corrupt-image": (
+    "corrupt-image": Kind(
         "error",
         "rows whose image cannot be read to its end",
         "Save the images again or remove the rows",
     ),
-    "oversized-image": (
+    "oversized-image": Kind(
         "warning",
         f"rows with an image of more than {OVERSIZED / 1e6:.0f} million pixels or too long a side",
         "Scale them down; the model's processor does it for every epoch",
     ),
-    "image-mode": (
+    "image-mode": Kind(
         "warning",
         "rows with an image that is not plain 8-bit colour or grey",
         "Convert them as you want them seen; the loader makes 8-bit RGB of them, without "
@@ -69,10 +69,10 @@ def image_faults(examples: Sequence[Example]) -> list[Finding]:
     findings = []
     for code, rows in faulty.items():
         if rows:
-            severity, what, fix = KINDS[code]
+            kind = KINDS[code]
             named = some([f"{row} ({detail})" for row, detail in rows.items()])
-            message = f"{what} ({len(rows)}): {named}"
-            findings.append(Finding(code, severity, tuple(rows), message, fix))
+            message = f"{kind.what} ({len(rows)}): {named}"
+            findings.append(Finding(code, kind.severity, tuple(rows), message, kind.fix))
     return findings
 
 
