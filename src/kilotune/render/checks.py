@@ -9,7 +9,7 @@ from kilotune.render.faults import KINDS, RenderError, finding
 from kilotune.render.labels import Rendering
 from kilotune.render.template import ChatTemplate
 
-__all__ = ["KINDS", "check_renderings", "truncated"]
+__all__ = ["KINDS", "all_findings", "check_rendering", "check_renderings", "truncated"]
 
 
 def check_renderings(
@@ -19,12 +19,28 @@ def check_renderings(
 
     Errors first; what was found out about the template itself is among them.
     """
+    faults = [
+        (example.id, check_rendering(template, example, rendering))
+        for example, rendering in zip(examples, renderings, strict=True)
+    ]
+    return errors_first(all_findings(template, faults))
+
+
+def check_rendering(template: ChatTemplate, example: Example, rendering: Rendering) -> list[str]:
+    """The codes of what is to be said of one rendering, each once."""
+    return list(dict.fromkeys((*rendering.remarks, *_faults(template, example, rendering))))
+
+
+def all_findings(
+    template: ChatTemplate, faults: Iterable[tuple[str, Sequence[str]]]
+) -> list[Finding]:
+    """What was found out about the template, and the codes of all rows, each with its rows."""
     rows: dict[str, list[str]] = {}
-    for example, rendering in zip(examples, renderings, strict=True):
-        for code in dict.fromkeys((*rendering.remarks, *_faults(template, example, rendering))):
-            rows.setdefault(code, []).append(example.id)
+    for row, codes in faults:
+        for code in codes:
+            rows.setdefault(code, []).append(row)
     found = [finding(code, tuple(ids), _detail(template, code)) for code, ids in rows.items()]
-    return errors_first([*template.findings, *found])
+    return [*template.findings, *found]
 
 
 def truncated(ids: Sequence[str], max_length: int) -> list[Finding]:
