@@ -126,6 +126,11 @@ KINDS: dict[str, Kind] = {
         "the tokenizer has no chat template of its own",
         "Choose another with --chat-template; the tuned model is saved with this one",
     ),
+    "date-fixed": Kind(
+        "note",
+        "the chat template asks for today's date; kilotune gives it the same one every day",
+        "Nothing; the tuned model is saved with a template that says this date too",
+    ),
     "markers-not-tokens": Kind(
         "warning",
         "the markers of ChatML are no tokens of this vocabulary and are spelt out",

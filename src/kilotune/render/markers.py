@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from os.path import commonprefix
+from itertools import takewhile
 
 from kilotune.data.checks.markup import TAGS
 from kilotune.data.example import Message
@@ -62,4 +62,5 @@ def _around_messages(template: ChatTemplate) -> Iterator[str]:
     for arguments in (*THOUGHTLESS, *THOUGHTFUL):
         other = replace(template, arguments={**template.arguments, **arguments})
         openings.append(other.text([question], generation_prompt=True))
-    yield commonprefix([opening.rpartition(ASKED)[2] for opening in openings])
+    behind = zip(*(opening.rpartition(ASKED)[2] for opening in openings), strict=False)
+    yield "".join(signs[0] for signs in takewhile(lambda signs: len(set(signs)) == 1, behind))
