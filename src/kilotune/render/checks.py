@@ -1,7 +1,7 @@
 """What is wrong with renderings: faults of the chat template that training would hide."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding, errors_first
@@ -13,17 +13,17 @@ __all__ = ["KINDS", "all_findings", "check_rendering", "check_renderings", "trun
 
 
 def check_renderings(
-    template: ChatTemplate, examples: Sequence[Example], renderings: Iterable[Rendering]
+    template: ChatTemplate, examples: Sequence[Example], renderings: Sequence[Rendering]
 ) -> list[Finding]:
     """Hold every rendering against what generation will do; `examples` in the same order.
 
     Errors first; what was found out about the template itself is among them.
     """
     faults = [
-        (example.id, check_rendering(template, example, rendering))
+        check_rendering(template, example, rendering)
         for example, rendering in zip(examples, renderings, strict=True)
     ]
-    return errors_first(all_findings(template, faults))
+    return errors_first(all_findings(template, renderings, faults))
 
 
 def check_rendering(template: ChatTemplate, example: Example, rendering: Rendering) -> list[str]:
@@ -32,14 +32,23 @@ def check_rendering(template: ChatTemplate, example: Example, rendering: Renderi
 
 
 def all_findings(
-    template: ChatTemplate, faults: Iterable[tuple[str, Sequence[str]]]
+    template: ChatTemplate, renderings: Sequence[Rendering], faults: Sequence[Sequence[str]]
 ) -> list[Finding]:
-    """What was found out about the template, and the codes of all rows, each with its rows."""
+    """What was found out about the template, and the codes in `faults`, each with its rows.
+
+    Some things are not worth saying where they make no difference: that the template has a system
+    message of its own, when all are trained behind it; how padding is masked, when there is none.
+    """
     rows: dict[str, list[str]] = {}
-    for row, codes in faults:
+    for rendering, codes in zip(renderings, faults, strict=True):
         for code in codes:
-            rows.setdefault(code, []).append(row)
+            rows.setdefault(code, []).append(rendering.example_id)
+    if len(rows.get("default-system", ())) == len(renderings):
+        rows.pop("default-system", None)
     found = [finding(code, tuple(ids), _detail(template, code)) for code, ids in rows.items()]
+    lengths = {len(rendering.token_ids) for rendering in renderings}
+    if template.stop_id == template.tokenizer.pad_token_id and len(lengths) > 1:
+        found.append(finding("pad-is-stop"))
     return [*template.findings, *found]
 
 

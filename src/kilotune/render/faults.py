@@ -17,6 +17,17 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     # The conversation as text.
+    "empty-conversation": Kind(
+        "error",
+        "conversations without any message",
+        "Remove these rows, or give them a question and its answer",
+    ),
+    "answer-first": Kind(
+        "error",
+        "conversations that begin with the assistant, whose first answer has no prompt to be "
+        "trained behind",
+        "Begin with what the user says, or train the last answers alone: train_on: last",
+    ),
     "template-refuses": Kind(
         "error",
         "the chat template refuses the conversation",
@@ -145,7 +156,8 @@ KINDS: dict[str, Kind] = {
     # Said so that nobody wonders.
     "default-system": Kind(
         "note",
-        "no system message, so the chat template inserts its own",
+        "some conversations have a system message, and into the others the chat template inserts "
+        "its own",
         "Give one with --system to say otherwise",
     ),
     "system-moved": Kind(

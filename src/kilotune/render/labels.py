@@ -53,9 +53,11 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
     if not messages:
         ids = template.prompt_ids(example.messages)
         return Rendering(example.id, tuple(ids), (False,) * len(ids), len(ids), example.images)
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    every = train_on == "all_assistant" or (train_on == "auto" and len(answers) > 1)
+    if answers[0 if every else -1] == 0:
+        raise RenderError("answer-first")
     layout = template.layout(messages)
-    several = sum(message.role == "assistant" for message in messages) > 1
-    every = train_on == "all_assistant" or (train_on == "auto" and several)
     if every and not _same_when_earlier(template, layout, messages):
         raise RenderError("turns-rewritten")
     ids, spans = _encode(template, layout, messages)

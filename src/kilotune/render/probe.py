@@ -184,5 +184,3 @@ def _findings(template: ChatTemplate, said: Iterable[Finding]) -> Iterable[Findi
     if template.stop_id not in template.model_stops:
         name = template.tokenizer.convert_ids_to_tokens(template.stop_id)
         yield finding("stop-differs", detail=str(name))
-    if template.stop_id == template.tokenizer.pad_token_id:
-        yield finding("pad-is-stop")

@@ -48,7 +48,7 @@ def render_examples(
     """Word, cut, render and check every example; what cannot be rendered is a finding."""
     worded: list[Example] = []
     renderings: list[Rendering] = []
-    faults: list[tuple[str, list[str]]] = []
+    faults: list[list[str]] = []
     cut: list[str] = []
     refused: dict[tuple[str, str], list[str]] = {}
     for example in examples:
@@ -64,12 +64,12 @@ def render_examples(
         worded.append(fitting)
         renderings.append(rendering)
         # At once, while the tokenizer's work on this example is still remembered.
-        faults.append((example.id, check_rendering(template, fitting, rendering)))
+        faults.append(check_rendering(template, fitting, rendering))
         if was_cut:
             cut.append(example.id)
     findings = [
         *(finding(code, tuple(ids), detail) for (code, detail), ids in refused.items()),
-        *all_findings(template, faults),
+        *all_findings(template, renderings, faults),
         *truncated(cut, max_length),
     ]
     return Rendered(tuple(worded), tuple(renderings), tuple(errors_first(findings)))

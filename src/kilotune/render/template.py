@@ -78,6 +78,8 @@ class ChatTemplate:
 
         Raises RenderError with the template's own words when it rejects the conversation.
         """
+        if not messages:
+            raise RenderError("empty-conversation")
         turns = [{"role": m.role, "content": self._content(m)} for m in self.fitting(messages)]
         try:
             text: str = self.tokenizer.apply_chat_template(
