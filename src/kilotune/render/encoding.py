@@ -14,8 +14,9 @@ Range = tuple[int, int]  # of characters: from the first, to before the second
 # Something harmless to stand before a stretch that continues a text; one that does not merge.
 ANCHORS = ("\n", ".", "a", "0")
 
-# Stretches remembered: those of a long conversation, which is encoded again without its answer.
-KEPT = 1000
+# Stretches remembered, and their tokens: those of a long conversation, which is encoded again
+# without its answer, or with fewer turns.
+KEPT, KEPT_TOKENS = 400, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class Encoder:
     prefixes: bool
     parted: dict[str, int]
     known: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
+    spelt: dict[tuple[str, bool], list[int]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def encode(
         self, text: str, ordinary: Sequence[Range] = (), borders: Sequence[int] = ()
@@ -135,6 +139,14 @@ class Encoder:
         return ids + self._ids(text[at:end], at > 0)
 
     def _ordinary_ids(self, text: str, continues: bool) -> list[int]:
+        """The ids of `text` as characters; remembered."""
+        key = (text, continues)
+        if key not in self.spelt:
+            _forget(self.spelt)
+            self.spelt[key] = self._spelt_out(text, continues)
+        return self.spelt[key]
+
+    def _spelt_out(self, text: str, continues: bool) -> list[int]:
         ids = self._encoded(text, continues, split_special_tokens=True)
         forbidden = self.control | self.own
         if forbidden.isdisjoint(ids):
@@ -173,8 +185,7 @@ class Encoder:
 
     def _remembered(self, pieces: Sequence[str]) -> dict[str, list[int]]:
         """The ids of each of `pieces`, which hold no control tokens."""
-        if len(self.known) > KEPT:
-            self.known.clear()
+        _forget(self.known)
         missing = [piece for piece in dict.fromkeys(pieces) if piece not in self.known]
         if missing:
             core = self.tokenizer.backend_tokenizer  # does not count where each token lies
@@ -248,6 +259,12 @@ def token_id(tokenizer: Tokenizer, token: str) -> int | None:
 
 def _ids_of(tokenizer: Tokenizer, tokens: Collection[str]) -> frozenset[int]:
     return frozenset(i for token in tokens if (i := token_id(tokenizer, token)) is not None)
+
+
+def _forget(known: dict[Any, list[int]]) -> None:
+    """Begin anew where much is remembered."""
+    if len(known) > KEPT or sum(map(len, known.values())) > KEPT_TOKENS:
+        known.clear()
 
 
 def _parted(tokenizer: Tokenizer, control: frozenset[int]) -> dict[str, int]:
