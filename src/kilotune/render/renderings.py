@@ -55,8 +55,10 @@ def render_examples(
         try:
             fitting, was_cut = wording.apply(example), False
             rendering = render(template, fitting, train_on)
-            if len(rendering.token_ids) > max_length:
-                fitting, was_cut = fit(template, wording, example, max_length, train_on)
+            if (length := len(rendering.token_ids)) > max_length:
+                fitting, was_cut = fit(
+                    template, wording, example, max_length, train_on, length=length
+                )
                 rendering = render(template, fitting, train_on)
         except RenderError as error:
             refused.setdefault((error.code, error.detail), []).append(example.id)

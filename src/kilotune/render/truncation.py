@@ -19,18 +19,21 @@ def fit(
     example: Example,
     max_length: int,
     train_on: TrainOn = "auto",
+    *,
+    length: int | None = None,
 ) -> tuple[Example, bool]:
     """Word an example and cut it until all that `train_on` renders fits `max_length` tokens.
 
     The oldest turns go first, each question with its answer, and the system message stays; then
-    the end of the last text. The wording and the last answer are never cut. Returns the worded
-    example and whether it was cut; raises RenderError when nothing of the text would be left.
+    the end of the last text. The wording and the last answer are never cut. `length` is that of the
+    whole, where it is known. Returns the worded example and whether it was cut; raises RenderError
+    when nothing of the text would be left.
     """
 
     def excess(shorter: Example) -> int:
         return _length(template, wording.apply(shorter), train_on) - max_length
 
-    too_many = excess(example)
+    too_many = excess(example) if length is None else length - max_length
     if too_many <= 0:
         return wording.apply(example), False
     asked = [i for i, message in enumerate(example.messages) if message.role == "user"]
