@@ -3,8 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kilotune.data.example import Example, Message, Origin
+from kilotune.data.finding import Finding
 from kilotune.render.checks import KINDS, check_renderings, truncated
+from kilotune.render.faults import RenderError
 from kilotune.render.labels import Rendering, render
 from kilotune.render.probe import chat_template
 from kilotune.render.renderings import Rendered, render_examples
@@ -73,13 +77,31 @@ def test_every_code_has_a_severity_a_message_and_a_fix() -> None:
         assert len(kind.fix) > 5
 
 
-def test_smollm2_is_said_to_insert_a_system_message_and_to_pad_with_its_end(
+def test_a_system_message_that_the_template_inserts_is_said_where_others_have_their_own(
     smollm2_tokenizer: Any,
 ) -> None:
-    result = rendered(smollm2_tokenizer, ("Hi", "Hello!"))
-    assert found(result) == {"pad-is-stop": (), "default-system": ("data:1",)}
-    assert "helpful AI assistant named SmolLM" in result.findings[1].message
-    assert result.share() == "3 of 34 tokens are trained (8.8%)"
+    template = chat_template(smollm2_tokenizer)
+    system = Message("system", "Be brief.")
+
+    def notes(*examples: Example) -> list[Finding]:
+        found = render_examples(template, Wording("", "{text}"), examples, max_length=99)
+        return [finding for finding in found.findings if finding.code == "default-system"]
+
+    with_system = replace(EXAMPLE, id="data:2", messages=(system, *EXAMPLE.messages))
+    (finding,) = notes(EXAMPLE, with_system)
+    assert (finding.severity, finding.rows) == ("note", ("data:1",))
+    assert "helpful AI assistant named SmolLM" in finding.message
+    assert notes(EXAMPLE, EXAMPLE) == notes(with_system) == []
+
+
+def test_padding_with_the_end_is_said_once_and_only_where_something_is_padded(
+    smollm2_tokenizer: Any,
+) -> None:
+    alike = rendered(smollm2_tokenizer, ("Hi", "Hello!"), ("Hi", "Hello!"))
+    assert alike.findings == ()
+    assert alike.share() == "6 of 68 tokens are trained (8.8%)"
+    longer = rendered(smollm2_tokenizer, ("Hi", "Hello!"), ("Hi there", "Hello!"))
+    assert found(longer) == {"pad-is-stop": ()}
 
 
 def test_an_end_that_the_model_does_not_stop_at_is_said_unless_its_settings_know_it() -> None:
@@ -148,6 +170,30 @@ def test_an_example_without_an_answer_is_an_error() -> None:
     assert found(result) == {"nothing-trained": ("data:4",)}
     assert result.trained == 0
     assert result.tokens == len(template.prompt_ids(asked.messages))
+
+
+def test_a_conversation_that_the_assistant_begins_is_an_error_of_its_own() -> None:
+    greeting, *rest = (Message(r, "x") for r in ("assistant", "user", "assistant"))
+    wording = Wording("", "{text}")
+    talks = [(greeting, *rest), (greeting,), (greeting, rest[0]), (Message("system", "y"), *rest)]
+    examples = [Example(f"data:{n}", talk, Origin("a", n)) for n, talk in enumerate(talks, 1)]
+    template = chat_template(byte_tokenizer())
+    result = render_examples(template, wording, examples, max_length=99)
+    (finding,) = result.findings
+    assert (finding.code, finding.severity) == ("answer-first", "error")
+    assert finding.rows == ("data:1", "data:2", "data:3")
+    assert "train_on: last" in finding.fix
+    last = render_examples(template, wording, examples, max_length=99, train_on="last")
+    assert found(last) == {"answer-first": ("data:2", "data:3")}
+
+
+def test_a_conversation_without_messages_is_an_error_of_its_own() -> None:
+    template = chat_template(byte_tokenizer())
+    empty = Example("data:3", (), Origin("a", 3))
+    result = render_examples(template, Wording("", "{text}"), [EXAMPLE, empty], max_length=99)
+    assert found(result) == {"empty-conversation": ("data:3",)}
+    with pytest.raises(RenderError, match="without any message"):
+        template.prompt_ids(())
 
 
 def test_an_earlier_turn_that_nothing_ends_is_an_error() -> None:

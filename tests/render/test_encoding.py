@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
 
 from kilotune.render.encoding import encoder, special_ids, token_id
 from tests.tiny import byte_tokenizer, word_tokenizer
@@ -109,6 +110,23 @@ def test_ordinary_text_reads_back_and_holds_nothing_special(
     ids, _ = coder.encode(text, ordinary=[(0, len(text))])
     assert coder.control.isdisjoint(ids)
     assert qwen_base.decode(ids) == text
+
+
+@pytest.mark.parametrize("side", ["lstrip", "rstrip", "normalized"])
+def test_tokens_that_take_more_than_themselves_are_encoded_with_what_is_around_them(
+    side: str,
+) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("a<", "<")
+    assert encoder(tokenizer).parted.keys() == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    tokenizer.add_tokens([AddedToken("<turn>", **{"normalized": False, side: True})])
+    coder = encoder(tokenizer, ["<turn>"])
+    assert coder.parted == {}
+    text = "x <turn> y a<turn> <|im_end|> z"
+    ids, places = coder.encode(text, borders=[9, 10])
+    assert ids == tokenizer.encode(text, add_special_tokens=False)
+    for border, place in zip([9, 10], places, strict=True):
+        assert ids[:place] == tokenizer.encode(text[:border], add_special_tokens=False)
 
 
 def test_splitting_once_leaves_the_tokenizer_as_it_was(smollm2_tokenizer: Any) -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +108,40 @@ def test_prompts_are_prefixes_and_answers_read_back(turns: list[str]) -> None:
     assert len(rendering.token_ids) == len(rendering.label_mask)
     assert trained_text(example) == "".join(f"{turn}<|im_end|>" for turn in turns[1::2])
     assert check_renderings(template, [example], [rendering]) == []
+
+
+def test_the_work_on_a_conversation_grows_with_its_turns_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    template = chat_template(byte_tokenizer())
+    rendered: list[int] = []
+    apply = template.tokenizer.apply_chat_template
+
+    def counted(turns: Any, **settings: Any) -> Any:
+        rendered.append(len(turns))
+        return apply(turns, **settings)
+
+    def work(turns: int, text: str) -> int:
+        rendered.clear()
+        example = conversation(*[f"{text}{n}" for n in range(turns)])
+        rendering = render(template, example)
+        assert check_renderings(template, [example], [rendering]) == []
+        return sum(rendered)
+
+    monkeypatch.setattr(template.tokenizer, "apply_chat_template", counted)
+    for turns in (20, 60):
+        work(turns, "a")  # the forms are known now
+    assert work(60, "b") <= 3 * work(20, "c") + 3
+    assert work(60, "d") <= 2 * 60
+
+
+def test_earlier_turns_are_compared_with_their_own_text_where_it_has_tags() -> None:
+    # Looks for a tag in the newest message, and then leaves the answers out.
+    template_text = CHATML.replace(
+        "{{ m['content'] }}",
+        "{{ '' if m.role == 'assistant' and '<quiet>' in messages[-1].content else m['content'] }}",
+    )
+    template = chat_template(byte_tokenizer(template_text))
+    assert len(render(template, conversation("q", "one", "r", "two")).spans()) == 2
+    with pytest.raises(RenderError, match="rewrites earlier turns"):
+        render(template, conversation("q", "one", "<quiet>r", "two", "s", "three"))

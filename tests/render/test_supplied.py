@@ -44,7 +44,7 @@ def test_a_base_model_with_the_markers_gets_chatml_and_is_told(qwen_base: Any) -
 
 def test_plain_separators_are_words_the_model_knows(qwen_base: Any) -> None:
     template = chat_template(qwen_base, "plain")
-    assert [f.code for f in template.findings] == ["pad-is-stop"]
+    assert template.findings == ()
     text, trained = read(template, render(template, example(SYSTEM, *MULTI.messages)))
     assert text == (
         "Be brief.\n\nQuestion: Hi\nAnswer: Hello!<|endoftext|>\n\n"

@@ -1,6 +1,10 @@
 """What goes first when an example is too long, and what never goes."""
 
+from typing import Any
+
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from kilotune.data.example import Example, Message
 from kilotune.render.faults import RenderError
@@ -10,7 +14,7 @@ from kilotune.render.renderings import Rendered, render_examples
 from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording
 from tests.render.kinds import SYSTEM, example
-from tests.tiny import byte_tokenizer
+from tests.tiny import CHATML, byte_tokenizer
 
 TEMPLATE = chat_template(byte_tokenizer())
 AS_IT_IS = Wording("", "{text}")
@@ -74,3 +78,55 @@ def test_prompts_without_an_answer_are_cut_in_the_same_way() -> None:
     assert was_cut
     assert cut.messages == (SYSTEM, ROUND[2][0])
     assert len(TEMPLATE.prompt_ids(cut.messages)) < 60
+
+
+def conversation(sizes: list[int]) -> Example:
+    roles = ("user", "assistant")
+    return example(SYSTEM, *(Message(roles[i % 2], "x" * size) for i, size in enumerate(sizes)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rounds=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=9),
+    share=st.floats(0.2, 1.0),
+)
+def test_no_more_turns_go_than_must(rounds: list[tuple[int, int]], share: float) -> None:
+    talk = conversation([size for each in rounds for size in each])
+    limit = max(130, int(share * length(talk)))
+    one_by_one = next(
+        shorter
+        for first in range(1, len(talk.messages), 2)  # the system message is the first
+        if length(shorter := example(SYSTEM, *talk.messages[first:])) <= limit
+        or first == len(talk.messages) - 2
+    )
+    assume(length(one_by_one) <= limit)
+    cut, was_cut = fit(TEMPLATE, AS_IT_IS, talk, limit)
+    assert cut.messages == (talk if length(talk) <= limit else one_by_one).messages
+    assert was_cut == (length(talk) > limit)
+
+
+def test_a_long_conversation_is_cut_in_a_few_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = chat_template(byte_tokenizer())
+    calls: list[int] = []
+    apply = template.tokenizer.apply_chat_template
+
+    def counted(turns: Any, **settings: Any) -> Any:
+        calls.append(len(turns))
+        return apply(turns, **settings)
+
+    monkeypatch.setattr(template.tokenizer, "apply_chat_template", counted)
+    cut, _ = fit(template, AS_IT_IS, conversation([7 + n % 20 for n in range(200)]), 900)
+    assert 30 < len(cut.messages) < 40
+    assert len(calls) <= 20
+
+
+@pytest.mark.parametrize("limit", [80, 90, 110])
+def test_what_is_trained_behind_the_end_fits_too(limit: int) -> None:
+    tail = CHATML.replace("<|im_end|>\n", "<|im_end|>{{ '~' * 9 }}\n")
+    template = chat_template(byte_tokenizer(tail))
+    found = render_examples(template, AS_IT_IS, [LONG], max_length=limit, train_on="completion")
+    (rendering,) = found.renderings
+    assert limit - 35 < len(rendering.token_ids) <= limit
+    start, end = rendering.spans()[-1]
+    trained = template.tokenizer.decode(rendering.token_ids[start:end])
+    assert trained == f"answer 2<|im_end|>{'~' * 9}\n"

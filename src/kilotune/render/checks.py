@@ -1,7 +1,7 @@
 """What is wrong with renderings: faults of the chat template that training would hide."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding, errors_first
@@ -9,22 +9,47 @@ from kilotune.render.faults import KINDS, RenderError, finding
 from kilotune.render.labels import Rendering
 from kilotune.render.template import ChatTemplate
 
-__all__ = ["KINDS", "check_renderings", "truncated"]
+__all__ = ["KINDS", "all_findings", "check_rendering", "check_renderings", "truncated"]
 
 
 def check_renderings(
-    template: ChatTemplate, examples: Sequence[Example], renderings: Iterable[Rendering]
+    template: ChatTemplate, examples: Sequence[Example], renderings: Sequence[Rendering]
 ) -> list[Finding]:
     """Hold every rendering against what generation will do; `examples` in the same order.
 
     Errors first; what was found out about the template itself is among them.
     """
+    faults = [
+        check_rendering(template, example, rendering)
+        for example, rendering in zip(examples, renderings, strict=True)
+    ]
+    return errors_first(all_findings(template, renderings, faults))
+
+
+def check_rendering(template: ChatTemplate, example: Example, rendering: Rendering) -> list[str]:
+    """The codes of what is to be said of one rendering, each once."""
+    return list(dict.fromkeys((*rendering.remarks, *_faults(template, example, rendering))))
+
+
+def all_findings(
+    template: ChatTemplate, renderings: Sequence[Rendering], faults: Sequence[Sequence[str]]
+) -> list[Finding]:
+    """What was found out about the template, and the codes in `faults`, each with its rows.
+
+    Some things are not worth saying where they make no difference: that the template has a system
+    message of its own, when all are trained behind it; how padding is masked, when there is none.
+    """
     rows: dict[str, list[str]] = {}
-    for example, rendering in zip(examples, renderings, strict=True):
-        for code in dict.fromkeys((*rendering.remarks, *_faults(template, example, rendering))):
-            rows.setdefault(code, []).append(example.id)
+    for rendering, codes in zip(renderings, faults, strict=True):
+        for code in codes:
+            rows.setdefault(code, []).append(rendering.example_id)
+    if len(rows.get("default-system", ())) == len(renderings):
+        rows.pop("default-system", None)
     found = [finding(code, tuple(ids), _detail(template, code)) for code, ids in rows.items()]
-    return errors_first([*template.findings, *found])
+    lengths = {len(rendering.token_ids) for rendering in renderings}
+    if template.stop_id == template.tokenizer.pad_token_id and len(lengths) > 1:
+        found.append(finding("pad-is-stop"))
+    return [*template.findings, *found]
 
 
 def truncated(ids: Sequence[str], max_length: int) -> list[Finding]:

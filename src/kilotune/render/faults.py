@@ -5,6 +5,17 @@ from kilotune.errors import KilotuneError, some
 
 KINDS: dict[str, Kind] = {
     # The conversation as text.
+    "empty-conversation": Kind(
+        "error",
+        "conversations without any message",
+        "Remove these rows, or give them a question and its answer",
+    ),
+    "answer-first": Kind(
+        "error",
+        "conversations that begin with the assistant, whose first answer has no prompt to be "
+        "trained behind",
+        "Begin with what the user says, or train the last answers alone: train_on: last",
+    ),
     "template-refuses": Kind(
         "error",
         "the chat template refuses the conversation",
@@ -114,6 +125,11 @@ KINDS: dict[str, Kind] = {
         "the tokenizer has no chat template of its own",
         "Choose another with --chat-template; the tuned model is saved with this one",
     ),
+    "date-fixed": Kind(
+        "note",
+        "the chat template asks for today's date; kilotune gives it the same one every day",
+        "Nothing; the tuned model is saved with a template that says this date too",
+    ),
     "markers-not-tokens": Kind(
         "warning",
         "the markers of ChatML are no tokens of this vocabulary and are spelt out",
@@ -128,7 +144,8 @@ KINDS: dict[str, Kind] = {
     # Said so that nobody wonders.
     "default-system": Kind(
         "note",
-        "no system message, so the chat template inserts its own",
+        "some conversations have a system message, and into the others the chat template inserts "
+        "its own",
         "Give one with --system to say otherwise",
     ),
     "system-moved": Kind(

@@ -1,15 +1,18 @@
 """Which tokens are trained: the answers and the tokens that end them, nothing else."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kilotune.data.example import Example, Image, Message
 from kilotune.render.faults import RenderError
-from kilotune.render.layout import Layout, Slot
+from kilotune.render.layout import Layout
 from kilotune.render.template import ChatTemplate
 
 TrainOn = Literal["auto", "last", "all_assistant", "completion"]
+
+TAG = re.compile(r"[<\[{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,7 @@ class Rendering:
 
     def spans(self) -> list[tuple[int, int]]:
         """The trained stretches: from the first token, to before the second."""
-        edges = [
-            i
-            for i, (before, here) in enumerate(
-                zip((False, *self.label_mask), (*self.label_mask, False), strict=True)
-            )
-            if before != here
-        ]
-        return list(zip(edges[::2], edges[1::2], strict=True))
+        return [match.span() for match in re.finditer(rb"\x01+", bytes(self.label_mask))]
 
 
 def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto") -> Rendering:
@@ -57,11 +53,13 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
     if not messages:
         ids = template.prompt_ids(example.messages)
         return Rendering(example.id, tuple(ids), (False,) * len(ids), len(ids), example.images)
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    every = train_on == "all_assistant" or (train_on == "auto" and len(answers) > 1)
+    if answers[0 if every else -1] == 0:
+        raise RenderError("answer-first")
     layout = template.layout(messages)
-    several = sum(message.role == "assistant" for message in messages) > 1
-    every = train_on == "all_assistant" or (train_on == "auto" and several)
-    if every:
-        _same_when_earlier(template, layout, messages)
+    if every and not _same_when_earlier(template, layout, messages):
+        raise RenderError("turns-rewritten")
     ids, spans = _encode(template, layout, messages)
     mask = [False] * len(ids)
     for start, end in spans if every else spans[-1:]:
@@ -89,8 +87,14 @@ def _encode(
     ends with its text, and the last is given the tokenizer's own end in place of what follows.
     """
     starts = template.borders(layout, messages)
-    slots = [slot for slot in layout.slots if messages[slot.message].role == "assistant"]
-    closed = [_is_closed(template, layout, slot) for slot in slots]
+    following = [*(slot.start for slot in layout.slots[1:]), len(layout.text)]
+    slots, closed = [], []
+    for slot, stop in zip(layout.slots, following, strict=True):
+        if messages[slot.message].role == "assistant":
+            slots.append(slot)
+            # Whether the template writes a control token between this answer and what follows.
+            found = template.encoder.spellings.search(layout.text, slot.end, stop)
+            closed.append(found is not None)
     open_ends = {slot.end for slot, is_closed in zip(slots, closed, strict=True) if not is_closed}
     borders = sorted({*starts, *open_ends})
     ids, places = template.encode_layout(layout, messages, borders)
@@ -113,26 +117,27 @@ def _end_of_last_answer(messages: Sequence[Message]) -> int:
     return max((i + 1 for i, m in enumerate(messages) if m.role == "assistant"), default=0)
 
 
-def _is_closed(template: ChatTemplate, layout: Layout, slot: Slot) -> bool:
-    """Whether the template writes a control token between this answer and the next message."""
-    behind = (other.start for other in layout.slots if other.start >= slot.end and other != slot)
-    following = min(behind, default=None)
-    return template.encoder.spells_control(layout.text[slot.end : following])
-
-
 def _next(wanted: frozenset[int], ids: Sequence[int], start: int) -> int:
     return next(i for i in range(start, len(ids)) if ids[i] in wanted)
 
 
-def _same_when_earlier(template: ChatTemplate, layout: Layout, messages: Sequence[Message]) -> None:
-    """Raise RenderError where an earlier answer's prompt is not what generation starts from."""
-    turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    starts = template.borders(layout, messages)
-    if len(starts) < len(turns):
-        raise RenderError("turns-rewritten")
-    for turn, start in list(zip(turns, starts, strict=True))[:-1]:
-        if template.prompt_text(messages[:turn]) != layout.text[:start]:
-            raise RenderError("turns-rewritten")
+def _same_when_earlier(template: ChatTemplate, layout: Layout, messages: Sequence[Message]) -> bool:
+    """Whether every earlier answer's prompt is what generation starts from.
+
+    Where the template treats all contents alike and none looks like a tag, which is what templates
+    look for, the form of the conversation tells; else every prompt is rendered and compared.
+    """
+    alike = len(layout.slots) == len(messages) and all(map(_is_plain, messages))
+    if alike and template.keeps_turns(tuple(message.role for message in messages)):
+        return True
+    return template.same_when_earlier(layout, messages)
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether the content gives a template no reason to treat it in a way of its own."""
+    text = message.content
+    trimmed = isinstance(text, str) and text.strip() == text != ""
+    return trimmed and TAG.search(message.text) is None
 
 
 def _remarks(
@@ -143,7 +148,7 @@ def _remarks(
         yield "system-moved"
     if template.default_system and not has_system:
         yield "default-system"
-    if any(template.encoder.spells_control(message.text) for message in messages):
+    if any(map(template.spells, messages)):
         yield "special-in-text"
     images = sum(len(message.images) for message in messages)
     if template.image_text is None:

@@ -49,19 +49,20 @@ class Layout:
         return "\0".join(self.text[start:end] for start, end in own)
 
 
-def lay_out(apply: Apply, messages: Sequence[Message]) -> Layout:
+def lay_out(apply: Apply, messages: Sequence[Message], shown: Apply | None = None) -> Layout:
     """The text that `apply` makes of `messages`, and the contents in it.
 
     The conversation is rendered once more with a mark of plain letters in place of every
     content: what stands around the marks is the template's own. Where it treats a user's text by
-    what it says, answers alone are marked. Raises RenderError when messages are left out, or when
-    an answer is rewritten other than by trimming.
+    what it says, answers alone are marked. `shown` may be an `apply` that remembers: conversations
+    of one form have the same marks. Raises RenderError when messages are left out, or when an
+    answer is rewritten other than by trimming.
     """
     text = apply(messages)
     everything = frozenset(range(len(messages)))
     answers = frozenset(i for i in everything if messages[i].role == "assistant")
     for marked in dict.fromkeys((everything, answers)):
-        found = _between_marks(apply, messages, marked, text)
+        found = _between_marks(shown or apply, messages, marked, text)
         if found is not None:
             return found
     raise RenderError("answer-rewritten")

@@ -9,12 +9,10 @@ from kilotune.errors import KilotuneError
 from kilotune.render.encoding import Tokenizer, encoder, token_id
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.layout import Layout
+from kilotune.render.markers import ASKED, SAID, SYSTEM, THOUGHTLESS, markers
 from kilotune.render.supplied import MARKERS, Choice, choose_template, wants_bos
 from kilotune.render.template import Arguments, ChatTemplate, Opening
 
-# Arguments by which published templates leave thoughts out (Qwen3, DeepSeek V3.1).
-THOUGHTLESS: tuple[Arguments, ...] = ({"enable_thinking": False}, {"thinking": False})
-SYSTEM, ASKED, SAID = "kilotune-system", "kilotune-question", "kilotune-answer"
 BEFORE = "kilotune-before"
 
 
@@ -46,9 +44,11 @@ def chat_template(
     try:
         template = _with_forms(template)
         template, said = _with_opening(template)
+        turns, own = markers(template)
     except RenderError as error:
         raise KilotuneError(error.what, where=where, fix=error.fix) from error
     template = replace(template, default_system=_default_system(template))
+    template = replace(template, encoder=encoder(tokenizer, [*choice.markers, *turns], own))
     template = _with_stop(template, choice, where)
     return replace(template, findings=tuple(_findings(template, [*choice.findings, *said])))
 
@@ -184,5 +184,3 @@ def _findings(template: ChatTemplate, said: Iterable[Finding]) -> Iterable[Findi
     if template.stop_id not in template.model_stops:
         name = template.tokenizer.convert_ids_to_tokens(template.stop_id)
         yield finding("stop-differs", detail=str(name))
-    if template.stop_id == template.tokenizer.pad_token_id:
-        yield finding("pad-is-stop")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding, errors_first
-from kilotune.render.checks import check_renderings, truncated
+from kilotune.render.checks import all_findings, check_rendering, truncated
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.labels import Rendering, TrainOn, render
 from kilotune.render.template import ChatTemplate
@@ -48,25 +48,30 @@ def render_examples(
     """Word, cut, render and check every example; what cannot be rendered is a finding."""
     worded: list[Example] = []
     renderings: list[Rendering] = []
+    faults: list[list[str]] = []
     cut: list[str] = []
     refused: dict[tuple[str, str], list[str]] = {}
     for example in examples:
         try:
             fitting, was_cut = wording.apply(example), False
             rendering = render(template, fitting, train_on)
-            if len(rendering.token_ids) > max_length:
-                fitting, was_cut = fit(template, wording, example, max_length)
+            if (length := len(rendering.token_ids)) > max_length:
+                fitting, was_cut = fit(
+                    template, wording, example, max_length, train_on, length=length
+                )
                 rendering = render(template, fitting, train_on)
         except RenderError as error:
             refused.setdefault((error.code, error.detail), []).append(example.id)
             continue
         worded.append(fitting)
         renderings.append(rendering)
+        # At once, while the tokenizer's work on this example is still remembered.
+        faults.append(check_rendering(template, fitting, rendering))
         if was_cut:
             cut.append(example.id)
     findings = [
         *(finding(code, tuple(ids), detail) for (code, detail), ids in refused.items()),
-        *check_renderings(template, worded, renderings),
+        *all_findings(template, renderings, faults),
         *truncated(cut, max_length),
     ]
     return Rendered(tuple(worded), tuple(renderings), tuple(errors_first(findings)))

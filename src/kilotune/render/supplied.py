@@ -7,6 +7,7 @@ from pathlib import Path
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
 from kilotune.recipe.schema import TEMPLATES
+from kilotune.render.clock import DATE, asks_for_the_date, with_stopped_clock
 from kilotune.render.encoding import Tokenizer, token_id
 from kilotune.render.faults import finding
 
@@ -26,7 +27,8 @@ def choose_template(tokenizer: Tokenizer, wanted: str) -> Choice:
     """The chat template that `wanted` names: auto, chatml, plain, or a Jinja file.
 
     `auto` is the tokenizer's own; without one `chatml` where both markers are tokens, else
-    `plain`. Raises KilotuneError for a file that cannot be read.
+    `plain`. One that prints today's date is made to print the same on every day. Raises
+    KilotuneError for a file that cannot be read.
     """
     own = tokenizer.get_chat_template() if getattr(tokenizer, "chat_template", None) else None
     have_markers = all(token_id(tokenizer, marker) is not None for marker in MARKERS)
@@ -42,6 +44,9 @@ def choose_template(tokenizer: Tokenizer, wanted: str) -> Choice:
             said.append(finding("template-chosen", detail=f"using '{name}'"))
         if name == "chatml" and not have_markers:
             said.append(finding("markers-not-tokens"))
+    if asks_for_the_date(source):
+        said.append(finding("date-fixed", detail=DATE))
+        source = with_stopped_clock(source)
     # Some vocabularies hold the markers without calling them special.
     used = have_markers and all(marker in source for marker in MARKERS)
     return Choice(source, MARKERS if used else (), tuple(said))

@@ -12,6 +12,9 @@ from kilotune.render.layout import Layout, Slot, lay_out
 
 Arguments = Mapping[str, bool | int | str]
 
+# Forms of conversations remembered, by their messages with marks for contents.
+KEPT = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -51,6 +54,11 @@ class ChatTemplate:
     wants_bos: bool = False
     model_stops: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = field(default=())
+    # What was found out on the way; each copy of a template begins anew.
+    seen: dict[object, str] = field(default_factory=dict, init=False, compare=False, repr=False)
+    turns_kept: dict[tuple[str, ...], bool] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def ends(self) -> frozenset[int]:
@@ -70,6 +78,8 @@ class ChatTemplate:
 
         Raises RenderError with the template's own words when it rejects the conversation.
         """
+        if not messages:
+            raise RenderError("empty-conversation")
         turns = [{"role": m.role, "content": self._content(m)} for m in self.fitting(messages)]
         try:
             text: str = self.tokenizer.apply_chat_template(
@@ -86,7 +96,7 @@ class ChatTemplate:
     def layout(self, messages: Sequence[Message]) -> Layout:
         """Fitting messages as training text, and where their contents lie. Raises RenderError."""
         try:
-            return lay_out(self.text, messages)
+            return lay_out(self.text, messages, self._shown)
         except RenderError as error:
             written = self._written_by_the_model(messages)
             if error.code != "answer-rewritten" or written is None:
@@ -102,18 +112,37 @@ class ChatTemplate:
 
     def prompt(self, messages: Sequence[Message]) -> Layout:
         """The `prompt_text` of fitting messages, and where their contents lie in it."""
-        asked = lay_out(lambda some: self.text(some, generation_prompt=True), messages)
+        asked = lay_out(self._asked, messages, self._asked_shown)
         return Layout(self._told(asked.text), asked.slots)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids that generation starts from. Raises RenderError."""
         messages = self.fitting(messages)
         simple = all(message.role != "assistant" for message in messages)
-        if simple and not any(self.encoder.spells_control(message.text) for message in messages):
+        if simple and not any(map(self.spells, messages)):
             return self.encode(self.prompt_text(messages))
         prompt = self.prompt(messages)
         ids, _ = self.encode_layout(prompt, messages, self.borders(prompt, messages))
         return ids
+
+    def keeps_turns(self, roles: tuple[str, ...]) -> bool:
+        """Whether in conversations of this form each answer's prompt is what training shows.
+
+        Tried with contents that are plain letters, and remembered.
+        """
+        if roles not in self.turns_kept:
+            messages = [Message(role, f"kilotune{place}x") for place, role in enumerate(roles)]
+            self.turns_kept[roles] = self.same_when_earlier(self.layout(messages), messages)
+        return self.turns_kept[roles]
+
+    def same_when_earlier(self, layout: Layout, messages: Sequence[Message]) -> bool:
+        """Whether the prompt of each earlier answer in `layout` is what generation starts from."""
+        turns = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        starts = self.borders(layout, messages)
+        return len(starts) == len(turns) and all(
+            self.prompt_text(messages[:turn]) == layout.text[:start]
+            for turn, start in list(zip(turns, starts, strict=True))[:-1]
+        )
 
     def borders(self, layout: Layout, messages: Sequence[Message]) -> list[int]:
         """Where the prompt of each answer in `layout` ends, in order."""
@@ -128,19 +157,51 @@ class ChatTemplate:
     ) -> tuple[list[int], list[int]]:
         """The ids of a layout and the number of ids before each border.
 
-        What messages say never becomes a control token. Raises RenderError for a spelling of one in
-        a message that the template rewrites, since nothing tells it from the template's own.
+        What messages say never becomes a control token, nor, but in answers, one of the model's
+        own words. Raises RenderError for a spelling of one in a message that the template
+        rewrites, since nothing tells it from the template's own.
         """
-        spelling = [i for i, m in enumerate(messages) if self.encoder.spells_control(m.text)]
-        found = {slot.message for slot in layout.slots}
-        if not found.issuperset(spelling):
+        spelling = {i for i, message in enumerate(messages) if self.spells(message)}
+        if not spelling <= {slot.message for slot in layout.slots}:
             raise RenderError("special-in-rewritten")
-        ordinary = [(s.start, s.end) for s in layout.slots if s.message in spelling]
+        ordinary = [
+            stretch
+            for slot in layout.slots
+            if slot.message in spelling
+            for stretch in self.encoder.ordinary(
+                layout.text,
+                slot.start,
+                slot.end,
+                answer=messages[slot.message].role == "assistant",
+            )
+        ]
         return self.encoder.encode(layout.text, ordinary, borders)
+
+    def spells(self, message: Message) -> bool:
+        """Whether the message spells a token that must not come from it."""
+        return self.encoder.spells(message.text, answer=message.role == "assistant")
 
     def encode(self, text: str) -> list[int]:
         """Token ids of template text; the template has put every special token there itself."""
         return self.encoder.encode(text)[0]
+
+    def _asked(self, messages: Sequence[Message]) -> str:
+        return self.text(messages, generation_prompt=True)
+
+    def _shown(self, messages: Sequence[Message]) -> str:
+        return self._once(messages, generation_prompt=False)
+
+    def _asked_shown(self, messages: Sequence[Message]) -> str:
+        return self._once(messages, generation_prompt=True)
+
+    def _once(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        """The `text` of messages that will be asked for again."""
+        key = (generation_prompt, *messages)
+        if key not in self.seen:
+            if len(self.seen) > KEPT:
+                self.seen.clear()
+            self.seen[key] = self.text(messages, generation_prompt=generation_prompt)
+        return self.seen[key]
 
     def _told(self, asked: str) -> str:
         """A generation prompt with the opening that training has."""
