@@ -111,7 +111,7 @@ def test_predict_labels_a_file_as_the_run_did(finished: Run, tmp_path: Path) -> 
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["n"] for row in written] == [*range(len(rows)), 99]
     assert [row["prediction"] for row in written] == [*(r["tuned_prediction"] for r in rows), ""]
-    assert done.unlabelled == sum(row["prediction"] == "" for row in written)
+    assert done.empty == sum(row["prediction"] == "" for row in written)
     for row in written:
         if row["prediction"]:  # of two labels, tuned well apart
             assert 0.5 < row["probability"] <= 1
@@ -239,7 +239,7 @@ def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: 
     out = tmp_path / "answered.jsonl"
     empty = predict(
         run.folder, write_lines(tmp_path / "new.jsonl", [{"prompt": "count"}]), out
-    ).unlabelled
+    ).empty
     (answered,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert empty == (answered["prediction"] == "")
 

@@ -96,6 +96,28 @@ def test_json_errors_are_a_document_too(tmp_path: Path) -> None:
     assert (document["status"], document["error"]["what"]) == (2, "no such file")
 
 
+@pytest.mark.parametrize("command", ["run", "convert", "plan"])
+def test_several_errors_are_said_each_with_its_rows_and_remedy(
+    command: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "chats.jsonl"
+    chat = {"messages": [{"role": r, "content": r} for r in ("user", "assistant")]}
+    wrong = [{"messages": [{"role": "narrator", "content": "x"}]}, {"messages": "text"}]
+    path.write_text("\n".join(map(json.dumps, [chat, *wrong])))
+    out = [tmp_path / "out.json"] if command == "convert" else []
+    result = invoke(command, path, *out)
+    assert result.exit_code == 2
+    said = result.stderr[result.stderr.index("kilotune: ") :].splitlines()
+    by_code = {line.split(":")[0].strip(): line for line in said[1:]}
+    assert said[0].startswith(f"kilotune: {path}: ")
+    assert "data:2" in by_code["unknown-role"]
+    assert "data:3" in by_code["bad-json-cell"]
+    assert by_code["unknown-role"].split(". ")[-1] != by_code["bad-json-cell"].split(". ")[-1]
+    document = json.loads(invoke(command, path, *out, "--json").stdout)
+    rows = {finding["code"]: finding["rows"] for finding in document["findings"]}
+    assert (rows["unknown-role"], rows["bad-json-cell"]) == (["data:2"], ["data:3"])
+
+
 def test_check_finds_and_says_with_status_1(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text(f"text,label\n{ROWS}\ntext 0,b\n")
@@ -140,7 +162,13 @@ def test_run_predict_and_report_on_a_tiny_model(
     said = json.loads(result.stdout)
     assert said["not_answered"] == {"file:2": "wrong-type"}
     assert said["status"] == 1
-    assert "1 of 2 rows not answered: values of another kind" in result.stderr
+    empty = said["empty"]
+    assert empty in (1, 2)  # the row that was not asked, and as the tiny model answers the other
+    why = "nothing was asked, or the answer was no label"
+    assert f"{empty} of 2 predictions are empty: {why}" in result.stderr
+    said_last = result.stderr[result.stderr.index("kilotune: 1 of 2 rows not answered") :]
+    assert "error   wrong-type values of another kind" in said_last
+    assert "file:2" in said_last
     assert (tmp_path / "new.csv").read_text().splitlines()[2].endswith(",,,wrong-type")
 
     page = Path(document["report"])

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli.findings import print_findings
-from kilotune.cli.terminal import command, out, parse_columns, print_json, status_of
+from kilotune.cli.terminal import command, out, parse_columns, print_json, put, status_of
 from kilotune.data.example import Task
 from kilotune.errors import KilotuneError
 
@@ -132,36 +132,33 @@ def _counter(name: str) -> Callable[[str], int]:
 
 
 def _print(inspection: "Inspection") -> None:
-    say = f"detected: {inspection.title}; task: {inspection.task}"
-    out.print(say, markup=False, soft_wrap=True)
-    counts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
-    out.print(", ".join([f"{inspection.examples['data']:,} examples", *counts]))
+    put(out, f"detected: {inspection.title}; task: {inspection.task}")
+    count = inspection.examples["data"]
+    parts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
+    out.print(", ".join([f"{count:,} example{'s' * (count != 1)}", *parts]))
     if inspection.unused:
-        out.print(
-            f"columns that are not read: {', '.join(inspection.unused)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        put(out, f"columns that are not read: {', '.join(inspection.unused)}")
     out.print()
     print_findings(inspection.findings)
     _print_classes(inspection.classes)
     lengths = inspection.prompt_tokens
     if lengths:
         how = ", estimated without a tokenizer" if lengths.estimated else ""
-        out.print(
-            f"Tokens of a prompt: {lengths.least} to {lengths.most}, median {lengths.median}, "
-            f"95% at most {lengths.p95}{how}",
-            soft_wrap=True,
+        put(
+            out,
+            f"Tokens of a prompt: {lengths.least:,} to {lengths.most:,}, "
+            f"median {lengths.median:,}, 95% at most {lengths.p95:,}{how}",
         )
 
 
 def _print_repaired(path: Path, changes: Sequence["Change"], after: "Inspection") -> None:
     counts = Counter(change.code for change in changes if change.code != "image-moved")
     said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing to repair"
-    out.print(f"\nRepaired: {said}", style="bold", markup=False, soft_wrap=True)
+    out.print()
+    put(out, f"Repaired: {said}", style="bold")
     out.print(f"{path}\n{path}.changes.jsonl", markup=False, soft_wrap=True)
     left = [f.code for f in after.findings if f.severity != "note"]
-    out.print(f"Left for you: {', '.join(left) or 'nothing'}", soft_wrap=True)
+    put(out, f"Left for you: {', '.join(left) or 'nothing'}")
 
 
 def _print_classes(classes: dict[str, int]) -> None:

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from kilotune.cli.terminal import TerminalProgress, command, log, out, parse_columns, print_json
+from kilotune.cli.terminal import (
+    TerminalProgress,
+    command,
+    log,
+    out,
+    parse_columns,
+    print_json,
+    put,
+)
 
 EXAMPLES = """Examples:
 
@@ -50,8 +58,7 @@ def convert(
             progress=TerminalProgress(),
         )
         if done.left_behind:
-            names = ", ".join(done.left_behind)
-            log.print(f"  columns left behind: {names}", markup=False, soft_wrap=True)
+            put(log, f"columns left behind: {', '.join(done.left_behind)}", lead="  ")
         if as_json:
             print_json(
                 {

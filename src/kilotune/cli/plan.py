@@ -7,7 +7,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kilotune.cli.terminal import TerminalProgress, command, out, parse_columns, print_json
+from kilotune.cli.terminal import TerminalProgress, command, out, parse_columns, print_json, put
 
 if TYPE_CHECKING:
     from kilotune.plan import Plan
@@ -94,7 +94,7 @@ def _show_sizes(plan: "Plan") -> None:
         f"{_bytes(plan.free_bytes)} to use",
     ]
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        put(out, line)
 
 
 def _show_ways(plan: "Plan") -> None:
