@@ -99,7 +99,10 @@ def test_a_tokenizer_counts_and_nothing_else_imports_torch(clean: Path, tiny_mod
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--task", "sort"], "no task 'sort'"),
+        (
+            ["--task", "sort"],
+            "data.task: must be auto, classify, generate, extract or chat, not 'sort'",
+        ),
         (["--column", "text"], "cannot read --column text"),
         (["--test", "none.csv"], "none.csv: no such file"),
         (["--out-of-fold", "none.csv"], "none.csv: no such file"),

@@ -40,13 +40,15 @@ def test_help_and_check_load_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample"],
+    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample", "fetch"],
 )
-def test_every_command_has_help_with_examples(command: str) -> None:
+def test_every_command_has_help_with_examples_and_exit_statuses(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
-    assert f"kilotune {command} " in result.output
-    assert "Example" in result.output
+    said = " ".join(result.output.split())
+    assert f"Example: kilotune {command} " in said.replace("Examples:", "Example:")
+    assert "Exit status: 0 done, " in said
+    assert ("1 " in said.split("Exit status")[1]) == (command in ("predict", "check", "render"))
 
 
 ROWS = "\n".join(f"text {i},{'ab'[i % 2]}" for i in range(20))

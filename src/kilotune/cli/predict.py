@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kilotune.cli import options
 from kilotune.cli.findings import print_each
 from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, out, print_json, put
 
@@ -19,11 +20,11 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     file: Annotated[Path, typer.Argument(help="Rows to answer, in the format trained on.")],
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Answer every row of a file: its columns, a prediction and, for labels, a probability.
 
-    Exit status 1 when rows could not be put to the model; the others are answered.
+    Rows that cannot be put to the model are named; the others are answered.
     """
     with command(as_json):
         from kilotune.data.readers import read_table

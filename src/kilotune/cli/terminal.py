@@ -137,19 +137,6 @@ def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:
     return typer.Exit(UNUSABLE)
 
 
-def parse_columns(arguments: list[str]) -> dict[str, str]:
-    """`FIELD=COLUMN` arguments as a mapping. Raises KilotuneError for another form."""
-    columns = {}
-    for argument in arguments:
-        field, equals, column = argument.partition("=")
-        if not (field and equals and column):
-            raise KilotuneError(
-                f"cannot read --column {argument}", fix="Write it as --column prompt=question"
-            )
-        columns[field] = column
-    return columns
-
-
 def print_json(content: Any, status: int = 0) -> None:
     """One JSON document on standard output: the exit status, and the fields of `content`."""
     fields = asdict(content) if is_dataclass(content) and not isinstance(content, type) else content

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -59,20 +60,21 @@ def recipe_for(
     source: Path,
     *,
     data: Mapping[str, Any],
-    model: str | None = None,
+    model: Mapping[str, str | None] = MappingProxyType({}),
     preset: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Recipe:
     """The recipe in `source` (.yaml), or one for the labelled file `source`.
 
-    `data` gives settings of that part; those that are None are as if not given. Raises
+    `data` and `model` give settings of those parts; those that are None are as if not given. Raises
     KilotuneError that names every wrong field at once.
     """
     given = {key: value for key, value in data.items() if value is not None}
+    named = {key: value for key, value in model.items() if value is not None}
     is_recipe = source.suffix.lower() in {".yaml", ".yml"}
     if not is_recipe:
         given["train"] = source
-    tree: Tree = {"data": given} if model is None else {"data": given, "model": {"name": model}}
+    tree: Tree = {"data": given, "model": named}
     path = source if is_recipe else None
     return load_recipe(path, preset=preset, settings=tree, overrides=overrides)
 
