@@ -233,3 +233,17 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     result = invoke("convert", labelled, tmp_path / "out.jsonl")
     assert result.exit_code == 2
     assert "the folder may not be written" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "render"])
+def test_labels_in_the_system_message_of_free_text_are_refused(
+    command: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("faq.jsonl")
+    rows = [{"prompt": f"What is {i}?", "completion": f"It is number {i}."} for i in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    result = invoke(command, path, "--model", tiny_model, "--system", "One of {labels}.")
+    assert result.exit_code == 2
+    assert "data.system: the system message lists {labels}" in result.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "faq.jsonl"]
