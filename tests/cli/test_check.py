@@ -124,7 +124,9 @@ def test_rows_that_cannot_be_read_are_a_finding_and_the_others_are_checked(tmp_p
         "unreadable-row": ["data:1", "data:43"], "duplicate": ["data:42"],
     }  # fmt: skip
     assert document["examples"] == {"data": 41}
-    assert runner.invoke(app, ["run", str(path)]).exit_code == 2
+    stopped = runner.invoke(app, ["run", str(path)])
+    assert stopped.exit_code == 2
+    assert "rows that cannot be read (2): data:1" in stopped.stderr
 
 
 def test_fix_leaves_out_what_cannot_be_read_and_keeps_its_text(clean: Path, tmp_path: Path) -> None:

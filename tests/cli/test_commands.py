@@ -18,7 +18,9 @@ def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
     return runner.invoke(app, [str(argument) for argument in arguments])
 
 
-def test_help_and_check_load_no_torch() -> None:
+def test_help_and_check_load_no_torch(tmp_path: Path) -> None:
+    faulty = tmp_path / "faulty.csv"
+    faulty.write_text("text,label\n,a\nx,b\n")
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom kilotune.cli.main import app\n"
         "result = CliRunner().invoke(app, sys.argv[1:])\n"
@@ -30,6 +32,7 @@ def test_help_and_check_load_no_torch() -> None:
         ["run", "--help"],
         ["check", "none.csv"],
         ["run", "none.csv"],
+        ["run", str(faulty)],
         ["render", "none.csv"],
     ):
         done = subprocess.run(

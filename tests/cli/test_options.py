@@ -67,7 +67,7 @@ def test_run_plan_and_render_make_the_same_recipe_of_the_same_options(
         made.append(recipe)
         raise KilotuneError("caught")
 
-    for place in ("kilotune.pipeline.run", "kilotune.plan.plan", "kilotune.preview.preview"):
+    for place in ("kilotune.preparation.prepare", "kilotune.plan.plan", "kilotune.preview.preview"):
         monkeypatch.setattr(place, caught)
     source = tmp_path / "a.csv"
     source.write_text("body,kind,author\nx,y,z\n")

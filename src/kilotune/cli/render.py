@@ -117,6 +117,7 @@ def _print(seen: "Preview", count: int) -> None:
         out.print(_legend())
     out.print()
     out.print(_summary(seen))
+    out.print()
     print_findings(seen.findings)
 
 

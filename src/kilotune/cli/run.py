@@ -49,7 +49,9 @@ def run(
 ) -> None:
     """Check, baseline, tune and judge: from a labelled file to an adapter and a report."""
     with command(as_json):
-        from kilotune.data.readers import read_table
+        from kilotune import processes
+        from kilotune.experiments.record import check_new
+        from kilotune.preparation import prepare
         from kilotune.recipe.load import recipe_for
 
         data = options.data_settings(
@@ -58,8 +60,11 @@ def run(
         )  # fmt: skip
         asked = {"name": model, "chat_template": chat_template}
         recipe = recipe_for(source, data=data, model=asked, preset=preset, overrides=settings or ())
-        read_table(recipe.data.train)  # what is wrong with it is said before torch takes seconds
+        progress = TerminalProgress()
+        if out is not None and processes.leads():
+            check_new(out)
+        prepared = prepare(recipe, progress)  # its errors are said before torch takes seconds
 
         from kilotune import pipeline
 
-        finish(pipeline.run(recipe, out, TerminalProgress()), as_json)
+        finish(pipeline.start(prepared, out, progress), as_json)
