@@ -235,7 +235,9 @@ def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: 
     predictions = folder.read_predictions()
     by_hand = [token_f1(row["tuned_prediction"], row["reference"]) for row in predictions]
     assert tuned.figures["token_f1"].value == pytest.approx(sum(by_hand) / len(by_hand))
-    assert "token F1" in (run.folder / "report.html").read_text(encoding="utf-8")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("token F1", "commonest answer", "most similar (TF-IDF)"))
+    assert "commonest label" not in page
     out = tmp_path / "answered.jsonl"
     empty = predict(
         run.folder, write_lines(tmp_path / "new.jsonl", [{"prompt": "count"}]), out

@@ -34,7 +34,7 @@ def as_document(run: "Run") -> dict[str, Any]:
 
 def _print(run: "Run") -> None:
     from kilotune.evaluate.tasks import TITLES as METRICS
-    from kilotune.report.view import TITLES
+    from kilotune.report.view import system_title
 
     verdict = run.verdict
     out.print()
@@ -53,9 +53,8 @@ def _print(run: "Run") -> None:
     for row in run.judgements:
         figures = (*map(str, row.figures.values()), str(row.unreadable))
         # A Text, since rich would read the intervals' brackets as markup.
-        table.add_row(
-            TITLES[row.name], *map(Text, figures), style="bold" if row.name == "tuned" else None
-        )
+        title = system_title(row.name, row.figures)
+        table.add_row(title, *map(Text, figures), style="bold" if row.name == "tuned" else None)
     out.print(table)
     paired = run.tuned_against_base
     put(
