@@ -41,6 +41,19 @@ def test_help_and_check_load_no_torch(tmp_path: Path) -> None:
         assert done.stdout.strip() == "[]", (arguments, done.stdout, done.stderr)
 
 
+def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> None:
+    # Processor time of the process alone: whatever else the machine does is not counted.
+    code = (
+        "import sys, time\nfrom kilotune.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(time.process_time(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert float(done.stderr) < 1.0
+    assert "kilotune check reviews.csv" in done.stdout
+    assert "Exit status: 0 done, 1 " in done.stdout
+
+
 @pytest.mark.parametrize(
     "command",
     ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample", "fetch"],

@@ -8,6 +8,16 @@ import typer
 from kilotune import __version__
 from kilotune.cli import check, convert, fetch, plan, predict, render, report, resume, run, sample
 
+EXAMPLES = """Examples, from a file to answers:
+
+    kilotune check reviews.csv
+
+    kilotune render reviews.csv
+
+    kilotune run reviews.csv
+
+    kilotune predict runs/2026-01-31-reviews new.csv -o answered.csv
+"""
 FOUND = "1 something is worse than a note"
 
 
@@ -20,7 +30,7 @@ app = typer.Typer(
     name="kilotune",
     help="Fine-tune a language model on about a thousand labelled examples, and know whether "
     "the result is any good.",
-    epilog=_statuses("1 something was found wanting"),
+    epilog=f"{EXAMPLES}\n{_statuses('1 something was found wanting')}",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
