@@ -111,7 +111,7 @@ def test_predict_labels_a_file_as_the_run_did(finished: Run, tmp_path: Path) -> 
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["n"] for row in written] == [*range(len(rows)), 99]
     assert [row["prediction"] for row in written] == [*(r["tuned_prediction"] for r in rows), ""]
-    assert done.unlabelled == sum(row["prediction"] == "" for row in written)
+    assert done.empty == sum(row["prediction"] == "" for row in written)
     for row in written:
         if row["prediction"]:  # of two labels, tuned well apart
             assert 0.5 < row["probability"] <= 1
@@ -235,11 +235,13 @@ def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: 
     predictions = folder.read_predictions()
     by_hand = [token_f1(row["tuned_prediction"], row["reference"]) for row in predictions]
     assert tuned.figures["token_f1"].value == pytest.approx(sum(by_hand) / len(by_hand))
-    assert "token F1" in (run.folder / "report.html").read_text(encoding="utf-8")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("token F1", "commonest answer", "most similar (TF-IDF)"))
+    assert "commonest label" not in page
     out = tmp_path / "answered.jsonl"
     empty = predict(
         run.folder, write_lines(tmp_path / "new.jsonl", [{"prompt": "count"}]), out
-    ).unlabelled
+    ).empty
     (answered,) = [json.loads(line) for line in out.read_text().splitlines()]
     assert empty == (answered["prediction"] == "")
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from kilotune.data.finding import FindingsError
 from kilotune.errors import KilotuneError
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Silent
@@ -51,6 +52,20 @@ def test_faults_of_rows_in_a_given_part_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError) as caught:
         prepared(write(tmp_path / "train.csv", texts[:50]), test=test)
     assert str(caught.value).startswith(f"{test}: rows without text (1): test:3")
+
+
+def test_errors_of_all_files_come_together_each_with_its_own_remedy(tmp_path: Path) -> None:
+    texts = sentences(60)
+    train = write(tmp_path / "train.csv", [*texts[:40], ""])
+    val = write(tmp_path / "val.csv", texts[40:50], "abc")
+    with pytest.raises(FindingsError) as caught:
+        prepared(train, validation=val, test=write(tmp_path / "test.csv", texts[50:]))
+    assert caught.value.where == f"{train}, {val}"
+    assert [(f.code, f.rows) for f in caught.value.findings] == [
+        ("empty-text", ("data:42",)),
+        ("unseen-label", ("validation:4", "validation:7", "validation:10")),
+    ]
+    assert all(finding.fix in str(caught.value) for finding in caught.value.findings)
 
 
 def test_repeats_never_straddle_the_parts_of_a_run(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ class KilotuneError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        remedy = f". {self.fix}" if self.fix else ""
-        return f"{place}{self.what}{remedy}"
+        if not self.fix:
+            return f"{place}{self.what}"
+        # What is to be done about all of a list stands below it.
+        between = "\n" if "\n" in self.what else " " if self.what.endswith("?") else ". "
+        return f"{place}{self.what}{between}{self.fix}"
 
 
 def shorten(text: str, limit: int = 80) -> str:

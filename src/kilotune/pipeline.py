@@ -48,11 +48,17 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
     progress = progress or Silent()
     if out is not None and processes.leads():
         record.check_new(out)
-    prepared = prepare(recipe, progress)
+    return start(prepare(recipe, progress), out, progress)
+
+
+def start(prepared: Prepared, out: Path | None = None, progress: Progress | None = None) -> Run:
+    """The rest of `run`, of data that were read and checked before."""
+    progress = progress or Silent()
+    recipe = prepared.recipe
     source = locate(recipe.model)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
-        folder.write_recipe(prepared.recipe)
+        folder.write_recipe(recipe)
         folder.write_json(record.DATA, prepared.record())
         try:
             return _run_stages(prepared, source, folder, progress)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import without_answer
@@ -24,13 +25,14 @@ COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What was written: how many rows, how many with an empty prediction, and what went wrong.
+    """What was written: rows, how many of them with an empty prediction, and what went wrong.
 
     `findings` of severity error name the rows that were not put to the model.
     """
 
+    task: Task
     rows: int
-    unlabelled: int
+    empty: int
     findings: tuple[Finding, ...]
 
     @property
@@ -75,7 +77,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
                 f"there is a column '{name}' already", where=str(file), fix="Rename it"
             )
     for finding in dataset.findings:
-        progress.say(f"{finding.severity}: {finding}")
+        if finding.severity != "error":  # errors are given back, with all that was not answered
+            progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(example) for example in dataset.examples if example.text]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
@@ -84,9 +87,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
     prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed)
     findings = (*dataset.findings, *prompting.refusals(examples))
-    refused = Predictions(len(table.rows), 0, findings).not_answered
+    refused = Predictions(data["task"], len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
-    said = prompting.answers(model, examples, progress, "predicting")
+    said = prompting.answers(model, examples, progress, "answering")
     read = TASKS[data["task"]].read
     answers: dict[str, dict[str, str | float | None]] = {
         example.id: {COLUMN: read(answer.text, labels)}
@@ -105,4 +108,5 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         for row, source in zip(rows, table.rows, strict=True):
             row[NOT_ANSWERED] = refused.get(source.id("file"), "")
     write_table(out, (*table.columns, *added), rows)
-    return Predictions(len(rows), sum(row[COLUMN] == UNREADABLE for row in rows), findings)
+    empty = sum(row[COLUMN] == UNREADABLE for row in rows)
+    return Predictions(data["task"], len(rows), empty, findings)

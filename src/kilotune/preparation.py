@@ -103,15 +103,16 @@ def reading(data: DataSettings) -> Reading:
 
 
 def check(files: Files) -> list[Finding]:
-    """Everything that is wrong with the data. Raises KilotuneError on errors, all together."""
+    """Everything that is wrong with the data. Raises FindingsError on errors, of all files."""
     data = files.train
-    findings = [*data.findings, *check_examples(data.examples, data.task)]
-    stop_on_errors(findings, str(data.path))
+    found = {data.path: [*data.findings, *check_examples(data.examples, data.task)]}
     for name, given in (("validation", files.validation), ("test", files.test)):
         if given is not None:
-            found = [*given.findings, *check_part(data.examples, given.examples, name, data.task)]
-            stop_on_errors(found, str(given.path))
-            findings += found
+            among = check_part(data.examples, given.examples, name, data.task)
+            found.setdefault(given.path, []).extend((*given.findings, *among))
+    wrong = [str(path) for path, of in found.items() if any(f.severity == "error" for f in of)]
+    findings = [finding for of in found.values() for finding in of]
+    stop_on_errors(findings, ", ".join(wrong))
     if files.validation and files.test:
         parts = files.validation.examples, files.test.examples
         findings += check_leakage(*parts, "test", "validation")

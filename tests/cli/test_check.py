@@ -99,7 +99,10 @@ def test_a_tokenizer_counts_and_nothing_else_imports_torch(clean: Path, tiny_mod
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--task", "sort"], "no task 'sort'"),
+        (
+            ["--task", "sort"],
+            "data.task: must be auto, classify, generate, extract or chat, not 'sort'",
+        ),
         (["--column", "text"], "cannot read --column text"),
         (["--test", "none.csv"], "none.csv: no such file"),
         (["--out-of-fold", "none.csv"], "none.csv: no such file"),
@@ -121,7 +124,9 @@ def test_rows_that_cannot_be_read_are_a_finding_and_the_others_are_checked(tmp_p
         "unreadable-row": ["data:1", "data:43"], "duplicate": ["data:42"],
     }  # fmt: skip
     assert document["examples"] == {"data": 41}
-    assert runner.invoke(app, ["run", str(path)]).exit_code == 2
+    stopped = runner.invoke(app, ["run", str(path)])
+    assert stopped.exit_code == 2
+    assert "rows that cannot be read (2): data:1" in stopped.stderr
 
 
 def test_fix_leaves_out_what_cannot_be_read_and_keeps_its_text(clean: Path, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
     return runner.invoke(app, [str(argument) for argument in arguments])
 
 
-def test_help_and_check_load_no_torch() -> None:
+def test_help_and_check_load_no_torch(tmp_path: Path) -> None:
+    faulty = tmp_path / "faulty.csv"
+    faulty.write_text("text,label\n,a\nx,b\n")
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom kilotune.cli.main import app\n"
         "result = CliRunner().invoke(app, sys.argv[1:])\n"
@@ -30,6 +32,7 @@ def test_help_and_check_load_no_torch() -> None:
         ["run", "--help"],
         ["check", "none.csv"],
         ["run", "none.csv"],
+        ["run", str(faulty)],
         ["render", "none.csv"],
     ):
         done = subprocess.run(
@@ -38,15 +41,30 @@ def test_help_and_check_load_no_torch() -> None:
         assert done.stdout.strip() == "[]", (arguments, done.stdout, done.stderr)
 
 
+def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> None:
+    # Processor time of the process alone: whatever else the machine does is not counted.
+    code = (
+        "import sys, time\nfrom kilotune.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(time.process_time(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert float(done.stderr) < 1.0
+    assert "kilotune check reviews.csv" in done.stdout
+    assert "Exit status: 0 done, 1 " in done.stdout
+
+
 @pytest.mark.parametrize(
     "command",
-    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample"],
+    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample", "fetch"],
 )
-def test_every_command_has_help_with_examples(command: str) -> None:
+def test_every_command_has_help_with_examples_and_exit_statuses(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
-    assert f"kilotune {command} " in result.output
-    assert "Example" in result.output
+    said = " ".join(result.output.split())
+    assert f"Example: kilotune {command} " in said.replace("Examples:", "Example:")
+    assert "Exit status: 0 done, " in said
+    assert ("1 " in said.split("Exit status")[1]) == (command in ("predict", "check", "render"))
 
 
 ROWS = "\n".join(f"text {i},{'ab'[i % 2]}" for i in range(20))
@@ -84,7 +102,7 @@ def test_unusable_input_is_one_line_status_2_and_nothing_written(
     lines = [line for line in result.stderr.splitlines() if line.startswith("kilotune: ")]
     assert len(lines) == 1, result.stderr
     assert words in lines[0]
-    assert lines[0].count(". ") >= 1  # what to do follows what is wrong
+    assert lines[0].replace("? ", ". ").count(". ") >= 1  # what to do follows what is wrong
     assert "Traceback" not in result.output
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -94,6 +112,28 @@ def test_json_errors_are_a_document_too(tmp_path: Path) -> None:
     assert result.exit_code == 2
     document = json.loads(result.stdout)
     assert (document["status"], document["error"]["what"]) == (2, "no such file")
+
+
+@pytest.mark.parametrize("command", ["run", "convert", "plan"])
+def test_several_errors_are_said_each_with_its_rows_and_remedy(
+    command: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "chats.jsonl"
+    chat = {"messages": [{"role": r, "content": r} for r in ("user", "assistant")]}
+    wrong = [{"messages": [{"role": "narrator", "content": "x"}]}, {"messages": "text"}]
+    path.write_text("\n".join(map(json.dumps, [chat, *wrong])))
+    out = [tmp_path / "out.json"] if command == "convert" else []
+    result = invoke(command, path, *out)
+    assert result.exit_code == 2
+    said = result.stderr[result.stderr.index("kilotune: ") :].splitlines()
+    by_code = {line.split(":")[0].strip(): line for line in said[1:]}
+    assert said[0].startswith(f"kilotune: {path}: ")
+    assert "data:2" in by_code["unknown-role"]
+    assert "data:3" in by_code["bad-json-cell"]
+    assert by_code["unknown-role"].split(". ")[-1] != by_code["bad-json-cell"].split(". ")[-1]
+    document = json.loads(invoke(command, path, *out, "--json").stdout)
+    rows = {finding["code"]: finding["rows"] for finding in document["findings"]}
+    assert (rows["unknown-role"], rows["bad-json-cell"]) == (["data:2"], ["data:3"])
 
 
 def test_check_finds_and_says_with_status_1(tmp_path: Path) -> None:
@@ -140,7 +180,13 @@ def test_run_predict_and_report_on_a_tiny_model(
     said = json.loads(result.stdout)
     assert said["not_answered"] == {"file:2": "wrong-type"}
     assert said["status"] == 1
-    assert "1 of 2 rows not answered: values of another kind" in result.stderr
+    empty = said["empty"]
+    assert empty in (1, 2)  # the row that was not asked, and as the tiny model answers the other
+    why = "nothing was asked, or the answer was no label"
+    assert f"{empty} of 2 predictions are empty: {why}" in result.stderr
+    said_last = result.stderr[result.stderr.index("kilotune: 1 of 2 rows not answered") :]
+    assert "error   wrong-type values of another kind" in said_last
+    assert "file:2" in said_last
     assert (tmp_path / "new.csv").read_text().splitlines()[2].endswith(",,,wrong-type")
 
     page = Path(document["report"])
@@ -203,3 +249,17 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     result = invoke("convert", labelled, tmp_path / "out.jsonl")
     assert result.exit_code == 2
     assert "the folder may not be written" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "render"])
+def test_labels_in_the_system_message_of_free_text_are_refused(
+    command: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("faq.jsonl")
+    rows = [{"prompt": f"What is {i}?", "completion": f"It is number {i}."} for i in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    result = invoke(command, path, "--model", tiny_model, "--system", "One of {labels}.")
+    assert result.exit_code == 2
+    assert "data.system: the system message lists {labels}" in result.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "faq.jsonl"]

@@ -102,11 +102,13 @@ def test_errors_come_together_and_warnings_do_not_stop() -> None:
     stop_on_errors(check_examples(made(*clean(), ("text 0", "a"))), "a.csv")
     with pytest.raises(KilotuneError) as caught:
         stop_on_errors(check_examples(made(("", "a"), ("x", None))), "a.csv")
-    message = str(caught.value)
-    assert message.startswith("a.csv: ")
-    assert all(
-        part in message for part in ("without text", "without a label", "only 2 different texts")
-    )
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "a.csv: 4 kinds of errors"
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "  empty-text", "  missing-label", "  too-few-examples", "  single-class",
+    ]  # fmt: skip
+    assert lines[1].endswith("(1): data:2. Fill in the text or remove the rows")
+    assert lines[2].endswith("(1): data:3. Label the rows or remove them")
 
 
 def test_clean_data_of_every_task_have_no_findings(tmp_path: Path) -> None:

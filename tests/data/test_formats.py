@@ -662,3 +662,15 @@ def test_findings_print_as_one_line(tmp_path: Path) -> None:
     assert str(finding) == (
         "turns of an unknown role: 'a\\nb' (1): data:2. Use system, user and assistant"
     )
+
+
+def test_columns_of_no_format_are_asked_for_by_the_fields_of_each(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"ask": "x", "reply": "y"}\n')
+    with pytest.raises(KilotuneError) as caught:
+        load_dataset(path)
+    for field in ("text", "label", "prompt", "completion", "messages"):
+        assert f"--column {field}=NAME" in caught.value.fix
+    with pytest.raises(KilotuneError) as caught:
+        load_dataset(path, text="ask")
+    assert caught.value.fix.startswith("Name one with --column label=NAME; ")

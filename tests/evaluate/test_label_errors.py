@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given as over
+from hypothesis import strategies as st
 
 from kilotune.evaluate.label_errors import label_errors, suspicious_labels
 from tests.made import classified
@@ -74,10 +76,27 @@ def test_known_noise_is_found_and_its_share_estimated() -> None:
 
 
 def test_the_finding_names_rows_in_rank_order_with_what_they_may_be() -> None:
-    rows = classified(*((f"text {i}", "ab"[label]) for i, label in enumerate(GIVEN)))
-    (finding,) = suspicious_labels(rows, ["a", "b"], LIKELY)
+    given = [*GIVEN, 0, 0, 1, 1]
+    likely = [*LIKELY, [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]
+    rows = classified(*((f"text {i}", "ab"[label]) for i, label in enumerate(given)))
+    (finding,) = suspicious_labels(rows, ["a", "b"], likely)
     assert (finding.code, finding.severity) == ("suspicious-label", "note")
     assert finding.rows == ("data:7", "data:4")
     assert "data:7 ('b', or 'a'?), data:4 ('a', or 'b'?)" in finding.message
-    assert "agree with 67%" in finding.message
-    assert suspicious_labels(rows[:2], ["a", "b"], LIKELY[:2]) == []
+    assert "agree with 80%" in finding.message
+    right = [place for place in range(10) if place not in (2, 5)]
+    assert suspicious_labels([rows[i] for i in right], ["a", "b"], [likely[i] for i in right]) == []
+
+
+@over(st.floats(0.5, 0.95), st.integers(0, 99))
+def test_predictions_that_know_nothing_contradict_nothing(share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(300) > share).astype(int)
+    labels[:2] = 0, 1
+    rows = classified(*((f"text {i}", "ab"[label]) for i, label in enumerate(labels)))
+    for likely in (rng.dirichlet((1, 1), 300), np.tile([share, 1 - share], (300, 1))):
+        (finding,) = suspicious_labels(rows, ["a", "b"], likely)
+        assert (finding.code, finding.severity, finding.rows) == ("labels-not-judged", "note", ())
+        agreement = (likely.argmax(axis=1) == labels).mean()
+        assert f"agree with {agreement:.0%} of the labels" in finding.message
+        assert f"always the commonest with {np.bincount(labels).max() / 300:.0%}" in finding.message

@@ -1,11 +1,15 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from kilotune.errors import KilotuneError
 from kilotune.recipe.load import dump_recipe, load_recipe, presets
+from kilotune.recipe.problems import setting_names
 from kilotune.recipe.schema import LoraSettings, Recipe, TopLayersSettings
 
+# What Pydantic says and a user should not have to read.
+LIBRARY = re.compile(r"[Ii]nput|\bvalid\b|permitted|dictionary|instance|None")
 DATA = {"data": {"train": "x.csv"}}
 
 
@@ -54,6 +58,11 @@ def test_set_goes_over_settings_goes_over_file_goes_over_preset(tmp_path: Path) 
     assert (recipe.tune.learning_rate, recipe.seed) == (2e-4, 3)
 
 
+def test_a_preset_may_be_set_like_any_setting() -> None:
+    recipe = load_recipe(settings=DATA, preset="auto", overrides=["preset=article"])
+    assert (recipe.preset, recipe.tune.learning_rate) == ("article", 1e-5)
+
+
 def test_paths_in_a_file_are_relative_to_that_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("data: {train: x.csv, test: t.csv}\n")
@@ -70,12 +79,28 @@ def test_another_method_drops_the_fields_that_only_the_presets_method_has() -> N
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("tune.learning_rat=1", "tune.learning_rat"),
-        ("tune.learning_rate=-1", "tune.learning_rate: Input should be greater than 0"),
+        ("tune.learning_rat=1", "no such setting; did you mean tune.learning_rate?"),
+        ("tune.learning_rate=-1", "tune.learning_rate: must be more than 0, not -1"),
         ("tune.layers=bottom", "top:K"),
-        ("tune.micro_batch_size=3", "micro_batch_size 3 does not divide 8"),
+        ("tune.micro_batch_size=3", "micro_batch_size 3 does not divide batch_size 8"),
         ("learning_rate", "--set learning_rate"),
-        ("seed=", "seed"),
+        ("seed=", "seed: must be a whole number, not empty"),
+        ("tune=3", "tune: must be a group of settings, not 3"),
+        ("data=", "data: must be a group of settings, not empty"),
+        ("tune.method=lroa", "tune.method: must be lora or top_layers, not 'lroa'; did you mean"),
+        ("data.tset=a.csv", "did you mean data.test?"),
+        ("mdoel.name=a", "did you mean model?"),
+        ("learning_rate=1", "did you mean tune.learning_rate?"),
+        ("data.chat_template=plain", "did you mean model.chat_template?"),
+        ("tune.stopping.patiense=2", "did you mean tune.stopping.patience?"),
+        ("tune.zzz=2", "--set tune.zzz: no such setting. docs/recipe.md lists all settings"),
+        ("tune.micro_batch_size=many", "must be a whole number or auto, not 'many'"),
+        ("tune.layers=[1, -1]", "tune.layers[1]: must be 0 or more, not -1"),
+        ("tune.report_to=wandb", "tune.report_to: must be a list, not 'wandb'"),
+        ("model.precision=bflaot16", "did you mean bfloat16?"),
+        ("model.template_arguments={a: []}", "must be true or false, a whole number or text"),
+        ("data.columns={prompt: 3}", "data.columns.prompt: must be text, not 3"),
+        ("decoding.top_p=2", "decoding.top_p: must be 1 or less, not 2"),
     ],
 )
 def test_a_wrong_setting_is_named(override: str, words: str) -> None:
@@ -100,6 +125,40 @@ def test_all_wrong_settings_are_named_at_once() -> None:
         load_recipe(settings=DATA, overrides=["tune.rank=0", "decoding.top_p=2"])
     assert "tune.rank" in caught.value.what
     assert "decoding.top_p" in caught.value.what
+
+
+def test_a_file_and_set_are_named_each_for_its_own_settings(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {train: 3}\ntune: []\n")
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(path, overrides=["seed=-1"])
+    assert str(caught.value).splitlines() == [
+        f"{path}: 3 settings are wrong",
+        "  --set seed: must be 0 or more, not -1",
+        "  data.train: must be a path, not 3",
+        "  tune: must be a group of settings, not []",
+        "docs/recipe.md lists all settings",
+    ]
+    path.write_text("data: {train: a.csv}\n")
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(path, overrides=["tune.method=top_layers", "tune.rank=4"])
+    assert str(caught.value) == (
+        "--set tune.rank: a setting of tune.method lora, not of top_layers. "
+        "docs/recipe.md lists all settings"
+    )
+
+
+def test_no_words_of_the_library_reach_the_user(tmp_path: Path) -> None:
+    """Every setting given something that it cannot be."""
+    for name in setting_names():
+        for wrong in ("{x: {}}", "[[]]"):
+            with pytest.raises(KilotuneError) as caught:
+                load_recipe(settings=DATA, overrides=[f"{name}={wrong}"])
+            said = str(caught.value)
+            assert name in said, said
+            assert not re.search(r"[Ii]nput|\bvalid\b|permitted|dictionary|instance|None", said), (
+                said
+            )
 
 
 def test_broken_yaml_names_its_line(tmp_path: Path) -> None:

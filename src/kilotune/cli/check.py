@@ -4,17 +4,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from kilotune.cli import options
 from kilotune.cli.findings import print_findings
-from kilotune.cli.terminal import command, out, parse_columns, print_json, status_of
-from kilotune.data.example import Task
-from kilotune.errors import KilotuneError
+from kilotune.cli.terminal import command, out, print_json, put, status_of
 
 if TYPE_CHECKING:
     from kilotune.data.repair import Change
@@ -28,6 +27,8 @@ EXAMPLES = """Examples:
 
     kilotune check chats.json --task chat --tokenizer smollm2
 
+    kilotune check recipe.yaml
+
     kilotune check reviews.csv --fix repaired.csv
 """
 
@@ -37,62 +38,69 @@ SHOWN_CLASSES = 20
 
 def check(
     files: Annotated[
-        list[Path], typer.Argument(metavar="DATA…", help="Labelled files or folders.")
+        list[Path],
+        typer.Argument(metavar="DATA|RECIPE", help="Labelled files or folders, or one .yaml."),
     ],
-    val: Annotated[Path | None, typer.Option(help="Validation file.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Test file.")] = None,
-    format: Annotated[str, typer.Option(help="The schema of the rows; found without it.")] = "auto",
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="FIELD=COLUMN", help="Where a field is; repeatable."),
-    ] = None,
-    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="The column whose values must not be split apart.")
-    ] = None,
-    task: Annotated[
-        str, typer.Option(help="classify, generate, extract or chat; found without it.")
-    ] = "auto",
+    text: options.TextColumn = None,
+    label: options.LabelColumn = None,
+    group: options.GroupColumn = None,
+    columns: options.Columns = None,
+    format: options.Format = None,
+    task: options.Task = None,
+    val: options.ValidationFile = None,
+    test: options.TestFile = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Count tokens with this model's; else they are estimated.")
+        str | None,
+        typer.Option(help="Count tokens with this model's.", show_default="estimated"),
     ] = None,
     label_errors: Annotated[
-        bool, typer.Option("--label-errors", help="Look for wrong labels with a bag of words.")
+        bool,
+        typer.Option(
+            "--label-errors", help="Look for wrong labels with a bag of words.", show_default="off"
+        ),
     ] = False,
     out_of_fold: Annotated[
         Path | None,
-        typer.Option(help="Look for wrong labels with these predictions: id, a column a label."),
+        typer.Option(
+            help="Look for wrong labels with these predictions: a column id and one a label.",
+            show_default="none",
+        ),
     ] = None,
     fix: Annotated[
         Path | None,
         typer.Option(
             metavar="OUT",
             help="Write a copy with what can be repaired safely, and OUT.changes.jsonl.",
+            show_default="none",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Find what is wrong with labelled files. Exit status 1 if anything is worse than a note.
+    """Find what is wrong with labelled files; no model is needed.
 
-    With --fix the status is that of the repaired copy.
+    With --fix the exit status is that of the repaired copy.
     """
     with command(as_json):
-        from kilotune.data.normalise import Reading
         from kilotune.data.repair import check_repairable
         from kilotune.inspection import inspect, mend
+        from kilotune.preparation import reading
+        from kilotune.recipe.load import recipe_for
 
         if fix:
             check_repairable(fix)
-
-        reading = Reading(format, parse_columns(columns or []), text, label, group, _task(task))
+        data = options.data_settings(
+            text=text, label=label, group=group, columns=columns, format=format, task=task,
+            val=val, test=test,
+        )  # fmt: skip
+        given = recipe_for(files[0], data=data).data
+        files = [given.train, *files[1:]]
 
         def look(at: list[Path]) -> "Inspection":
             return inspect(
                 at,
-                reading=reading,
-                validation=val,
-                test=test,
+                reading=reading(given),
+                validation=given.validation,
+                test=given.test,
                 count_tokens=_counter(tokenizer) if tokenizer else None,
                 label_errors=label_errors,
                 probabilities=out_of_fold,
@@ -103,7 +111,7 @@ def check(
         if not as_json:
             _print(inspection)
         if fix:
-            changes = mend(files, reading, fix)
+            changes = mend(files, reading(given), fix)
             inspection = look([fix])
             document = {**asdict(inspection), "before": document, "changes": changes}
             if not as_json:
@@ -111,14 +119,6 @@ def check(
         if as_json:
             print_json(document, status_of(inspection.findings))
     raise typer.Exit(status_of(inspection.findings))
-
-
-def _task(given: str) -> Task | Literal["auto"]:
-    known: tuple[Task | Literal["auto"], ...] = ("auto", *get_args(Task))
-    for name in known:
-        if name == given:
-            return name
-    raise KilotuneError(f"no task '{given}'", where="--task", fix=f"One of {', '.join(known)}")
 
 
 def _counter(name: str) -> Callable[[str], int]:
@@ -132,36 +132,33 @@ def _counter(name: str) -> Callable[[str], int]:
 
 
 def _print(inspection: "Inspection") -> None:
-    say = f"detected: {inspection.title}; task: {inspection.task}"
-    out.print(say, markup=False, soft_wrap=True)
-    counts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
-    out.print(", ".join([f"{inspection.examples['data']:,} examples", *counts]))
+    put(out, f"detected: {inspection.title}; task: {inspection.task}")
+    count = inspection.examples["data"]
+    parts = [f"{count:,} {name}" for name, count in inspection.examples.items() if name != "data"]
+    out.print(", ".join([f"{count:,} example{'s' * (count != 1)}", *parts]))
     if inspection.unused:
-        out.print(
-            f"columns that are not read: {', '.join(inspection.unused)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        put(out, f"columns that are not read: {', '.join(inspection.unused)}")
     out.print()
     print_findings(inspection.findings)
     _print_classes(inspection.classes)
     lengths = inspection.prompt_tokens
     if lengths:
         how = ", estimated without a tokenizer" if lengths.estimated else ""
-        out.print(
-            f"Tokens of a prompt: {lengths.least} to {lengths.most}, median {lengths.median}, "
-            f"95% at most {lengths.p95}{how}",
-            soft_wrap=True,
+        put(
+            out,
+            f"Tokens of a prompt: {lengths.least:,} to {lengths.most:,}, "
+            f"median {lengths.median:,}, 95% at most {lengths.p95:,}{how}",
         )
 
 
 def _print_repaired(path: Path, changes: Sequence["Change"], after: "Inspection") -> None:
     counts = Counter(change.code for change in changes if change.code != "image-moved")
     said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing to repair"
-    out.print(f"\nRepaired: {said}", style="bold", markup=False, soft_wrap=True)
+    out.print()
+    put(out, f"Repaired: {said}", style="bold")
     out.print(f"{path}\n{path}.changes.jsonl", markup=False, soft_wrap=True)
     left = [f.code for f in after.findings if f.severity != "note"]
-    out.print(f"Left for you: {', '.join(left) or 'nothing'}", soft_wrap=True)
+    put(out, f"Left for you: {', '.join(left) or 'nothing'}")
 
 
 def _print_classes(classes: dict[str, int]) -> None:

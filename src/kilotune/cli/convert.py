@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kilotune.cli.terminal import TerminalProgress, command, log, out, parse_columns, print_json
+from kilotune.cli import options
+from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json, put
 
 EXAMPLES = """Examples:
 
@@ -13,7 +14,7 @@ EXAMPLES = """Examples:
 
     kilotune convert chats.parquet chats.json --to sharegpt
 
-    kilotune convert faq.xlsx faq.jsonl --column prompt=Frage --column completion=Antwort
+    kilotune convert faq.xlsx faq.csv --column prompt=F --column completion=A
 """
 
 
@@ -23,17 +24,21 @@ def convert(
         Path, typer.Argument(metavar="OUT", help="The file to write; its ending says the kind.")
     ],
     to: Annotated[
-        str,
-        typer.Option(help="The format to write: messages, sharegpt, alpaca …; docs/data.md."),
-    ] = "auto",
-    format: Annotated[str, typer.Option(help="The format of IN; detected without it.")] = "auto",
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="FIELD=COLUMN", help="IN's column for a field."),
+        str | None,
+        typer.Option(
+            help="The format to write, by the names of --format.",
+            show_default="text-label stays, all else becomes messages",
+        ),
     ] = None,
-    group: Annotated[str | None, typer.Option(help="A column of groups to carry over.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    text: options.TextColumn = None,
+    label: options.LabelColumn = None,
+    group: options.GroupColumn = None,
+    columns: options.Columns = None,
+    format: options.Format = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite OUT.", show_default="off")
+    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a file in another format. Nothing is lost without being said."""
     with command(as_json):
@@ -42,16 +47,17 @@ def convert(
         done = write(
             source,
             target,
-            to=to,
-            format=format,
-            columns=parse_columns(columns or []),
+            to=to or "auto",
+            format=format or "auto",
+            columns=options.parse_columns(columns or []),
+            text=text,
+            label=label,
             group=group,
             force=force,
             progress=TerminalProgress(),
         )
         if done.left_behind:
-            names = ", ".join(done.left_behind)
-            log.print(f"  columns left behind: {names}", markup=False, soft_wrap=True)
+            put(log, f"columns left behind: {', '.join(done.left_behind)}", lead="  ")
         if as_json:
             print_json(
                 {

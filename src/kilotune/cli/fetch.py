@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from kilotune.cli import options
 from kilotune.cli.terminal import command, log, out, print_json
 
 EXAMPLES = """Example:
@@ -14,7 +15,7 @@ EXAMPLES = """Example:
 
 def fetch(
     name: Annotated[str, typer.Argument(help="A built-in model: smollm2.")] = "smollm2",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fetch a built-in model into the cache, so that runs need no network."""
     with command(as_json):

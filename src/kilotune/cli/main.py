@@ -1,5 +1,6 @@
 """`kilotune`: the commands, one file each."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -7,26 +8,50 @@ import typer
 from kilotune import __version__
 from kilotune.cli import check, convert, fetch, plan, predict, render, report, resume, run, sample
 
+EXAMPLES = """Examples, from a file to answers:
+
+    kilotune check reviews.csv
+
+    kilotune render reviews.csv
+
+    kilotune run reviews.csv
+
+    kilotune predict runs/2026-01-31-reviews new.csv -o answered.csv
+"""
+FOUND = "1 something is worse than a note"
+
+
+def _statuses(wanting: str = "") -> str:
+    said = [wanting] if wanting else []
+    return f"Exit status: {', '.join(['0 done', *said, '2 unusable input', '130 interrupted'])}."
+
+
 app = typer.Typer(
     name="kilotune",
     help="Fine-tune a language model on about a thousand labelled examples, and know whether "
     "the result is any good.",
+    epilog=f"{EXAMPLES}\n{_statuses('1 something was found wanting')}",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 
-app.command(epilog=run.EXAMPLES)(run.run)
-app.command(epilog=resume.EXAMPLES)(resume.resume)
-app.command(epilog=predict.EXAMPLES)(predict.predict)
-app.command(epilog=check.EXAMPLES)(check.check)
-app.command(epilog=convert.EXAMPLES)(convert.convert)
-app.command(epilog=render.EXAMPLES)(render.render)
-app.command(epilog=plan.EXAMPLES)(plan.plan)
-app.command(epilog=report.EXAMPLES)(report.report)
-app.command(epilog=sample.EXAMPLES)(sample.sample)
-app.command(epilog=fetch.EXAMPLES)(fetch.fetch)
+
+def _add(command: Callable[..., None], examples: str, wanting: str = "") -> None:
+    app.command(epilog=f"{examples}\n{_statuses(wanting)}")(command)
+
+
+_add(run.run, run.EXAMPLES)
+_add(resume.resume, resume.EXAMPLES)
+_add(predict.predict, predict.EXAMPLES, "1 rows were left unanswered")
+_add(check.check, check.EXAMPLES, FOUND)
+_add(convert.convert, convert.EXAMPLES)
+_add(render.render, render.EXAMPLES, FOUND)
+_add(plan.plan, plan.EXAMPLES)
+_add(report.report, report.EXAMPLES)
+_add(sample.sample, sample.EXAMPLES)
+_add(fetch.fetch, fetch.EXAMPLES)
 
 
 def _version(asked: bool) -> None:

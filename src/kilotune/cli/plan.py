@@ -1,13 +1,12 @@
 """`kilotune plan`: what a run would take."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kilotune.cli.terminal import TerminalProgress, command, out, parse_columns, print_json
+from kilotune.cli import options
+from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
 
 if TYPE_CHECKING:
     from kilotune.plan import Plan
@@ -28,32 +27,33 @@ WAYS = {
 
 
 def plan(
-    source: Annotated[Path, typer.Argument(help="A labelled file, or a recipe (.yaml).")],
-    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="FIELD=COLUMN", help="Where a field is; repeatable."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="'smollm2', a folder, or a config.json: no weights are needed."),
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="The preset, as in `run`.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    source: options.Source,
+    text: options.TextColumn = None,
+    label: options.LabelColumn = None,
+    group: options.GroupColumn = None,
+    columns: options.Columns = None,
+    format: options.Format = None,
+    task: options.Task = None,
+    val: options.ValidationFile = None,
+    test: options.TestFile = None,
+    train_on: options.TrainOn = None,
+    system: options.System = None,
+    model: options.Model = None,
+    chat_template: options.ChatTemplate = None,
+    preset: options.Preset = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say what a run would take: parameters, memory and time, here and on accelerators."""
     with command(as_json):
         from kilotune.recipe.load import recipe_for
 
-        data = {
-            "text": text, "label": label, "columns": parse_columns(columns or []) or None,
-        }  # fmt: skip
-        recipe = recipe_for(source, data=data, model=model, preset=preset, overrides=settings or ())
+        data = options.data_settings(
+            text=text, label=label, group=group, columns=columns, format=format, task=task,
+            val=val, test=test, train_on=train_on, system=system,
+        )  # fmt: skip
+        asked = {"name": model, "chat_template": chat_template}
+        recipe = recipe_for(source, data=data, model=asked, preset=preset, overrides=settings or ())
 
         from kilotune.plan import plan as make_plan
 
@@ -94,7 +94,7 @@ def _show_sizes(plan: "Plan") -> None:
         f"{_bytes(plan.free_bytes)} to use",
     ]
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        put(out, line)
 
 
 def _show_ways(plan: "Plan") -> None:

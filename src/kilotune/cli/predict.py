@@ -1,4 +1,4 @@
-"""`kilotune predict`: label new texts."""
+"""`kilotune predict`: answers of a tuned model to new rows."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,23 +6,25 @@ from typing import Annotated
 
 import typer
 
-from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, out, print_json
+from kilotune.cli import options
+from kilotune.cli.findings import print_each
+from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, out, print_json, put
 
 EXAMPLES = """Example:
 
-    kilotune predict runs/2026-01-31-reviews new.csv -o labelled.csv
+    kilotune predict runs/2026-01-31-reviews new.csv -o answered.csv
 """
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSON Lines with the texts.")],
+    file: Annotated[Path, typer.Argument(help="Rows to answer, in the format trained on.")],
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Answer every row of a file: its columns, `prediction` and, for labels, `probability`.
+    """Answer every row of a file: its columns, a prediction and, for labels, a probability.
 
-    Exit status 1 when rows could not be put to the model; the others are answered.
+    Rows that cannot be put to the model are named; the others are answered.
     """
     with command(as_json):
         from kilotune.data.readers import read_table
@@ -31,17 +33,18 @@ def predict(
         RunFolder(run).read_recipe()
         read_table(file)  # what is wrong with it is said before the libraries load
 
-        from kilotune.predict import predict as label
+        from kilotune.evaluate.tasks import TASKS
+        from kilotune.predict import predict as answer
 
-        done = label(run, file, output, TerminalProgress())
+        done = answer(run, file, output, TerminalProgress())
         status = WANTING if done.not_answered else 0
-        if done.unlabelled:
-            log.print(f"  {done.unlabelled} of {done.rows} answers are empty or named no label")
+        if done.empty:
+            why = f"nothing was asked, or the answer was {TASKS[done.task].unreadable}"
+            put(log, f"{done.empty} of {done.rows} predictions are empty: {why}", lead="  ")
         if done.not_answered:
-            errors = [finding for finding in done.findings if finding.severity == "error"]
-            said = "; ".join(finding.message for finding in errors)
-            what = f"kilotune: {len(done.not_answered)} of {done.rows} rows not answered: {said}"
-            log.print(f"{what}. {errors[0].fix}", style="red", markup=False, soft_wrap=True)
+            what = f"{len(done.not_answered)} of {done.rows} rows not answered"
+            put(log, what, lead="kilotune: ", style="red")
+            print_each([f for f in done.findings if f.severity == "error"], log)
         if as_json:
             fields = {"files": [file], "out": output, **asdict(done)}
             print_json({**fields, "not_answered": done.not_answered}, status)

@@ -1,6 +1,5 @@
 """`kilotune render`: what a model would be trained on, token by token."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from kilotune.cli import options
 from kilotune.cli.findings import print_findings
-from kilotune.cli.terminal import command, log, out, parse_columns, print_json, status_of
+from kilotune.cli.terminal import command, log, out, print_json, status_of
 
 if TYPE_CHECKING:
     from kilotune.preview import Preview
@@ -22,7 +22,7 @@ EXAMPLES = """Examples:
 
     kilotune render reviews.csv --model smollm2 -n 3
 
-    kilotune render chats.jsonl --model ./Qwen3-0.6B --train-on last --system "Be brief."
+    kilotune render chats.jsonl --model ./Qwen3-0.6B --train-on last
 
     kilotune render questions.jsonl --model ./Qwen-7B --chat-template plain
 """
@@ -34,57 +34,38 @@ SPECIAL, TRAINED_SPECIAL = "dim cyan", "bold black on green"
 
 
 def render(
-    file: Annotated[Path, typer.Argument(help="The data to render.")],
-    model: Annotated[
-        str, typer.Option(help="'smollm2' (built in), a folder, or a hub id; only its tokenizer.")
-    ] = "smollm2",
-    count: Annotated[int, typer.Option("-n", min=0, help="How many examples to show.")] = 3,
-    train_on: Annotated[
-        str | None, typer.Option(help="last, all_assistant, completion, or auto.")
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option(help="A system message for examples without one.")
-    ] = None,
-    chat_template: Annotated[
-        str | None, typer.Option(help="auto (the model's own), chatml, plain, or a Jinja file.")
-    ] = None,
-    format: Annotated[str | None, typer.Option(help="The schema of the rows, or auto.")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD=COLUMN", help="The file's column for a field; repeatable."),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classify, generate, extract, chat, or auto.")
-    ] = None,
-    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column with the label.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    source: options.Source,
+    count: Annotated[int, typer.Option("-n", metavar="N", min=0, help="How many to show.")] = 3,
+    text: options.TextColumn = None,
+    label: options.LabelColumn = None,
+    group: options.GroupColumn = None,
+    columns: options.Columns = None,
+    format: options.Format = None,
+    task: options.Task = None,
+    train_on: options.TrainOn = None,
+    system: options.System = None,
+    model: options.Model = None,
+    chat_template: options.ChatTemplate = None,
+    preset: options.Preset = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show which tokens are trained, and what is wrong with the rendering of all examples.
 
-    Needs the tokenizer, not the weights. Exit status 1 when anything is wanting.
+    Needs the tokenizer, not the weights.
     """
     with command(as_json):
-        from kilotune.recipe.load import load_recipe
+        from kilotune.data.readers import read_table
+        from kilotune.recipe.load import recipe_for
 
-        data = {
-            "train": file, "train_on": train_on, "system": system, "format": format, "task": task,
-            "text": text, "label": label,
-            "columns": parse_columns(column or []) or None,
-        }  # fmt: skip
-        tree = {
-            "data": {key: value for key, value in data.items() if value is not None},
-            "model": {"name": model, **({"chat_template": chat_template} if chat_template else {})},
-        }
-        recipe = load_recipe(settings=tree, overrides=settings or ())
-        if not file.exists():
-            from kilotune.data.readers import read_table
-
-            read_table(file)  # a wrong path is said before the libraries load
+        data = options.data_settings(
+            text=text, label=label, group=group, columns=columns, format=format, task=task,
+            train_on=train_on, system=system,
+        )  # fmt: skip
+        asked = {"name": model, "chat_template": chat_template}
+        recipe = recipe_for(source, data=data, model=asked, preset=preset, overrides=settings or ())
+        if not recipe.data.train.exists():
+            read_table(recipe.data.train)  # a wrong path is said before the libraries load
 
         from kilotune.preview import preview
 
@@ -136,6 +117,7 @@ def _print(seen: "Preview", count: int) -> None:
         out.print(_legend())
     out.print()
     out.print(_summary(seen))
+    out.print()
     print_findings(seen.findings)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kilotune.cli import options
 from kilotune.cli.terminal import command, out, print_json
 
 EXAMPLES = """Example:
@@ -15,7 +16,7 @@ EXAMPLES = """Example:
 
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make a run's report.html again from its records."""
     with command(as_json):

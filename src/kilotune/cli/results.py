@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from kilotune.cli.terminal import out, print_json
+from kilotune.cli.terminal import out, print_json, put
 
 if TYPE_CHECKING:
     from kilotune.pipeline import Run
@@ -34,16 +34,16 @@ def as_document(run: "Run") -> dict[str, Any]:
 
 def _print(run: "Run") -> None:
     from kilotune.evaluate.tasks import TITLES as METRICS
-    from kilotune.report.view import TITLES
+    from kilotune.report.view import system_title
 
     verdict = run.verdict
     out.print()
     for remark in verdict.remarks:
-        out.print(f"{remark}.", style="bold red", markup=False)
+        put(out, f"{remark}.", style="bold red")
     style = "bold green" if verdict.name == "healthy" else "bold yellow"
-    out.print(f"Verdict: {verdict.summary}.", style=style, markup=False)
+    put(out, f"Verdict: {verdict.summary}.", style=style)
     for step in verdict.next_steps:
-        out.print(f"  next: {step.arguments}  ({step.why})", markup=False)
+        put(out, f"{step.arguments}  ({step.why})", lead="  next: ")
     out.print()
     title = f"Held-out test, {run.judgements[0].examples} examples, 95% intervals"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
@@ -53,14 +53,14 @@ def _print(run: "Run") -> None:
     for row in run.judgements:
         figures = (*map(str, row.figures.values()), str(row.unreadable))
         # A Text, since rich would read the intervals' brackets as markup.
-        table.add_row(
-            TITLES[row.name], *map(Text, figures), style="bold" if row.name == "tuned" else None
-        )
+        title = system_title(row.name, row.figures)
+        table.add_row(title, *map(Text, figures), style="bold" if row.name == "tuned" else None)
     out.print(table)
     paired = run.tuned_against_base
-    out.print(
+    put(
+        out,
         f"Tuned against base, same prompts: {paired.wins} better, {paired.losses} worse "
-        f"(McNemar p = {paired.p_value:.2g})"
+        f"(McNemar p = {paired.p_value:.2g})",
     )
     out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
     out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)

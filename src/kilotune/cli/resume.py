@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kilotune.cli import options
 from kilotune.cli.results import finish
 from kilotune.cli.terminal import TerminalProgress, command
 
@@ -16,7 +17,7 @@ EXAMPLES = """Example:
 
 def resume(
     run: Annotated[Path, typer.Argument(help="The folder of a run that was stopped.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Go on with a stopped run from its last checkpoint."""
     with command(as_json):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kilotune.cli import options
 from kilotune.cli.terminal import command, out, print_json
 
 EXAMPLES = """Example:
@@ -15,8 +16,10 @@ EXAMPLES = """Example:
 
 def sample(
     name: Annotated[str, typer.Argument(help="movie-reviews")],
-    folder: Annotated[Path, typer.Option("--out", help="Where to write it.")] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Where to write it.", show_default="this folder")
+    ] = Path(),
+    as_json: options.Json = False,
 ) -> None:
     """Write a real labelled file and a test file (300 and 500 examples)."""
     with command(as_json):

@@ -1,6 +1,7 @@
 """What every command shares: the terminal, progress on it, errors, JSON."""
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -9,12 +10,14 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from kilotune import processes
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, FindingsError
 from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
@@ -25,6 +28,36 @@ UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
 # train together one speaks.
 out = Console(highlight=False, quiet=not processes.leads())
 log = Console(stderr=True, highlight=False, quiet=not processes.leads())
+
+
+def put(console: Console, words: str | Text, *, lead: str | Text = "", style: str = "") -> None:
+    """Print `words` behind `lead`; on a terminal further lines begin below the first word.
+
+    A line never breaks inside a word: a path longer than the terminal is left to it, and is still
+    whole when it is copied. Where there is no terminal (a pipe, a file), nothing is broken.
+    """
+    text = Text(words) if isinstance(words, str) else words
+    before = Text(lead) if isinstance(lead, str) else lead
+    for whole in text.split("\n", allow_blank=True):
+        indent = " " * 2 * (len(whole.plain) - len(whole.plain.lstrip()))
+        width = console.width - before.cell_len - len(indent)
+        places = _line_starts(whole.plain, width) if console.is_terminal else []
+        for number, line in enumerate(whole.divide(places)):
+            line.rstrip()
+            inner = indent if number else ""
+            console.print(Text.assemble(before, inner, line, style=style), soft_wrap=True)
+            before = Text(" " * before.cell_len)
+
+
+def _line_starts(text: str, width: int) -> list[int]:
+    """Where each line but the first begins, so that words stay whole in `width` columns."""
+    starts, filled = [], 0
+    for word in re.finditer(r"\s*\S+\s*", text):
+        if filled and filled + cell_len(word[0].rstrip()) > width:
+            starts.append(word.start())
+            filled = 0
+        filled += cell_len(word[0])
+    return starts
 
 
 class TerminalProgress:
@@ -48,7 +81,7 @@ class TerminalProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        log.print(f"  {line}", markup=False, soft_wrap=True)
+        put(log, line, lead="  ")
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Bar]:
@@ -98,22 +131,10 @@ def command(as_json: bool = False) -> Iterator[None]:
 def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:
     if as_json:
         said = {"what": error.what, "where": error.where, "fix": error.fix}
-        print_json({"error": said}, UNUSABLE)
-    log.print(f"kilotune: {error}", style="red", markup=False, soft_wrap=True)
+        found = {"findings": error.findings} if isinstance(error, FindingsError) else {}
+        print_json({"error": said, **found}, UNUSABLE)
+    put(log, str(error), lead="kilotune: ", style="red")
     return typer.Exit(UNUSABLE)
-
-
-def parse_columns(arguments: list[str]) -> dict[str, str]:
-    """`FIELD=COLUMN` arguments as a mapping. Raises KilotuneError for another form."""
-    columns = {}
-    for argument in arguments:
-        field, equals, column = argument.partition("=")
-        if not (field and equals and column):
-            raise KilotuneError(
-                f"cannot read --column {argument}", fix="Write it as --column prompt=question"
-            )
-        columns[field] = column
-    return columns
 
 
 def print_json(content: Any, status: int = 0) -> None:

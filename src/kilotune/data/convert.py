@@ -40,6 +40,8 @@ def convert(
     to: str = "auto",
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    text: str | None = None,
+    label: str | None = None,
     group: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -64,7 +66,9 @@ def convert(
     if out.exists() and source.exists() and out.samefile(source):
         raise KilotuneError("this is the file to convert", where=str(out), fix="Name another file")
     progress.stage(f"Reading {source}")
-    dataset = load_dataset(source, format=format, columns=columns, group=group)
+    dataset = load_dataset(
+        source, format=format, columns=columns, text=text, label=label, group=group
+    )
     progress.say(f"detected: {dataset.title}")
     for finding in dataset.findings:
         if finding.severity != "error":

@@ -48,9 +48,24 @@ def errors_first(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
+class FindingsError(KilotuneError):
+    """Findings that stop the work: each keeps its own rows, message and fix."""
+
+    def __init__(self, findings: Sequence[Finding], where: str) -> None:
+        fixes = dict.fromkeys(finding.fix for finding in findings)
+        what = "; ".join(finding.message for finding in findings)
+        super().__init__(what, where=where, fix="; ".join(fixes))
+        self.findings = tuple(findings)
+
+    def __str__(self) -> str:
+        if len(self.findings) == 1:
+            return super().__str__()
+        head = f"{self.where}: {len(self.findings)} kinds of errors"
+        return "\n".join([head, *(f"  {each.code}: {each}" for each in self.findings)])
+
+
 def stop_on_errors(findings: Iterable[Finding], where: str) -> None:
-    """Raise one KilotuneError that holds every finding of severity error."""
+    """Raise one FindingsError that holds every finding of severity error."""
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        what = "; ".join(finding.message for finding in errors)
-        raise KilotuneError(what, where=where, fix=errors[0].fix)
+        raise FindingsError(errors, where)

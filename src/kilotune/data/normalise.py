@@ -264,7 +264,7 @@ def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answere
             where=str(table.path),
             fix=f"Write the names above it, such as {','.join(form.needs)}"
             if headless
-            else _how_to_name(needs) + "; docs/data.md shows the formats",
+            else f"{_how_to_name(needs)}{_otherwise(form, needs)}; docs/data.md shows the formats",
         )
     both = [f for f in columns if list(columns.values()).count(columns[f]) > 1]
     if both:
@@ -273,6 +273,16 @@ def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answere
             where=str(table.path),
             fix=f"Name two columns. {_how_to_name(both)}",
         )
+
+
+def _otherwise(form: Format, needs: Sequence[str]) -> str:
+    """The fields of other formats, where nothing speaks for this one: it was only the last."""
+    if form is not FORMATS["text-label"] or len(needs) < len(form.needs):
+        return ""
+    return (
+        ". If these are no labels: --column prompt=NAME --column completion=NAME, or of "
+        "conversations --column messages=NAME"
+    )
 
 
 def _how_to_name(names: Sequence[str]) -> str:

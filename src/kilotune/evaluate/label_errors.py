@@ -10,11 +10,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding
 from kilotune.errors import some
+
+# Predictions are held against the labels from this kappa up (Cohen 1960: agreement beyond chance,
+# as a share of what there could be). The truth itself has 0.4 where three in ten labels of two even
+# classes are wrong; below it, most of what a model contradicts is its own mistake.
+ENOUGH = 0.4
 
 Ranking = Literal["self_confidence", "normalized_margin"]
 
@@ -100,14 +105,26 @@ def suspicious_labels(
 ) -> list[Finding]:
     """The finding on labels that `probabilities` contradict, its rows in order of suspicion.
 
-    Every example is labelled with one of `classes`, whose order is that of the columns.
+    Or that they are too poor to contradict anything. Every example is labelled with one of
+    `classes`, whose order is that of the columns.
     """
     numbers = {label: number for number, label in enumerate(classes)}
     given = [numbers[str(example.label)] for example in examples]
+    said = np.asarray(probabilities).argmax(axis=1)
+    agreement = float((said == given).mean())
+    commonest = float(np.bincount(given).max() / len(given))
+    kappa = float(cohen_kappa_score(given, said))
+    if kappa < ENOUGH:
+        message = (
+            f"wrong labels cannot be told: the predictions agree with {agreement:.0%} of the "
+            f"labels, and always the commonest with {commonest:.0%} (kappa {kappa:.2f}, where "
+            f"{ENOUGH} is needed)"
+        )
+        fix = "Give better predictions with --out-of-fold, such as a tuned model's"
+        return [Finding("labels-not-judged", "note", (), message, fix)]
     found = label_errors(given, probabilities)
     if not len(found.suspicious):
         return []
-    agreement = float((np.asarray(probabilities).argmax(axis=1) == given).mean())
     rows = [examples[index].id for index in found.suspicious]
     named = [
         f"{examples[index].id} ('{examples[index].label}', or '{classes[other]}'?)"

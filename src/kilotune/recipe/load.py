@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from kilotune.errors import KilotuneError, some
+from kilotune.errors import KilotuneError
+from kilotune.recipe.problems import problems
 from kilotune.recipe.schema import TEMPLATES, Recipe
 
 Tree = dict[str, Any]
@@ -34,44 +36,45 @@ def load_recipe(
     that file. Raises KilotuneError that names every wrong field at once.
     """
     tree = _read(path) if path else {}
+    overrides = list(overrides)
+    layers = [tree, settings or {}, *map(_override, overrides)]
     name = preset or tree.get("preset") or "auto"
+    for layer in layers[1:]:
+        name = layer.get("preset", name)
     base = _preset(name)
     # A file may switch to another method, whose fields the preset's method does not know.
-    changed = settings or {}
-    for layer in (tree, changed, *map(_override, overrides)):
-        method = layer.get("tune", {}).get("method")
-        if method and method != base["tune"]["method"]:
+    for layer in layers:
+        tune = layer.get("tune")
+        method = tune.get("method") if isinstance(tune, dict) else None
+        if method and isinstance(base["tune"], dict) and method != base["tune"].get("method"):
             base["tune"] = {k: v for k, v in base["tune"].items() if k in _SHARED}
         base = _merge(base, layer)
     base["preset"] = name
     try:
         return Recipe.model_validate(base)
     except ValidationError as error:
-        raise KilotuneError(
-            _problems(error),
-            where=str(path) if path else "recipe",
-            fix="Correct the setting; docs/recipe.md lists them all",
-        ) from error
+        raise _refusal(problems(error), path, {text.split("=")[0] for text in overrides}) from error
 
 
 def recipe_for(
     source: Path,
     *,
     data: Mapping[str, Any],
-    model: str | None = None,
+    model: Mapping[str, str | None] = MappingProxyType({}),
     preset: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Recipe:
     """The recipe in `source` (.yaml), or one for the labelled file `source`.
 
-    `data` gives settings of that part; those that are None are as if not given. Raises
+    `data` and `model` give settings of those parts; those that are None are as if not given. Raises
     KilotuneError that names every wrong field at once.
     """
     given = {key: value for key, value in data.items() if value is not None}
+    named = {key: value for key, value in model.items() if value is not None}
     is_recipe = source.suffix.lower() in {".yaml", ".yml"}
     if not is_recipe:
         given["train"] = source
-    tree: Tree = {"data": given} if model is None else {"data": given, "model": {"name": model}}
+    tree: Tree = {"data": given, "model": named}
     path = source if is_recipe else None
     return load_recipe(path, preset=preset, settings=tree, overrides=overrides)
 
@@ -113,7 +116,7 @@ def _read(path: Path) -> Tree:
     data = tree.get("data")
     if isinstance(data, dict):
         for key in ("train", "validation", "test"):
-            if data.get(key):
+            if isinstance(data.get(key), str):
                 data[key] = str(path.parent / data[key])
     model = tree.get("model")
     if isinstance(model, dict) and model.get("chat_template", "auto") not in TEMPLATES:
@@ -153,9 +156,13 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def _problems(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        parts = [str(part) for part in problem["loc"] if part not in ("lora", "top_layers")]
-        lines.append(f"{'.'.join(parts)}: {problem['msg'].removeprefix('Value error, ')}")
-    return some(lines, 8)
+def _refusal(wrong: Mapping[str, str], path: Path | None, overrides: set[str]) -> KilotuneError:
+    """All that is wrong with a recipe. What `--set` gave is said to be of it, not of the file."""
+    of_set = [name for name in wrong if name in overrides]
+    lines = [f"{'--set ' * (name in of_set)}{name}: {said}" for name, said in wrong.items()]
+    several = f"{len(lines)} settings are wrong\n  " + "\n  ".join(lines)
+    return KilotuneError(
+        several if len(lines) > 1 else lines[0],
+        where=str(path) if path and len(of_set) < len(lines) else "",
+        fix="docs/recipe.md lists all settings",
+    )

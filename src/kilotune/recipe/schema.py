@@ -104,7 +104,9 @@ class TuneSettings(Settings):
     def _whole_micro_batches(self) -> Self:
         micro = self.micro_batch_size
         if micro != "auto" and self.batch_size % micro:
-            raise ValueError(f"micro_batch_size {micro} does not divide {self.batch_size}")
+            raise ValueError(
+                f"micro_batch_size {micro} does not divide batch_size {self.batch_size}"
+            )
         return self
 
 

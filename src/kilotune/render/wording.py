@@ -33,7 +33,7 @@ def wording(system: str | None, question: str | None, labels: Sequence[str]) -> 
     """The recipe's wording, or the defaults; `{labels}` lists the labels.
 
     Without labels the default is no system message, and the user's turn as it is. Raises
-    KilotuneError for a question without `{text}`.
+    KilotuneError for a question without `{text}`, and for `{labels}` where there are none.
     """
     asked = (QUESTION if labels else "{text}") if question is None else question
     if "{text}" not in asked:
@@ -43,4 +43,10 @@ def wording(system: str | None, question: str | None, labels: Sequence[str]) -> 
             fix=f"Write it like {QUESTION!r}",
         )
     told = (SYSTEM if labels else "") if system is None else system
+    if "{labels}" in told and not labels:
+        raise KilotuneError(
+            "the system message lists {labels}, and the task has none",
+            where="data.system",
+            fix="Leave {labels} out of it, or make the task classify (--task classify)",
+        )
     return Wording(told.replace("{labels}", ", ".join(labels)), asked)

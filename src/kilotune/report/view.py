@@ -1,5 +1,6 @@
 """A run's records as what the page shows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ TITLES = {
     "base": "base model",
     "tuned": "tuned model",
 }
+# Where answers are no labels, what words alone can do is to copy one.
+COPYING = {"majority": "commonest answer", "tfidf": "most similar (TF-IDF)"}
 # Of the examples shown before and after, at most this share are ones the tuning spoilt.
 LOSSES_SHARE = 1 / 3
 
@@ -118,9 +121,15 @@ def _comparison(row: dict[str, Any]) -> Comparison:
     )
 
 
+def system_title(name: str, figures: Iterable[str]) -> str:
+    """What a system is called beside these figures, which are those of its task."""
+    closed = TASKS["classify"].exact in figures
+    return TITLES[name] if closed else COPYING.get(name, TITLES[name])
+
+
 def _system(system: dict[str, Any]) -> SystemRow:
     return SystemRow(
-        title=TITLES[system["name"]],
+        title=system_title(system["name"], system["figures"]),
         figures={METRICS[name]: figure for name, figure in system["figures"].items()},
         unreadable=system["unreadable"],
         stopped=system["stopped"],

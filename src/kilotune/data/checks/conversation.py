@@ -85,6 +85,6 @@ def too_few(examples: Sequence[Example]) -> list[Finding]:
         different.add(asked(example))
         if len(different) == MINIMUM_EXAMPLES:
             return []
-    message = f"only {len(different)} different texts"
+    message = f"only {len(different)} different text{'s' * (len(different) != 1)}"
     fix = f"Label at least {MINIMUM_EXAMPLES}; 50 or more give a result worth trusting"
     return [Finding("too-few-examples", "error", (), message, fix)]

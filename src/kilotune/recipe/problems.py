@@ -1,0 +1,131 @@
+"""What is wrong with a recipe, in words: each setting by its full name, and what was meant."""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from kilotune.recipe.schema import LoraSettings, Recipe, TopLayersSettings
+
+METHODS: dict[str, type[BaseModel]] = {"lora": LoraSettings, "top_layers": TopLayersSettings}
+
+# What a value must be, by pydantic's names for what it is not.
+KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
+    "path": "a path", "tuple": "a list", "dict": "a group of settings",
+    "model": "a group of settings",
+}  # fmt: skip
+BOUNDS = {
+    "greater_than": ("gt", "more than {:g}"), "greater_than_equal": ("ge", "{:g} or more"),
+    "less_than": ("lt", "less than {:g}"), "less_than_equal": ("le", "{:g} or less"),
+}  # fmt: skip
+
+
+def problems(error: ValidationError) -> dict[str, str]:
+    """Each wrong setting by its full name, and what is wrong with it."""
+    by_name: dict[str, list[ErrorDetails]] = {}
+    for detail in error.errors():
+        by_name.setdefault(_name(detail), []).append(detail)
+    # Of a list with a wrong item only the item is said, not that it might have been something else.
+    whole = {name.partition("[")[0] for name in by_name if "[" in name}
+    return {name: _said(name, of) for name, of in by_name.items() if name not in whole}
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Which of `known` settings somebody who wrote `name` is likeliest to have meant."""
+    part, _, last = name.rpartition(".")
+    by_last: dict[str, str] = {}
+    beside: dict[str, str] = {}
+    for each in known:
+        place, _, own = each.rpartition(".")
+        by_last.setdefault(own, each)
+        if place == part:
+            beside[own] = each
+    if last in by_last:  # right name, wrong part
+        return by_last[last]
+    for names, cutoff in ((beside, 0.6), (by_last, 0.75)):
+        if close := get_close_matches(last, names, 3, cutoff):
+            # Letters are swapped more often than they are mistaken.
+            return names[min(close, key=lambda each: sorted(each) != sorted(last))]
+    return None
+
+
+def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """The full names of all settings and of the parts that hold them."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for part in METHODS.values() if name == "tune" else [field.annotation]:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from setting_names(part, f"{prefix}{name}.")
+
+
+def _name(detail: ErrorDetails) -> str:
+    """The full name of the setting, without pydantic's own names for the kinds of a value."""
+    known = set(setting_names())
+    name = ""
+    for place, part in enumerate(detail["loc"]):
+        if detail["loc"][:1] == ("tune",) and place == 1 and part in METHODS:
+            continue
+        longer = f"{name}.{part}".removeprefix(".")
+        if longer in known or detail["type"] == "extra_forbidden":
+            name = longer
+        elif isinstance(part, int):
+            name = f"{name}[{part}]"
+        elif name in ("data.columns", "model.template_arguments"):
+            name = longer
+    return f"{name}.method" if detail["type"].startswith("union_tag") else name
+
+
+def _said(name: str, details: list[ErrorDetails]) -> str:
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        return _unknown(name, first)
+    if first["type"] == "missing":
+        return "must be given"
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    value = first["input"]
+    if first["type"].startswith("union_tag"):
+        value = value.get("method")
+    wanted = list(dict.fromkeys(_wanted(detail) for detail in details))
+    found = "empty" if value is None else repr(value)
+    said = f"must be {_either(wanted)}, not {found}"
+    choices = [name for detail in details for name in _choices(detail)]
+    close = get_close_matches(value, choices, 1) if isinstance(value, str) else []
+    return f"{said}; did you mean {close[0]}?" if close else said
+
+
+def _unknown(name: str, detail: ErrorDetails) -> str:
+    known = list(setting_names())
+    if name in known:
+        methods = [key for key, model in METHODS.items() if name in setting_names(model, "tune.")]
+        return f"a setting of tune.method {methods[0]}, not of {detail['loc'][1]}"
+    meant = nearest(name, known)
+    return f"no such setting; did you mean {meant}?" if meant else "no such setting"
+
+
+def _wanted(detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    context: dict[str, Any] = detail.get("ctx", {})
+    if kind in BOUNDS:
+        key, words = BOUNDS[kind]
+        return words.format(context[key])
+    if choices := _choices(detail):
+        return _either(choices)
+    return KINDS.get(kind.split("_")[0], detail["msg"])
+
+
+def _either(words: list[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _choices(detail: ErrorDetails) -> list[str]:
+    """The words that the setting takes, where it takes only some."""
+    context: dict[str, Any] = detail.get("ctx", {})
+    if detail["type"].startswith("union_tag"):
+        return list(METHODS)
+    listed = str(context.get("expected", "")) if detail["type"] == "literal_error" else ""
+    return [word.strip("' ") for word in listed.replace(" or ", ", ").split(", ") if word]
