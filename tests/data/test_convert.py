@@ -51,7 +51,7 @@ def as_examples(conversations: list[tuple[Message, ...]]) -> list[Example]:
 def messages_of(path: Path, name: str) -> list[tuple[Message, ...]]:
     """What is read of the file, whose format `name` is detected."""
     read = load_dataset(path)
-    assert {finding.code for finding in read.findings} <= {"several-answers"}
+    assert {finding.code for finding in read.findings} <= {"several-answers", "image-word"}
     # ShareGPT with images is what LLaVA's files are.
     pictured = any(example.images for example in read.examples)
     assert read.format == ("llava" if name == "sharegpt" and pictured else name)

@@ -306,7 +306,7 @@ def test_check_fix_ends_with_the_state_of_the_copy(tmp_path: Path) -> None:
     path.write_bytes(as_csv([*changed(REVIEWS, 1, label="positive."), REVIEWS[2]]))
     result = CliRunner().invoke(app, ["check", str(path), "--fix", str(out)])
     assert result.exit_code == 0, result.output
-    assert "Repaired: 1 label-variants, 1 duplicate" in result.output
+    assert "Repaired: 1 label-variants\nRows left out: 1 duplicate" in result.output
     assert "Left for you: nothing" in result.output
     as_json = CliRunner().invoke(
         app, ["check", str(path), "--fix", str(tmp_path / "c.csv"), "--json"]
@@ -347,3 +347,41 @@ def test_only_what_is_read_is_edited_and_json_stays_json(tmp_path: Path) -> None
 
 def test_answers_that_are_html_stay_html() -> None:
     assert plain_text("Is a <b and c> d true? R&D") == "Is a <b and c> d true? R&D"
+
+
+def test_chinese_read_as_latin_is_read_as_chinese_again() -> None:
+    said = "导演和演员都很用心，值得再看一遍"
+    for encoding in ("latin-1", "cp1252"):
+        try:
+            garbled = said.encode("gbk").decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        assert redecoded(garbled) == said
+    assert redecoded("Ça va très bien à l'été, élève") == "Ça va très bien à l'été, élève"
+
+
+def test_half_a_repair_is_none() -> None:
+    """ftfy alone would make a Glagolitic letter of two bytes and leave the rest."""
+    garbled = "这部电影真的非常好看".encode("gbk").decode("latin-1") + " fin"
+    cut = garbled[1:]
+    assert redecoded(cut) == cut
+
+
+def test_what_follows_the_last_answer_is_cut_and_the_answer_kept(tmp_path: Path) -> None:
+    chats = [
+        [
+            {"from": "human", "value": f"question {n}, and it is not short"},
+            {"from": "gpt", "value": f"an answer of its own, number {n}"},
+        ]
+        for n in range(12)
+    ]
+    chats[4].append({"from": "human", "value": "and then?"})
+    source, out = tmp_path / "chats.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps({"conversations": chat}) + "\n" for chat in chats))
+    changes = repair_file(Reading(), source, out)
+    assert [(c.row, c.code, c.field, c.after) for c in changes] == [
+        ("data:5", "missing-answer", "conversations", "")
+    ]
+    assert "and then?" in changes[0].before
+    kept = [json.loads(line)["conversations"] for line in out.read_text().splitlines()]
+    assert kept == [*chats[:4], chats[4][:2], *chats[5:]]

@@ -152,10 +152,16 @@ def _print(inspection: "Inspection") -> None:
 
 
 def _print_repaired(path: Path, changes: Sequence["Change"], after: "Inspection") -> None:
-    counts = Counter(change.code for change in changes if change.code != "image-moved")
-    said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing to repair"
     out.print()
-    put(out, f"Repaired: {said}", style="bold")
+    for title, gone in (("Repaired", False), ("Rows left out", True)):
+        counts = Counter(
+            change.code
+            for change in changes
+            if (change.after is None) == gone and change.code != "image-moved"
+        )
+        if counts or not gone:
+            said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing"
+            put(out, f"{title}: {said}", style="bold")
     out.print(f"{path}\n{path}.changes.jsonl", markup=False, soft_wrap=True)
     left = [f.code for f in after.findings if f.severity != "note"]
     put(out, f"Left for you: {', '.join(left) or 'nothing'}")

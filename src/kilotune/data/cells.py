@@ -58,13 +58,18 @@ class Cells:
         return self.as_text(field, self.get(field))
 
     def as_text(self, field: str, value: Any) -> str:
-        """`value`, which is `field`'s, as text: numbers as they are written."""
+        """`value`, which is `field`'s, as text: numbers as they are written, whole ones plainly.
+
+        A column of whole numbers with a gap in it is one of floats to many programs: 1.0 is 1.
+        """
         if isinstance(value, str):
             return value
         if value is None or value != value:
             return ""
         if isinstance(value, bool):
             return str(value).lower()
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
         if isinstance(value, int | float):
             return str(value)
         raise RowError("wrong-type", f"{self.columns.get(field)!r} that is {kind_of(value)}")

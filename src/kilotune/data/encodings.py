@@ -41,6 +41,12 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
             where=where,
             fix="Save the file as UTF-8",
         )
+    if raw.startswith(b"PK\x03\x04"):
+        raise KilotuneError(
+            "a zip archive or an Excel workbook, not text",
+            where=where,
+            fix="Name a workbook .xlsx; unpack an archive",
+        )
     try:
         return raw.decode(encoding), []
     except UnicodeDecodeError as error:

@@ -29,6 +29,11 @@ FAULTS: dict[str, Kind] = {
         "rows with more or fewer <image> placeholders than images",
         "Write one <image> for each image, where it belongs",
     ),
+    "image-word": Kind(
+        "warning",
+        "rows whose text says <image> where no image stands, in a file with images",
+        "Put the image there, or another word",
+    ),
     "remote-image": Kind(
         "error",
         "images on the web, which are not fetched",

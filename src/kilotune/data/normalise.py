@@ -295,6 +295,7 @@ def _examples(
 ) -> list[Example]:
     examples: list[Example] = []
     uneven: list[tuple[str, bool]] = []
+    waiting: list[str] = []
     placed = False
     takes_images = plan.name == "llava" or "images" in plan.columns
     for row in rows:
@@ -312,6 +313,8 @@ def _examples(
             if wanted != len(images):
                 uneven.append((name, wanted > 0))
             messages = place(messages, images)
+        elif placeholders(message for message in messages if message.role == "user"):
+            waiting.append(name)
         for code in cells.said:
             faults.add(code, name)
         origin = Origin(row.file or table.path.name, row.line)
@@ -321,6 +324,10 @@ def _examples(
     for name, has_placeholders in uneven:
         if has_placeholders or placed:
             faults.add("image-count", name)
+    # In a file without images it is a word like any.
+    if waiting and any(example.images for example in examples):
+        for name in waiting:
+            faults.add("image-word", name)
     return examples
 
 

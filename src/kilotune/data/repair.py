@@ -16,6 +16,8 @@ from kilotune.data.checks.characters import (
     SOUTH_EAST,
     ZERO_WIDTH,
     control_characters,
+    gbk_read_as_latin,
+    misread,
     mojibake,
     utf8_read_as_gbk,
 )
@@ -29,7 +31,7 @@ from kilotune.data.image_files import Copy, image_folder
 from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.table import Row, Table
 from kilotune.data.tasks import is_json
-from kilotune.data.turns import ROLE_NAMES
+from kilotune.data.turns import ROLE_NAMES, is_turn
 from kilotune.data.writers import check_writable, to_json, write_atomically, write_table
 from kilotune.errors import KilotuneError
 
@@ -118,10 +120,11 @@ def repair(dataset: Dataset) -> tuple[list[Row], list[Change]] | None:
     """The rows with what can be repaired at once repaired, and every change; None for no change.
 
     Text that was decoded wrongly is decoded rightly (ftfy), control characters go, HTML becomes
-    plain text, spellings of a label become the commonest one; rows without text or answer and
-    exact repeats are left out. Columns that nothing is read from stay as they are, and so does
-    HTML when most answers are written in it. Whatever needs a decision (conflicts, near
-    duplicates, leakage, roles, pictures, JSON) stays as it is.
+    plain text, spellings of a label become the commonest one; what follows the last answer of a
+    conversation is cut off; rows without text or answer and exact repeats are left out. Columns
+    that nothing is read from stay as they are, and so does HTML when most answers are written in
+    it. Whatever needs a decision (conflicts, near duplicates, leakage, roles, pictures, JSON) stays
+    as it is.
     """
     examples = dataset.examples
     named = {finding.code: set(finding.rows) for finding in repairable(dataset)}
@@ -133,11 +136,16 @@ def repair(dataset: Dataset) -> tuple[list[Row], list[Change]] | None:
     for row in _table(dataset).rows:
         name = row.id("data")
         removed = next((code for code in REMOVED if name in named.get(code, ())), None)
+        if removed == "missing-answer" and (cut := _answered(row)):
+            values, column, tail = cut
+            changes.append(Change(name, removed, column, to_json(_shown(tail), indent=None), ""))
+            kept.append(replace(row, values=values))
+            continue
         if removed:
             before = to_json(_shown(row.values), indent=None)
             changes.append(Change(name, removed, "", before, None))
             continue
-        values: dict[str, Any] = dict(row.values)
+        values = dict(row.values)
         for column in row.values:
             if column in dataset.unused:
                 continue
@@ -158,6 +166,25 @@ def repairable(dataset: Dataset) -> list[Finding]:
     if dataset.task == "classify":
         checks.append(label_variants)
     return [finding for check in checks for finding in check(dataset.examples)]
+
+
+def _answered(row: Row) -> tuple[dict[str, Any], str, list[Any]] | None:
+    """A row without the turns behind its last answer, their column, and them; None for none."""
+    for column, value in row.values.items():
+        turns = json.loads(value) if isinstance(value, str) and is_json(value) else value
+        if not isinstance(turns, list) or not all(map(is_turn, turns)):
+            continue
+        said = [place for place, turn in enumerate(turns) if _is_answer(turn)]
+        if said and said[-1] > 0 and said[-1] + 1 < len(turns):
+            kept, tail = turns[: said[-1] + 1], turns[said[-1] + 1 :]
+            written = kept if turns is value else json.dumps(kept, ensure_ascii=False)
+            return {**row.values, column: written}, column, tail
+    return None
+
+
+def _is_answer(turn: Mapping[str, Any]) -> bool:
+    role = turn.get("role") or turn.get("from")
+    return isinstance(role, str) and ROLE_NAMES.get(role.strip().casefold()) == "assistant"
 
 
 def respelling(examples: Iterable[Example]) -> Edit:
@@ -183,10 +210,15 @@ def without_control(text: str) -> str:
 
 
 def redecoded(text: str) -> str:
-    """Text that was decoded wrongly, decoded rightly where that can be told."""
+    """Text that was decoded wrongly, decoded rightly where that can be told.
+
+    What would still look wrong afterwards stays as it is: half a repair hides what it was.
+    """
+    if (chinese := gbk_read_as_latin(text)) is not None:
+        return chinese
     fixed: str = ftfy.fix_encoding(text)
     if fixed != text:
-        return fixed
+        return text if misread(fixed) else fixed
     if not utf8_read_as_gbk(text):  # short Chinese words can happen to be both
         return text
     try:
@@ -217,8 +249,7 @@ def _respelt(
         return value, []
     turns, changes = [], []
     for place, turn in enumerate(value):
-        role = (turn.get("role") or turn.get("from")) if isinstance(turn, dict) else None
-        if isinstance(role, str) and ROLE_NAMES.get(role.strip().casefold()) == "assistant":
+        if isinstance(turn, dict) and _is_answer(turn):
             turn, made = _edited(turn, respell, f"{column}.{place}")
             changes += made
         turns.append(turn)

@@ -26,6 +26,7 @@ def test_html_is_found(text: str) -> None:
     [
         "a < b and c > d", "AT&T; R&D", "i <3 you", "List<String> names", "what does <p> do?",
         "write `<b>x</b>`", "fix this:\n```html\n<b>x</b>\n```\nplease", "<name> said </nothing>",
+        "Write the HTML of a link: <a href='x'>y</a>",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_html_is_left_alone(text: str) -> None:

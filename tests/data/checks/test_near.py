@@ -139,6 +139,17 @@ def test_one_rare_shingle_in_common_makes_no_pair_of_common_ones() -> None:
     assert among == []
 
 
+def test_a_copy_among_texts_of_recurring_phrases_is_found() -> None:
+    """Each phrase is in a sixth of the texts, so that its words are common ones."""
+    rng = Random(3)
+    parts = [[f"a{p}{w} b{p}{w} c{p}{w}" for w in "uvwxyz"] for p in range(5)]
+    texts = list(dict.fromkeys(" ".join(map(rng.choice, parts)) for _ in range(90)))
+    copy = texts[7].replace(texts[7].split()[7], "else")
+    found = near_pairs([*texts, copy])
+    assert (7, len(texts)) in found
+    assert len(found) < 10
+
+
 def test_texts_of_other_contexts_are_never_a_pair() -> None:
     texts = [
         "what do you see in this picture of a street",

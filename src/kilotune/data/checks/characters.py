@@ -13,6 +13,8 @@ from kilotune.data.finding import Finding, about_rows
 # UTF-8 read as Latin-1 leaves behind.
 BROKEN = re.compile("[\ufffd\x80-\x84\x86-\x9f]|锟斤拷|烫烫烫|屯屯屯")
 HAN = re.compile("[㐀-鿿]{2}")
+RUN_OF_HAN = re.compile("[一-鿿，。！？；：、（）《》“”]+")
+HAN_SHARE = 0.9
 # Shorter Chinese texts can happen to be UTF-8 when written as GBK.
 LEAST_HAN = 6
 
@@ -26,7 +28,7 @@ SOUTH_EAST = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 def mojibake(examples: Sequence[Example]) -> list[Finding]:
     """Texts decoded with the wrong encoding, by ftfy's measure of unlikely characters."""
-    rows = rows_with(examples, _misread)
+    rows = rows_with(examples, misread)
     fix = "Read the source again in its own encoding, or repair it with ftfy"
     return about_rows("mojibake", "warning", rows, "rows that look wrongly decoded", fix)
 
@@ -48,7 +50,8 @@ def rows_with(examples: Sequence[Example], fault: Callable[[str], bool]) -> list
     ]
 
 
-def _misread(text: str) -> bool:
+def misread(text: str) -> bool:
+    """Whether a text looks as if it was decoded with the wrong encoding."""
     if text.isascii():
         return False
     return bool(BROKEN.search(text)) or bool(is_bad(text)) or utf8_read_as_gbk(text)
@@ -64,6 +67,21 @@ def utf8_read_as_gbk(text: str) -> bool:
         return not read.isascii()
     except UnicodeError:
         return False
+
+
+def gbk_read_as_latin(text: str) -> str | None:
+    """The Chinese text whose GBK was decoded as Latin-1 or Windows-1252; None for any other."""
+    for encoding in ("latin-1", "cp1252"):
+        try:
+            read = text.encode(encoding).decode("gbk")
+        except UnicodeError:
+            continue
+        beyond = sum(char >= "\x80" for char in text)
+        han = sum(map(len, RUN_OF_HAN.findall(read)))
+        # Two bytes each, and hardly anything beside them: accents of other languages stand alone.
+        if han >= LEAST_HAN / 2 and 2 * han >= HAN_SHARE * beyond:
+            return read
+    return None
 
 
 def _has_control(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Closed labels: whether each is there, spelt in one way, and has enough examples."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,6 +13,8 @@ RARE_CLASS = 5
 # The commonest class against the rarest that is not RARE_CLASS: from here on accuracy says little
 # and macro-F1 is the figure to watch; and from here on the rare class is easily never answered.
 UNEVEN, VERY_UNEVEN = 10, 30
+# Between letters: of numbers, 1-2 is not 12.
+JOINTS = re.compile(r"(?<=[^\W\d_])[\s_‐–-]+(?=[^\W\d_])")
 
 
 def missing_label(examples: Sequence[Example]) -> list[Finding]:
@@ -63,7 +66,7 @@ def _uneven(counts: Counter[str]) -> list[Finding]:
 
 
 def label_variants(examples: Sequence[Example]) -> list[Finding]:
-    """Spellings of a label that generated answers cannot tell apart."""
+    """Several spellings of one label."""
     usual = commonest_spellings(examples)
     unusual = [e for e in examples if e.label and e.label != usual[e.label]]
     if not unusual:
@@ -74,7 +77,7 @@ def label_variants(examples: Sequence[Example]) -> list[Finding]:
         "labels that differ only in case, width, spaces or punctuation: "
         f"{some(list(pairs))} ({len(rows)}: {some(list(rows))})"
     )
-    fix = "Spell each label in one way; generated answers cannot tell them apart"
+    fix = "Spell each label in one way; if they are different labels, name them more differently"
     return [Finding("label-variants", "error", rows, message, fix)]
 
 
@@ -83,8 +86,13 @@ def commonest_spellings(examples: Iterable[Example]) -> dict[str, str]:
     counts = Counter(example.label for example in examples if example.label)
     commonest: dict[str, str] = {}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
-        commonest.setdefault(plain_label(label), label)
-    return {label: commonest[plain_label(label)] for label in counts}
+        commonest.setdefault(_letters(label), label)
+    return {label: commonest[_letters(label)] for label in counts}
+
+
+def _letters(label: str) -> str:
+    """A label as `plain_label` has it, without what joins its words: not-good, not_good."""
+    return JOINTS.sub("", plain_label(label))
 
 
 def check_unseen_labels(

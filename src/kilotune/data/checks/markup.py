@@ -19,6 +19,8 @@ HTML = re.compile(
     r"|&(?:amp|nbsp|lt|gt|quot|apos|mdash|ndash|hellip|[lr][sd]quo|#\d{2,6}|#x[0-9a-f]{2,5});",
     re.IGNORECASE,
 )
+# Who speaks of it means it.
+ABOUT_HTML = re.compile(r"\b(?:x?html5?|css|xml|markup|web ?pages?)\b|网页", re.IGNORECASE)
 # What is quoted as code is meant.
 CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 # When so many answers have HTML, HTML is what is to be written.
@@ -34,16 +36,15 @@ MARKERS = re.compile(
 
 
 def html_remains(examples: Sequence[Example]) -> list[Finding]:
-    """Tags and entities outside quoted code; in answers, unless most answers have them."""
-    asking = {
-        example.id
-        for example in examples
-        if any(_has_html(message.text) for message in example.prompt)
-    }
+    """Tags and entities outside quoted code; in answers, unless most answers have them.
+
+    Conversations that speak of HTML are left alone.
+    """
+    asking = {e.id for e in examples if any(_has_html(message.text) for message in e.prompt)}
     answering = {e.id for e in examples if e.answer is not None and _has_html(e.answer)}
     if len(answering) > SUBJECT_SHARE * len(examples):
         answering = set()
-    rows = [example.id for example in examples if example.id in asking | answering]
+    rows = [e.id for e in examples if e.id in asking | answering and not _about_html(e)]
     fix = "Strip the tags and decode the entities"
     return about_rows("html-remains", "warning", rows, "rows with remains of HTML", fix)
 
@@ -62,6 +63,11 @@ def _has_html(text: str) -> bool:
     if not HTML.search(text):
         return False
     return "`" not in text or bool(HTML.search(CODE.sub("", text)))
+
+
+def _about_html(example: Example) -> bool:
+    # Words of the tags themselves do not count.
+    return any(ABOUT_HTML.search(HTML.sub(" ", m.text)) for m in example.messages)
 
 
 def _has_marker(text: str) -> bool:

@@ -79,9 +79,14 @@ class _Forest:
         rest = sets.only(~common)
         self._link(candidates(rest, THRESHOLD - SLACK), rest, sets)
         shared = np.bincount(sets.owners[common], minlength=len(sets))
-        for crowd, pairs in _crowds(sets.rows(shared > CROWDED * sets.counts), limit):
-            form = _form(crowd, len(sets))
-            if form is None:
+        crowded = shared > CROWDED * sets.counts
+        rarer = sets.only(~(times > 2 * limit)[inverse]).rows(crowded)
+        for inside, pairs, large in _crowds(sets.rows(crowded), limit):
+            crowd = sets.rows(crowded).rows(inside)
+            form = _form(crowd, len(sets)) if large else None
+            if not large:
+                self._link(pairs, crowd, rarer.rows(inside))
+            elif form is None:
                 self._link(pairs, crowd)
             elif form.any():
                 self.grow(crowd.only(~form))
@@ -117,26 +122,30 @@ def _near(values: Hashes, bounds: Sequence[int], row: int, other: int) -> bool:
     one = set(values[bounds[row] : bounds[row + 1]].tolist())
     two = set(values[bounds[other] : bounds[other + 1]].tolist())
     shared = len(one & two)
-    return shared >= THRESHOLD * (len(one) + len(two) - shared)
+    return 0 < shared >= THRESHOLD * (len(one) + len(two) - shared)
 
 
-def _crowds(sets: Shingled, limit: float) -> Iterator[tuple[Shingled, Candidates]]:
-    """Each set of texts of which every one seems near to another, and its pairs.
+def _crowds(sets: Shingled, limit: float) -> Iterator[tuple[NDArray[np.bool_], Candidates, bool]]:
+    """Each set of rows of which every one seems near to another, its pairs, whether it is large.
 
-    Those far smaller than `limit` are left out: their shingles are common by reason of the texts
-    outside, and were rightly set aside. Half of it, as estimates can miss some of a crowd.
+    It is where all or most of `limit` are in it: half, as estimates can miss some of a crowd. The
+    shingles of smaller ones are common by reason of texts outside; these come all together.
     """
     pairs = candidates(sets, THRESHOLD - SLACK)
     near = pairs.estimate >= THRESHOLD
     ends = (pairs.low[near], pairs.high[near])
     graph = coo_matrix((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(len(sets), len(sets)))
     labels = connected_components(graph, directed=False)[1]
-    for label in np.flatnonzero(np.bincount(labels, minlength=1) > limit / 2):
-        inside = labels == label
+    sizes = np.bincount(labels, minlength=1)
+    large = sizes > limit / 2
+    few = ~large[labels] & (sizes[labels] > 1)
+    for inside in (few, *(labels == label for label in np.flatnonzero(large))):
+        if not inside.any():
+            continue
         place = np.cumsum(inside) - 1
         both = inside[pairs.low] & inside[pairs.high]
         low, high, estimate = (side[both] for side in pairs)
-        yield sets.rows(inside), Candidates(place[low], place[high], estimate)
+        yield inside, Candidates(place[low], place[high], estimate), inside is not few
 
 
 def _form(crowd: Shingled, texts: int) -> NDArray[np.bool_] | None:
