@@ -25,7 +25,10 @@ LABELS = {
     "ship": "shipping, ports, tankers and strikes of seamen",
     "trade": "trade between countries, tariffs, deficits and disputes",
 }
-GUIDE = "Name the topic of the article, one of these:\n" + "\n".join(
+INSTRUCTION = (
+    "You sort the articles of a news agency. Name the topic of the article and nothing else"
+)
+GUIDE = f"{INSTRUCTION}, exactly as it is written here:\n" + "\n".join(
     f"{label}: {about}" for label, about in LABELS.items()
 )
 

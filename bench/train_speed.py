@@ -26,7 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from r8 import GUIDE, LABELS, articles
+from r8 import GUIDE, INSTRUCTION, LABELS, articles
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
@@ -48,7 +48,7 @@ PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 # Seconds on the wall; with --busy the processor's own, of one thread, which other work on the
 # machine does not stretch.
 CLOCK: Callable[[], float] = time.perf_counter
-SHORT = f"Name the topic of the article. Topics: {', '.join(LABELS)}."
+SHORT = f"{INSTRUCTION}. Topics: {', '.join(LABELS)}."
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def examples(workload: Workload, tokenizer, count: int) -> list[Rendering]:
     for number, row in enumerate(random.Random(0).sample(rows, len(rows))):
         article = tokenizer.encode(row["text"], add_special_tokens=False)
         article = article[: workload.article_tokens]
-        if len(article) < workload.article_tokens:
+        if len(article) < workload.article_tokens and not workload.instruction:
             continue
         prompt, end = wrapped(workload.instruction, tokenizer.decode(article), tokenizer)
         answer = tokenizer.encode(row["label"] + end, add_special_tokens=False)

@@ -329,7 +329,7 @@ def _arguments(
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         bf16=_autocast(recipe) == torch.bfloat16,
         use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         seed=recipe.seed,
