@@ -33,6 +33,8 @@ def test_chinese_in_gb18030_is_read_and_said(encoding: str) -> None:
 def test_emoji_and_rare_characters_of_gb18030_do_not_hide_the_rest() -> None:
     raw = (TEXT + "😀镕").encode("gb18030")
     assert decode(raw, "a.csv")[0] == TEXT + "😀镕"
+    short = "text,label\na plain row,good\n很好𠀀的电影,good\n"
+    assert decode(short.encode("gb18030"), "a.csv")[0] == short
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ MARKS = (
 # Text in a one-byte encoding is sometimes valid GB18030 too, but then of rare characters. Real
 # Chinese is of GB2312's characters, mostly its first level, and says the commonest ones often
 # (about a third of a text; chance would make them one in thirty).
-GB2312_SHARE, FIRST_LEVEL_SHARE, COMMON_SHARE = 0.9, 0.6, 0.1
+GB2312_SHARE, FIRST_LEVEL_SHARE, COMMON_SHARE = 0.8, 0.6, 0.1
 COMMON = frozenset(
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过"
     "发后作里用道行所然家种事成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前"
