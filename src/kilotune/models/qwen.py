@@ -118,6 +118,13 @@ def sequence_limit(config: Any) -> int | None:
     return getattr(config, "seq_length", None) if config.model_type == "qwen2" else None
 
 
+def limit_at(source: str) -> int | None:
+    """The `sequence_limit` of the model in the folder `source`; None of what is no folder."""
+    if file := first_generation(source):
+        return sequence_limit(qwen_config(file))
+    return None
+
+
 class QwenCheckpoint(Checkpoint):
     """The tensors of a first-generation Qwen under Qwen 2's names, each read when asked for."""
 
