@@ -78,6 +78,19 @@ def test_render_and_plan_take_the_folder(base: Path, labelled: Path) -> None:
     assert plan(recipe(labelled, base)).work.counted
 
 
+def test_chat_models_end_turns_as_chatml_does_and_base_models_are_told_it_is_new(
+    base: Path, labelled: Path, tmp_path: Path
+) -> None:
+    chat = write_tiny_qwen(tmp_path, chat=True)
+    found = {f.code for f in preview(recipe(labelled, chat)).template.findings}
+    assert found == {"template-chosen"}
+    found = {f.code for f in preview(recipe(labelled, base)).template.findings}
+    assert found == {"template-chosen", "stop-differs"}
+    plain = preview(recipe(labelled, base, "model.chat_template=plain"))
+    assert plain.template.stop_id == 256
+    assert "stop-differs" not in {f.code for f in plain.template.findings}
+
+
 def test_rows_beyond_its_length_stop_the_run_before_any_training(
     base: Path, labelled: Path, tmp_path: Path
 ) -> None:

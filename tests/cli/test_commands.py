@@ -40,7 +40,18 @@ def test_help_and_check_load_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample"],
+    [
+        "run",
+        "resume",
+        "predict",
+        "check",
+        "convert",
+        "plan",
+        "render",
+        "report",
+        "export",
+        "sample",
+    ],
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     result = invoke(command, "--help")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from kilotune.models.size import read_config, tokenizer_source
 from kilotune.models.streaming import load_streamed, streamed_below
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
-from tests.assets import qwen_ranks
+from tests.assets import qwen_ranks, qwen_source
 from tests.first_qwen import qwen_logits, qwen_settings, qwen_weights, write_tiny_qwen
 
 IDS = [3, 77, 256, 101, 8, 8, 400, 479, 0, 12, 31, 255, 90, 91, 92, 14, 15, 201, 33, 34]
@@ -97,6 +98,14 @@ def test_ids_are_those_of_tiktoken_on_varied_strings(ranks: Path, tokenizer: Any
         ids = reference.encode(composed, allowed_special="all")
         assert tokenizer.encode(text) == ids, text
         assert tokenizer.decode(ids) == composed
+
+
+def test_pattern_and_special_tokens_are_the_published_ones() -> None:
+    source = qwen_source()
+    assert f'PAT_STR = r"""{PATTERN}"""' in source
+    assert re.findall(r'^[A-Z]+ = "(<\|[a-z_]+\|>)"', source, re.MULTILINE) == list(SPECIAL[:3])
+    assert 'f"<|extra_{i}|>" for i in range(205)' in source
+    assert "SPECIAL_START_ID = 151643" in source
 
 
 def test_special_tokens_follow_the_ranks(tokenizer: Any) -> None:
@@ -238,6 +247,16 @@ print(max(top, now()) - before)
     assert size > 100e6
     assert added("float32") < 0.1 * size  # pages of the files
     assert added("bfloat16") < 0.75 * size  # half of it, and the largest tensor on its way
+
+
+def test_training_changes_no_file(folder: Path) -> None:
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    model = load_qwen(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert np.abs(logits(model) - reference()).max() > 1
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_bin_files_are_refused_with_a_command_that_converts_them(

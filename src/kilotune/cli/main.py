@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from kilotune import __version__
-from kilotune.cli import check, convert, fetch, plan, predict, render, report, resume, run, sample
+from kilotune.cli import (
+    check,
+    convert,
+    export,
+    fetch,
+    plan,
+    predict,
+    render,
+    report,
+    resume,
+    run,
+    sample,
+)
 
 app = typer.Typer(
     name="kilotune",
@@ -25,6 +37,7 @@ app.command(epilog=convert.EXAMPLES)(convert.convert)
 app.command(epilog=render.EXAMPLES)(render.render)
 app.command(epilog=plan.EXAMPLES)(plan.plan)
 app.command(epilog=report.EXAMPLES)(report.report)
+app.command(epilog=export.EXAMPLES)(export.export)
 app.command(epilog=sample.EXAMPLES)(sample.sample)
 app.command(epilog=fetch.EXAMPLES)(fetch.fetch)
 
