@@ -91,6 +91,17 @@ def test_chat_models_end_turns_as_chatml_does_and_base_models_are_told_it_is_new
     assert "stop-differs" not in {f.code for f in plain.template.findings}
 
 
+def test_weights_that_are_not_read_stop_the_run_before_anything_is_written(
+    labelled: Path, tmp_path: Path
+) -> None:
+    base = write_tiny_qwen(tmp_path / "base", index=False)
+    for shard in base.glob("*.safetensors"):
+        shard.rename(base / f"pytorch_{shard.stem}.bin")
+    with pytest.raises(KilotuneError, match="pickles"):
+        kilotune.run(recipe(labelled, base), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_rows_beyond_its_length_stop_the_run_before_any_training(
     base: Path, labelled: Path, tmp_path: Path
 ) -> None:

@@ -77,6 +77,15 @@ def open_checkpoint(source: str) -> Checkpoint:
     return QwenCheckpoint(source) if first_generation(source) else Checkpoint(source)
 
 
+def check_weights(source: str) -> None:
+    """Raise KilotuneError for a first-generation Qwen whose weights cannot be read.
+
+    Names and headers are looked at, and no weights.
+    """
+    if first_generation(source):
+        QwenCheckpoint(source)
+
+
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
     """The tokenizer at `source`, with a padding token.
 
