@@ -22,5 +22,11 @@ def qwen_ranks(folder: Path) -> Path:
         return Path(wheel.extract("dashscope/resources/qwen.tiktoken", folder))
 
 
+def qwen_source() -> str:
+    """The source text of the vendor's own tokenizer, to compare with; it is not run."""
+    with zipfile.ZipFile(cache_folder() / "packages" / QWEN.filename) as wheel:
+        return wheel.read("dashscope/tokenizers/qwen_tokenizer.py").decode()
+
+
 if __name__ == "__main__":
     fetch(QWEN)

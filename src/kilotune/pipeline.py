@@ -16,7 +16,7 @@ from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
-from kilotune.models.load import locate
+from kilotune.models.load import check_weights, locate
 from kilotune.models.sharding import of_the_leader
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
@@ -56,6 +56,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     progress = progress or Silent()
     recipe = prepared.recipe
     source = locate(recipe.model)
+    check_weights(source)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
         folder.write_recipe(recipe)

@@ -14,6 +14,7 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import load_tuned
+from kilotune.models.qwen import sequence_limit
 from kilotune.preparation import reading
 from kilotune.progress import Progress, Silent
 from kilotune.render.probe import chat_template
@@ -85,7 +86,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     words = wording(recipe.data.system, recipe.data.question, labels)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
-    prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed)
+    limit = sequence_limit(model.config)
+    prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed, limit)
     findings = (*dataset.findings, *prompting.refusals(examples))
     refused = Predictions(data["task"], len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]

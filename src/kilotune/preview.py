@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from kilotune.data.finding import Finding, errors_first
 from kilotune.data.normalise import Dataset
 from kilotune.models.load import generation_stops, load_tokenizer, locate_tokenizer
+from kilotune.models.qwen import limit_at
 from kilotune.preparation import reading
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.render.probe import chat_template
@@ -32,9 +33,15 @@ def preview(recipe: Recipe) -> Preview:
     dataset = reading(data).load(data.train, "data")
     labels = sorted({example.label for example in dataset.examples if example.label})
     words = wording(data.system, data.question, labels)
-    template = load_template(locate_tokenizer(recipe.model), recipe.model)
+    source = locate_tokenizer(recipe.model)
+    template = load_template(source, recipe.model)
     rendered = render_examples(
-        template, words, dataset.examples, max_length=data.max_length, train_on=data.train_on
+        template,
+        words,
+        dataset.examples,
+        max_length=data.max_length,
+        train_on=data.train_on,
+        limit=limit_at(source),
     )
     found = errors_first([*dataset.findings, *rendered.findings])
     return Preview(dataset, template, rendered, tuple(found))

@@ -22,6 +22,7 @@ from kilotune.models.load import (
     stop_ids,
     weight_dtype,
 )
+from kilotune.models.qwen import sequence_limit
 from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.preview import load_template
@@ -84,8 +85,12 @@ class Session:
             (*parts.train, *parts.validation),
             max_length=self.prompting.max_length,
             train_on=self.prepared.recipe.data.train_on,
+            limit=self.prompting.limit,
         )
-        stop_on_errors(rendered.findings, self.prepared.recipe.model.name)
+        found = list(rendered.findings)
+        if self.prompting.limit is not None:  # the test is asked last, hours too late to say so
+            found += self.prompting.refusals((*parts.validation, *parts.test))
+        stop_on_errors(found, self.prepared.recipe.model.name)
         self.progress.say(rendered.share())
         border = len(parts.train)
         renderings = list(rendered.renderings)
@@ -204,7 +209,12 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         pad_id=template.tokenizer.pad_token_id,
     )
     prompting = Prompting(
-        template, prepared.wording, generation, recipe.data.max_length, recipe.seed
+        template,
+        prepared.wording,
+        generation,
+        recipe.data.max_length,
+        recipe.seed,
+        sequence_limit(model.config),
     )
     return Session(prepared, prompting, Tunable(model, recipe.tune, recipe.seed), progress)
 

@@ -56,7 +56,18 @@ def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> Non
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "resume", "predict", "check", "convert", "plan", "render", "report", "sample", "fetch"],
+    [
+        "run",
+        "resume",
+        "predict",
+        "check",
+        "convert",
+        "plan",
+        "render",
+        "report",
+        "export",
+        "sample",
+    ],
 )
 def test_every_command_has_help_with_examples_and_exit_statuses(command: str) -> None:
     result = invoke(command, "--help")

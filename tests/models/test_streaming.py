@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kilotune.errors import KilotuneError
+from kilotune.models.checkpoint import Checkpoint
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
 from kilotune.models.streaming import (
-    Checkpoint,
     load_streamed,
     streamed_below,
     streamed_layers,

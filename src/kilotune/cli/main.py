@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from kilotune import __version__
-from kilotune.cli import check, convert, fetch, plan, predict, render, report, resume, run, sample
+from kilotune.cli import (
+    check,
+    convert,
+    export,
+    fetch,
+    plan,
+    predict,
+    render,
+    report,
+    resume,
+    run,
+    sample,
+)
 
 EXAMPLES = """Examples, from a file to answers:
 
@@ -50,6 +62,7 @@ _add(convert.convert, convert.EXAMPLES)
 _add(render.render, render.EXAMPLES, FOUND)
 _add(plan.plan, plan.EXAMPLES)
 _add(report.report, report.EXAMPLES)
+_add(export.export, export.EXAMPLES)
 _add(sample.sample, sample.EXAMPLES)
 _add(fetch.fetch, fetch.EXAMPLES)
 

@@ -20,13 +20,17 @@ from kilotune.render.wording import Wording
 
 @dataclass(frozen=True, slots=True)
 class Prompting:
-    """How examples are put to a model, the same in validation, judging and prediction."""
+    """How examples are put to a model, the same in validation, judging and prediction.
+
+    `limit` is the model's own length; a prompt that leaves no room for an answer is refused.
+    """
 
     template: ChatTemplate
     wording: Wording
     generation: GenerationConfig
     max_length: int
     seed: int
+    limit: int | None = None
 
     def fit(self, example: Example) -> tuple[Example, bool]:
         """The example in words, cut to `max_length` tokens, and whether that took anything."""
@@ -71,6 +75,14 @@ class Prompting:
             title=title,
         )
 
+    def _within_limit(self, prompt: list[int]) -> list[int]:
+        room = self.generation.max_new_tokens
+        if self.limit is not None and len(prompt) + room > self.limit:
+            raise RenderError(
+                "beyond-length", f"{self.limit} tokens, of which an answer may take {room}"
+            )
+        return prompt
+
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
         prompts, refusals = self._asked(examples)
         stop_on_errors(refusals, "prompts for generation")
@@ -83,7 +95,7 @@ class Prompting:
             try:
                 # What is asked must not depend on how long the right answer is.
                 asked = self.fit(without_answer(example))[0]
-                prompts.append(self.template.prompt_ids(asked.prompt))
+                prompts.append(self._within_limit(self.template.prompt_ids(asked.prompt)))
             except RenderError as error:
                 refused.setdefault((error.code, error.detail), []).append(example.id)
         return prompts, [finding(code, tuple(ids), why) for (code, why), ids in refused.items()]

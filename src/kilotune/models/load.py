@@ -5,11 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from huggingface_hub import hf_hub_download, snapshot_download
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
 
 from kilotune import processes
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
+from kilotune.models.checkpoint import Checkpoint
+from kilotune.models.qwen import (
+    RANKS,
+    QwenCheckpoint,
+    first_generation,
+    load_qwen,
+    qwen_config,
+    qwen_generation,
+    qwen_tokenizer,
+)
 from kilotune.recipe.schema import ModelSettings, TuneSettings
 
 Model = Any  # transformers.PreTrainedModel or peft.PeftModel; neither ships types
@@ -24,9 +41,9 @@ def locate(settings: ModelSettings) -> str:
     if name in BUILTIN:
         return str(builtin_folder(name))
     folder = Path(name).expanduser()
-    source = str(folder.resolve()) if folder.is_dir() else name
+    source = str(folder.resolve()) if folder.is_dir() else _without_its_code(name, "*.safetensors")
     try:
-        AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+        load_config(source, settings)
     except (OSError, ValueError) as error:
         raise KilotuneError(
             "not a built-in model, not a model folder, and not found on the hub or in its cache",
@@ -38,10 +55,35 @@ def locate(settings: ModelSettings) -> str:
 
 def locate_tokenizer(settings: ModelSettings) -> str:
     """Where `load_tokenizer` finds the tokenizer of `settings.name`; no weights need be there."""
+    if settings.name in BUILTIN:
+        return str(builtin_folder(settings.name))
     folder = Path(settings.name).expanduser()
-    if settings.name in BUILTIN or not folder.is_dir():
-        return str(builtin_folder(settings.name)) if settings.name in BUILTIN else settings.name
-    return str(folder.resolve())
+    return str(folder.resolve()) if folder.is_dir() else _without_its_code(settings.name)
+
+
+def load_config(source: str, settings: ModelSettings) -> Any:
+    """The configuration at `source`, as transformers raises and returns it.
+
+    That of a first-generation Qwen, which transformers has no class for, is the Qwen 2's that
+    computes the same.
+    """
+    if file := first_generation(source):
+        return qwen_config(file)
+    return AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    """The tensors at `source` under the names of the model that `load_model` makes of them."""
+    return QwenCheckpoint(source) if first_generation(source) else Checkpoint(source)
+
+
+def check_weights(source: str) -> None:
+    """Raise KilotuneError for a first-generation Qwen whose weights cannot be read.
+
+    Names and headers are looked at, and no weights.
+    """
+    if first_generation(source):
+        QwenCheckpoint(source)
 
 
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
@@ -50,15 +92,13 @@ def load_tokenizer(source: str, settings: ModelSettings) -> Any:
     Raises KilotuneError when there is none, or when it has no token to end or pad with.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=settings.trust_remote_code
-        )
+        tokenizer = _own_tokenizer(source, settings)
     except (OSError, ValueError, KeyError) as error:
         raise KilotuneError(
             "no tokenizer there, in no built-in model, and not on the hub or in its cache",
             where=source,
             fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds "
-            "tokenizer.json and tokenizer_config.json",
+            "tokenizer.json and tokenizer_config.json, or qwen.tiktoken",
         ) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
@@ -73,15 +113,25 @@ def load_tokenizer(source: str, settings: ModelSettings) -> Any:
 
 def generation_stops(source: str) -> tuple[int, ...]:
     """The tokens that the generation_config.json at `source` stops at; none without one."""
-    try:
-        ends = GenerationConfig.from_pretrained(source).eos_token_id
-    except OSError:
-        return ()
+    generation = own_generation(source)
+    ends = generation and generation.eos_token_id
     return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
+
+
+def own_generation(source: str) -> GenerationConfig | None:
+    """What the generation_config.json at `source` says; None without one."""
+    if first_generation(source):
+        return qwen_generation(Path(source))
+    try:
+        return GenerationConfig.from_pretrained(source)
+    except OSError:
+        return None
 
 
 def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Model:
     """The causal language model at `source` on this machine's best device, ready to generate."""
+    if first_generation(source):
+        return load_qwen(source, dtype, best_device())
     model = AutoModelForCausalLM.from_pretrained(
         source, dtype=dtype, trust_remote_code=settings.trust_remote_code
     )
@@ -147,3 +197,24 @@ def stop_ids(model: Model, template_stop: int) -> list[int]:
     own = model.generation_config.eos_token_id
     more = own if isinstance(own, list) else [own]
     return list(dict.fromkeys([template_stop, *(i for i in more if i is not None)]))
+
+
+def _own_tokenizer(source: str, settings: ModelSettings) -> Any:
+    if not first_generation(source):
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+    if (Path(source) / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(source)
+    return qwen_tokenizer(Path(source) / RANKS)
+
+
+def _without_its_code(name: str, *more: str) -> str:
+    """The hub id `name`; of a first-generation Qwen the folder of its files, its code left out.
+
+    `more` are patterns of files that are wanted besides configuration and tokenizer.
+    """
+    try:
+        if first_generation(hf_hub_download(name, "config.json")):
+            return snapshot_download(name, allow_patterns=["*.json", RANKS, *more])
+    except (OSError, ValueError):
+        pass  # who looks for it next says what is missing
+    return name

@@ -1,20 +1,21 @@
 """How large a model is, from its config.json alone: no weights are read, none are made."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
-from kilotune.models.load import Model, decoder_layers, layer_count
+from kilotune.models.load import Model, decoder_layers, layer_count, load_config
 from kilotune.models.lora import chosen_targets, layer_indices, linear_names
 from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "qwen.tiktoken"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,9 @@ def read_config(settings: ModelSettings) -> Any:
     name = settings.name
     place = _place(name)
     file = place / "config.json" if place.is_dir() else place
-    first = _first_generation_qwen(file) if file.is_file() else None
-    if first is not None:
-        return first
     source = str(file) if file.is_file() else name
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+        return load_config(source, settings)
     except (OSError, ValueError, KeyError) as error:
         raise KilotuneError(
             "no config.json that transformers understands",
@@ -176,29 +174,3 @@ def _in_and_out(module: Any) -> tuple[int, int]:
         return module.in_features, module.out_features
     inputs, outputs = module.weight.shape  # GPT-2's Conv1D
     return inputs, outputs
-
-
-def _first_generation_qwen(file: Path) -> Any:
-    """Qwen 1's sizes as those of the Qwen 2 that computes the same, or None for other models.
-
-    transformers has no class for it, and its own code is not run. Its `intermediate_size` counts
-    both halves of the gated product, q, k and v are one matrix with a bias, and heads share no
-    keys (Bai et al. 2023, section 2.3). Adapters are counted on q, k and v apart.
-    """
-    try:
-        numbers = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise KilotuneError("not valid JSON", where=str(file), fix="Fetch it again") from error
-    if numbers.get("model_type") != "qwen":
-        return None
-    return Qwen2Config(
-        vocab_size=numbers["vocab_size"],
-        hidden_size=numbers["hidden_size"],
-        intermediate_size=numbers["intermediate_size"] // 2,
-        num_hidden_layers=numbers["num_hidden_layers"],
-        num_attention_heads=numbers["num_attention_heads"],
-        num_key_value_heads=numbers["num_attention_heads"],
-        head_dim=numbers["kv_channels"],
-        max_position_embeddings=numbers["seq_length"],
-        tie_word_embeddings=numbers["tie_word_embeddings"],
-    )

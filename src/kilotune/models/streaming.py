@@ -1,74 +1,28 @@
 """Models larger than memory: the lower layers stay on disk, each read when it is its turn."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from huggingface_hub import snapshot_download
-from safetensors import safe_open
 from torch.func import functional_call
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model, best_device, decoder_layers, load_model
+from kilotune.models.checkpoint import Checkpoint, checkpoint_folder, indexed_files
+from kilotune.models.load import (
+    Model,
+    best_device,
+    decoder_layers,
+    load_config,
+    load_model,
+    open_checkpoint,
+    own_generation,
+)
 from kilotune.models.lora import layer_indices
+from kilotune.models.qwen import first_generation
 from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
-
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
-class Checkpoint:
-    """The tensors in the safetensors files of a model folder, by name, read when asked for."""
-
-    def __init__(self, source: str) -> None:
-        folder = _folder(source)
-        if (folder / INDEX).exists():
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            files: dict[str, str] = index["weight_map"]
-        elif (folder / WHOLE).exists():
-            with safe_open(folder / WHOLE, "pt") as file:
-                files = dict.fromkeys(file.keys(), WHOLE)
-        else:
-            raise KilotuneError(
-                "only safetensors checkpoints can be streamed",
-                where=source,
-                fix="Save the model with save_pretrained first, or set tune.streaming=never",
-            )
-        self.folder = folder
-        self._files = {name: folder / file for name, file in files.items()}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files
-
-    def load(
-        self, names: Iterable[str], dtype: torch.dtype, device: torch.device
-    ) -> dict[str, torch.Tensor]:
-        """Those tensors. Where nothing is to be converted they are pages of the file itself.
-
-        A file is opened anew for every call, so that pages go with the tensors that lie on them.
-        """
-        by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self._files[name], []).append(name)
-        tensors = {}
-        for path, members in by_file.items():
-            with safe_open(path, "pt") as file:
-                for name in members:
-                    tensors[name] = file.get_tensor(name).to(device, dtype)
-        return tensors
-
-    def parameters(self) -> int:
-        """How many numbers the checkpoint holds."""
-        total = 0
-        for path in set(self._files.values()):
-            with safe_open(path, "pt") as file:
-                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-            total += sum(torch.Size(shape).numel() for shape in shapes)
-        return total
 
 
 class StreamedLayer(torch.nn.Module):
@@ -125,7 +79,7 @@ def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: i
     tune = recipe.tune
     if tune.streaming == "never":
         return 0
-    config = AutoConfig.from_pretrained(source, trust_remote_code=recipe.model.trust_remote_code)
+    config = load_config(source, recipe.model)
     total = int(config.get_text_config().num_hidden_layers)
     below = min(layer_indices(tune.layers, total)) if isinstance(tune, LoraSettings) else 0
     if tune.streaming == "always":
@@ -136,9 +90,9 @@ def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: i
                 fix="Set tune.method=lora and tune.layers=top:4, or fewer",
             )
         return below
-    if not below or not any((_folder(source) / name).exists() for name in (WHOLE, INDEX)):
+    if not below or not _streamable(source):
         return 0
-    return below if Checkpoint(source).parameters() * dtype.itemsize > available else 0
+    return below if open_checkpoint(source).parameters() * dtype.itemsize > available else 0
 
 
 def load_base(source: str, recipe: Recipe, dtype: torch.dtype, available: int) -> Model:
@@ -155,14 +109,14 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
     Raises KilotuneError for a checkpoint whose names are not the model's own.
     """
     trust = settings.trust_remote_code
-    config = AutoConfig.from_pretrained(source, trust_remote_code=trust)
+    config = load_config(source, settings)
     if getattr(config, "quantization_config", None):
         raise KilotuneError(
             "a quantised checkpoint cannot be streamed",
             where=source,
             fix="Set tune.streaming=never",
         )
-    checkpoint = Checkpoint(source)
+    checkpoint = open_checkpoint(source)
     with init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
     name, layers = decoder_layers(model)
@@ -174,8 +128,8 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
     model.load_state_dict(resident, strict=False, assign=True)
     model.tie_weights()
     model.to(best_device())
-    if (checkpoint.folder / "generation_config.json").exists():
-        model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder)
+    if generation := own_generation(str(checkpoint.folder)):
+        model.generation_config = generation
     return model.eval()
 
 
@@ -184,11 +138,8 @@ def streamed_layers(model: Model) -> list[tuple[str, StreamedLayer]]:
     return [(name, m) for name, m in model.named_modules() if isinstance(m, StreamedLayer)]
 
 
-def _folder(source: str) -> Path:
-    """Of the model at `source`; a hub id's is fetched, as loading it whole would."""
-    if Path(source).is_dir():
-        return Path(source)
-    return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors"]))
+def _streamable(source: str) -> bool:
+    return bool(first_generation(source)) or indexed_files(checkpoint_folder(source)) is not None
 
 
 def _check_names(model: Model, checkpoint: Checkpoint) -> None:

@@ -59,6 +59,11 @@ KINDS: dict[str, Kind] = {
         "Raise data.max_length, or shorten these answers",
     ),
     # The conversation as token ids.
+    "beyond-length": Kind(
+        "error",
+        "longer than the model's seq_length, beyond which it computes otherwise",
+        "Lower data.max_length to have prompts cut, or decoding.max_new_tokens, or leave these out",
+    ),
     "prompt-mismatch": Kind(
         "error",
         "the prompt is rendered in one way for training and another for generation",

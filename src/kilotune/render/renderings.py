@@ -44,8 +44,12 @@ def render_examples(
     *,
     max_length: int,
     train_on: TrainOn = "auto",
+    limit: int | None = None,
 ) -> Rendered:
-    """Word, cut, render and check every example; what cannot be rendered is a finding."""
+    """Word, cut, render and check every example; what cannot be rendered is a finding.
+
+    Longer than `max_length` is cut; what then is longer than `limit`, the model's own, is refused.
+    """
     worded: list[Example] = []
     renderings: list[Rendering] = []
     faults: list[list[str]] = []
@@ -60,6 +64,8 @@ def render_examples(
                     template, wording, example, max_length, train_on, length=length
                 )
                 rendering = render(template, fitting, train_on)
+            if limit is not None and len(rendering.token_ids) > limit:
+                raise RenderError("beyond-length", f"{limit} tokens")
         except RenderError as error:
             refused.setdefault((error.code, error.detail), []).append(example.id)
             continue

@@ -1,0 +1,38 @@
+"""`kilotune export`: the weights of a run for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kilotune.cli.terminal import command, out, print_json
+
+EXAMPLES = """Examples:
+
+    kilotune export runs/2026-01-31-reviews --to merged -o reviews-model
+
+    kilotune export runs/2026-01-31-chats --to qwen-adapter -o adapter-for-qwen
+"""
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    folder: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; must be new.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="adapter; merged, a whole checkpoint; or qwen-adapter, under the module names "
+            "that a first-generation Qwen's own code has."
+        ),
+    ] = "adapter",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write a run's tuned weights for other programs, with tokenizer, template and decoding."""
+    with command(as_json):
+        from kilotune.export import export as write
+
+        path = write(run, to, folder)
+        if as_json:
+            print_json({"out": str(path), "to": to})
+        else:
+            out.print(str(path), markup=False, soft_wrap=True)

@@ -1,0 +1,106 @@
+"""The safetensors files of a model folder as a mapping: a tensor is read when it is asked for."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+
+from kilotune.errors import KilotuneError
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class Checkpoint(Mapping[str, torch.Tensor]):
+    """The tensors in the safetensors files of a model folder, by name, read when asked for.
+
+    Nothing is kept: asking again reads again.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.folder = checkpoint_folder(source)
+        self._files = self._find()
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.load([name])[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def load(
+        self,
+        names: Iterable[str],
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Those tensors. Where nothing is to be converted they are pages of the file itself.
+
+        A file is opened anew for every call, so that pages go with the tensors that lie on them.
+        """
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files[name], []).append(name)
+        tensors = {}
+        for path, members in by_file.items():
+            with safe_open(path, "pt") as file:
+                for name in members:
+                    tensors[name] = self._read(file, name).to(device, dtype)
+        return tensors
+
+    def parameters(self) -> int:
+        """How many numbers the checkpoint holds."""
+        total = 0
+        for path in set(self._files.values()):
+            with safe_open(path, "pt") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            total += sum(torch.Size(shape).numel() for shape in shapes)
+        return total
+
+    def _find(self) -> dict[str, Path]:
+        """The file of each tensor. Raises KilotuneError where there are no safetensors."""
+        files = indexed_files(self.folder)
+        if files is None:
+            raise KilotuneError(
+                "only safetensors checkpoints can be streamed",
+                where=str(self.folder),
+                fix="Save the model with save_pretrained first, or set tune.streaming=never",
+            )
+        return files
+
+    def _read(self, file: Any, name: str) -> torch.Tensor:
+        return file.get_tensor(name)
+
+
+def indexed_files(folder: Path) -> dict[str, Path] | None:
+    """The file of each tensor by the folder's index or its one file; None without both."""
+    if (folder / INDEX).exists():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return {name: folder / file for name, file in index["weight_map"].items()}
+    if (folder / WHOLE).exists():
+        return tensor_files([folder / WHOLE])
+    return None
+
+
+def tensor_files(paths: Iterable[Path]) -> dict[str, Path]:
+    """The file of each tensor in the files `paths`."""
+    files = {}
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            files.update(dict.fromkeys(file.keys(), path))
+    return files
+
+
+def checkpoint_folder(source: str) -> Path:
+    """Of the model at `source`; a hub id's is fetched, as loading it whole would."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors"]))
