@@ -99,9 +99,11 @@ class _FusedLinears(torch.autograd.Function):
         for weight, bias, up, part, scale in zip(
             weights, biases, ups, torch.split(low, ranks, dim=1), scales, strict=True
         ):
-            result = torch.nn.functional.linear(flat, weight, bias)
-            result.addmm_(part, up.to(dtype).T, alpha=scale)
-            results.append(result.view(*taken.shape[:-1], -1))
+            # The thin product first: the large one then adds to it on its way.
+            result = (part * scale) @ up.to(dtype).T
+            if bias is not None:
+                result += bias
+            results.append(result.addmm_(flat, weight.T).view(*taken.shape[:-1], -1))
         ctx.save_for_backward(flat, low, down, *weights, *ups)
         ctx.scales, ctx.ranks, ctx.shape, ctx.dtype = scales, ranks, taken.shape, taken.dtype
         ctx.adapter_dtype = downs[0].dtype
@@ -114,20 +116,21 @@ class _FusedLinears(torch.autograd.Function):
         count = len(ctx.scales)
         weights, ups = rest[:count], rest[count:]
         wanted = ctx.needs_input_grad[0]
-        given: Tensor | None = None
+        slopes = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
         low_slopes, up_slopes = [], []
-        for grad, weight, up, part, scale in zip(
-            grads, weights, ups, torch.split(low, ctx.ranks, dim=1), ctx.scales, strict=True
+        for slope, up, part, scale in zip(
+            slopes, ups, torch.split(low, ctx.ranks, dim=1), ctx.scales, strict=True
         ):
-            slope = grad.reshape(-1, grad.shape[-1])
             low_slopes.append((up.to(slope.dtype).T @ slope.T).mul_(scale))
             up_slopes.append((part.T @ slope).mul_(scale).T.to(ctx.adapter_dtype))
-            if wanted:
-                given = slope @ weight if given is None else given.addmm_(slope, weight)
         every = torch.cat(low_slopes)
         down_slopes = (every @ flat).to(ctx.adapter_dtype).split(ctx.ranks)
-        if given is not None:
-            given = given.addmm_(every.T, down).view(ctx.shape).to(ctx.dtype)
+        given: Tensor | None = None
+        if wanted:
+            given = every.T @ down
+            for slope, weight in zip(slopes, weights, strict=True):
+                given.addmm_(slope, weight)
+            given = given.view(ctx.shape).to(ctx.dtype)
         return (given, None, *[None] * (2 * count), *down_slopes, *up_slopes)
 
 
