@@ -11,10 +11,10 @@ from accelerate import init_empty_weights
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from torch.func import functional_call
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model, best_device, decoder_layers, load_model
+from kilotune.models.load import Model, best_device, decoder_layers, load_model, model_kind
 from kilotune.models.lora import layer_indices
 from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
 
@@ -164,7 +164,7 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
         )
     checkpoint = Checkpoint(source)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+        model = model_kind(config).from_config(config, dtype=dtype, trust_remote_code=trust)
     name, layers = decoder_layers(model)
     _check_names(model, checkpoint)
     for index in range(below):

@@ -156,6 +156,6 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
 def _problems(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        parts = [str(part) for part in problem["loc"] if part not in ("lora", "top_layers")]
+        parts = [str(part) for part in problem["loc"] if part not in ("lora", "top_layers", "full")]
         lines.append(f"{'.'.join(parts)}: {problem['msg'].removeprefix('Value error, ')}")
     return some(lines, 8)
