@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.datasets import load_sample_images
 
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.errors import KilotuneError
@@ -228,7 +229,7 @@ def test_adapters_sit_in_the_parts_that_are_named_and_nowhere_else(
 ) -> None:
     def parts(*names: str) -> set[str]:
         tunable = Tunable(model_of(folders[kind]), LORA.model_copy(update={"parts": names}), 0)
-        return {part_of(tunable.model, name) for name, _ in tunable.trained()}
+        return {part_of(tunable.model)(name) for name, _ in tunable.trained()}
 
     for chosen in (("language",), ("language", "vision"), ("merger",)):
         assert parts(*chosen) == set(chosen)
@@ -275,6 +276,28 @@ def test_pixel_limits_change_the_number_of_tokens_or_are_refused(
     assert len(larger.tokens(wide)) >= 16
     with pytest.raises(KilotuneError, match="same number of tokens"):
         vision_of(folders["llava"], max_pixels=100)
+
+
+def test_photographs_are_scaled_into_the_limits_and_their_loss_is_the_plain_one(
+    folders: dict[str, Path],
+) -> None:
+    """Two of 427 x 640 pixels that come with scikit-learn."""
+    shown = tuple(
+        Image(Path(name).name, str(Path(name).parent)) for name in load_sample_images().filenames
+    )
+    vision = vision_of(folders["qwen2_vl"], max_pixels=50 * 28 * 28)
+    assert [len(vision.tokens(image)) for image in shown] == [5 * 8, 5 * 8]
+    model = model_of(folders["qwen2_vl"])
+    template = load_template(
+        str(folders["qwen2_vl"]), ModelSettings(name=str(folders["qwen2_vl"])), vision
+    )
+    renderings = [render(template, example(i, "yes", image)) for i, image in enumerate(shown)]
+    with torch.no_grad():
+        expected = sum(plain_loss(model, vision, r) * r.trained for r in renderings)
+        batch = collate(renderings, 0, eyes=Eyes(vision, model))
+        assert LabelledLoss(model).sum(model, batch).item() == pytest.approx(
+            float(expected), rel=1e-5
+        )
 
 
 def test_images_that_cannot_be_shown_name_themselves(

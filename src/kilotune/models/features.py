@@ -29,11 +29,12 @@ def open_eyes(vision: Vision, model: Model, limit: int) -> Eyes:
 
 def obstacle(model: Model) -> str:
     """Why features of images are not the same each time or cannot be put in, or nothing."""
-    trained = {part_of(model, name) for name, p in model.named_parameters() if p.requires_grad}
+    part = part_of(model)
+    trained = {part(name) for name, p in model.named_parameters() if p.requires_grad}
     if trained.intersection(SEEING):
         return "its vision tower or merger is trained"
     dropping = active_dropout(model, layer_count(model))
-    if any(part_of(model, name) in SEEING for name in dropping):
+    if any(part(name) in SEEING for name in dropping):
         return "its vision tower has dropout"
     return "" if _owners(model) else "its forward does not ask for features of images"
 

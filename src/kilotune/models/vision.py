@@ -208,7 +208,7 @@ def load_vision(source: str, settings: ModelSettings, *, needed: bool) -> Vision
         if not needed:
             return None
         raise KilotuneError(
-            f"the model's image processor cannot be loaded ({str(error).strip().splitlines()[0]})",
+            f"the model's image processor cannot be loaded ({_first_sentence(error)})",
             where=source,
             fix="Install kilotune[vision]; the folder must hold preprocessor_config.json",
         ) from error
@@ -216,6 +216,10 @@ def load_vision(source: str, settings: ModelSettings, *, needed: bool) -> Vision
         return None
     _limit_pixels(processor.image_processor, settings)
     return Vision(processor, source)
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].partition(". ")[0]
 
 
 def _limit_pixels(images: Any, settings: ModelSettings) -> None:
@@ -252,28 +256,35 @@ def forget_positions(model: Model) -> None:
             module.rope_deltas = None
 
 
-def part_of(model: Model, name: str) -> Part:
-    """Which part of `model` the module or parameter `name` belongs to.
+def part_of(model: Model) -> Callable[[str], Part]:
+    """What tells of the name of a module or parameter of `model` which part it belongs to.
 
     Language is what stands beside the decoder's layers, and the output head; of the rest the
     merger is what hands images on, by the names that models have for it.
     """
     home = decoder_layers(model)[0].rpartition(".")[0]
-    if not sees_images(model.config) or name.startswith(f"{home}.") or "lm_head" in name.split("."):
-        return "language"
-    return "merger" if any(MERGER.search(word) for word in name.split(".")) else "vision"
+    seeing = sees_images(model.config)
+
+    def part(name: str) -> Part:
+        if not seeing or name.startswith(f"{home}.") or "lm_head" in name.split("."):
+            return "language"
+        return "merger" if any(map(MERGER.search, name.split("."))) else "vision"
+
+    return part
 
 
 def parameters_of(model: Model, part: Part) -> list[torch.nn.Parameter]:
     """The parameters of one part. Raises KilotuneError where there is none."""
-    found = [p for name, p in model.named_parameters() if part_of(model, name) == part]
+    named = part_of(model)
+    found = [p for name, p in model.named_parameters() if named(name) == part]
     return found or _no_part(model, part)
 
 
 def linears_of(model: Model, part: Part) -> list[str]:
     """Names of the linear layers of one part. Raises KilotuneError where there is none."""
-    linear = (n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear))
-    return [name for name in linear if part_of(model, name) == part] or _no_part(model, part)
+    named = part_of(model)
+    linear = (name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear))
+    return [name for name in linear if named(name) == part] or _no_part(model, part)
 
 
 def _no_part(model: Model, part: Part) -> NoReturn:
