@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 
 from kilotune import processes
-from kilotune.data.example import Task
+from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
-from kilotune.errors import KilotuneError
+from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.evidence import PairedTest, mcnemar
 from kilotune.evaluate.judgement import Judgement, quick_metrics
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
-from kilotune.models.load import check_weights, locate
+from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.sharding import of_the_leader
+from kilotune.models.size import read_config
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
@@ -55,7 +56,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     """The rest of `run`, of data that were read and checked before."""
     progress = progress or Silent()
     recipe = prepared.recipe
-    source = locate(recipe.model)
+    source = _source(prepared)
     check_weights(source)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
@@ -87,7 +88,20 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             fix=f"Restore them, or start a new run: {again}",
         )
     with folder.writing():
-        return _run_stages(prepared, locate(recipe.model), folder, progress)
+        return _run_stages(prepared, _source(prepared), folder, progress)
+
+
+def _source(prepared: Prepared) -> str:
+    """Where the model is; raises KilotuneError for images where it takes none."""
+    recipe, pictured = prepared.recipe, prepared.pictured
+    source = locate(recipe.model)
+    if pictured and not sees_images(read_config(recipe.model)):
+        raise KilotuneError(
+            f"examples with images ({len(pictured)}: {some(pictured)}), and a model of texts alone",
+            where=recipe.model.name,
+            fix="Give a vision-language model, such as Qwen2-VL's: model.name=FOLDER",
+        )
+    return source
 
 
 def _new_folder(out: Path | None, name: str) -> RunFolder:
@@ -186,7 +200,11 @@ def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
     for index, (example, reference) in enumerate(
         zip(judged.examples, references(judged.examples), strict=True)
     ):
-        row: dict[str, object] = {"id": example.id, "prompt": example.text, "reference": reference}
+        row: dict[str, object] = {
+            "id": example.id,
+            "prompt": _shown(example),
+            "reference": reference,
+        }
         for name, said in judged.answers.items():
             row[f"{name}_prediction"] = said.predictions[index]
             row[f"{name}_right"] = right[name][index]
@@ -194,6 +212,13 @@ def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
                 row[f"{name}_output"] = said.texts[index]
         rows.append(row)
     return rows
+
+
+def _shown(example: Example) -> str:
+    """What the user says last, with the names of images in their places."""
+    asked = next((m for m in reversed(example.messages) if m.role == "user"), None)
+    parts = () if asked is None else asked.parts
+    return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
 
 
 def _environment(session: Session, clock: "_Clock") -> dict[str, object]:

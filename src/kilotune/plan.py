@@ -25,6 +25,7 @@ from kilotune.models.size import (
     tokenizer_source,
     trained_part,
 )
+from kilotune.models.vision import load_vision
 from kilotune.preparation import Prepared, prepare
 from kilotune.preview import load_template
 from kilotune.progress import Progress, Silent
@@ -383,8 +384,9 @@ def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
     source = tokenizer_source(settings)
     if source is None:
         return None  # a config.json alone is enough for a plan
+    vision = load_vision(source, settings, needed=False)
     rendered = render_examples(
-        load_template(source, settings),
+        load_template(source, settings, vision),
         prepared.wording,
         examples,
         max_length=prepared.recipe.data.max_length,
@@ -392,7 +394,10 @@ def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
     ).renderings
     if not rendered:
         return None  # the run itself says what is wrong with each
-    prompts = [r.token_ids[: r.prompt_length] for r in rendered]
+    prompts: list[Sequence[int]] = [r.token_ids[: r.prompt_length] for r in rendered]
+    if vision is not None:
+        pairs = zip(prompts, rendered, strict=True)
+        prompts = [vision.told_apart(ids, r.images) for ids, r in pairs]
     lengths = [len(r.token_ids) for r in rendered]
     return lengths, [sum(r.label_mask) for r in rendered], len(common_prefix(prompts))
 

@@ -14,7 +14,10 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import load_tuned
+from kilotune.models.features import FEATURES_SHARE, open_eyes
+from kilotune.models.load import locate
 from kilotune.models.qwen import sequence_limit
+from kilotune.models.vision import load_vision
 from kilotune.preparation import reading
 from kilotune.progress import Progress, Silent
 from kilotune.render.probe import chat_template
@@ -80,14 +83,21 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     for finding in dataset.findings:
         if finding.severity != "error":  # errors are given back, with all that was not answered
             progress.say(f"{finding.severity}: {finding}")
-    examples = [without_answer(example) for example in dataset.examples if example.text]
+    examples = [
+        without_answer(example) for example in dataset.examples if example.text or example.images
+    ]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
     words = wording(recipe.data.system, recipe.data.question, labels)
     # The tokenizer was saved with the template that it was tuned with.
-    template = chat_template(tokenizer, arguments=recipe.model.template_arguments)
+    pictured = any(example.images for example in examples)
+    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
+    template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
+    eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
     limit = sequence_limit(model.config)
-    prompting = Prompting(template, words, generation, recipe.data.max_length, recipe.seed, limit)
+    prompting = Prompting(
+        template, words, generation, recipe.data.max_length, recipe.seed, limit, eyes
+    )
     findings = (*dataset.findings, *prompting.refusals(examples))
     refused = Predictions(data["task"], len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]

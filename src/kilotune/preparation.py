@@ -8,7 +8,7 @@ from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.split import Split, split_examples
-from kilotune.errors import KilotuneError, some
+from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments.record import fingerprint
 from kilotune.progress import Progress
@@ -38,6 +38,12 @@ class Prepared:
     fingerprint: str
     format: str
 
+    @property
+    def pictured(self) -> list[str]:
+        """The examples that have images."""
+        parts = (self.parts.train, self.parts.validation, self.parts.test)
+        return [example.id for part in parts for example in part if example.images]
+
     def record(self) -> dict[str, object]:
         """What `data.json` holds."""
         return {
@@ -61,7 +67,6 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
         progress.say(f"columns that are not read: {', '.join(data.unused)}")
     recipe = _settled(recipe, data.task)
     findings = check(files)
-    _stop_at_images(files)
     parts = split(recipe, files)
     findings += [*parts.findings, *check_split(parts.named())]
     for finding in findings:
@@ -117,16 +122,6 @@ def check(files: Files) -> list[Finding]:
         parts = files.validation.examples, files.test.examples
         findings += check_leakage(*parts, "test", "validation")
     return findings
-
-
-def _stop_at_images(files: Files) -> None:
-    pictured = [example.id for example in files.train.examples if example.images]
-    if pictured:
-        raise KilotuneError(
-            f"examples with images ({len(pictured)}): {some(pictured)}; only texts are tuned today",
-            where=str(files.train.path),
-            fix="kilotune check, render and convert take them",
-        )
 
 
 def split(recipe: Recipe, files: Files) -> Split:

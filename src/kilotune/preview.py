@@ -6,6 +6,7 @@ from kilotune.data.finding import Finding, errors_first
 from kilotune.data.normalise import Dataset
 from kilotune.models.load import generation_stops, load_tokenizer, locate_tokenizer
 from kilotune.models.qwen import limit_at
+from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation import reading
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.render.probe import chat_template
@@ -34,7 +35,7 @@ def preview(recipe: Recipe) -> Preview:
     labels = sorted({example.label for example in dataset.examples if example.label})
     words = wording(data.system, data.question, labels)
     source = locate_tokenizer(recipe.model)
-    template = load_template(source, recipe.model)
+    template = load_template(source, recipe.model, load_vision(source, recipe.model, needed=False))
     rendered = render_examples(
         template,
         words,
@@ -47,17 +48,23 @@ def preview(recipe: Recipe) -> Preview:
     return Preview(dataset, template, rendered, tuple(found))
 
 
-def load_template(source: str, settings: ModelSettings) -> ChatTemplate:
+def load_template(
+    source: str, settings: ModelSettings, vision: Vision | None = None
+) -> ChatTemplate:
     """The tokenizer at `source` with the chat template that the recipe asks for.
 
-    The tokenizer takes it on, so that it is saved with what is tuned.
+    The tokenizer takes it on, so that it is saved with what is tuned. Where there is `vision`,
+    images get as many tokens as it makes of them, and its own template comes first.
     """
     tokenizer = load_tokenizer(source, settings)
+    if vision is not None and vision.chat_template is not None:
+        tokenizer.chat_template = vision.chat_template
     template = chat_template(
         tokenizer,
         settings.chat_template,
         settings.template_arguments,
         model_stops=generation_stops(source),
+        pictures=vision,
     )
     tokenizer.chat_template = template.source
     return template

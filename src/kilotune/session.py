@@ -15,6 +15,7 @@ from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import generation_config
 from kilotune.models.export import save_tuned
+from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import (
     Model,
@@ -24,6 +25,7 @@ from kilotune.models.load import (
 )
 from kilotune.models.qwen import sequence_limit
 from kilotune.models.streaming import load_base, streamed_layers
+from kilotune.models.vision import load_vision
 from kilotune.preparation import Prepared
 from kilotune.preview import load_template
 from kilotune.progress import Progress
@@ -139,6 +141,7 @@ class Session:
             measure=measure,
             on_log=folder.append_metrics,
             progress=self.progress,
+            eyes=self.prompting.eyes,
         )
 
     def judge(
@@ -175,7 +178,9 @@ class Session:
     def save(self, folder: RunFolder) -> Path:
         """Save what was tuned, with tokenizer, chat template and decoding. Returns where."""
         tokenizer = self.prompting.template.tokenizer
-        return save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path)
+        eyes = self.prompting.eyes
+        vision = None if eyes is None else eyes.vision
+        return save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path, vision)
 
     def figures(self, name: str, examples: Sequence[Example], said: Answers) -> Judgement:
         """The figures of one system's answers."""
@@ -194,7 +199,8 @@ class Session:
 def open_session(prepared: Prepared, source: str, progress: Progress) -> Session:
     """Load the model at `source` with fresh adapters or unfrozen layers, ready to be asked."""
     recipe = prepared.recipe
-    template = load_template(source, recipe.model)
+    vision = load_vision(source, recipe.model, needed=bool(prepared.pictured))
+    template = load_template(source, recipe.model, vision)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
     model = load_base(source, recipe, dtype, available_bytes())
     if streamed := streamed_layers(model):
@@ -208,6 +214,10 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         stop_ids=stop_ids(model, template.stop_id),
         pad_id=template.tokenizer.pad_token_id,
     )
+    tunable = Tunable(model, recipe.tune, recipe.seed)
+    eyes = None
+    if vision is not None:
+        eyes = open_eyes(vision, tunable.model, available_bytes() // FEATURES_SHARE)
     prompting = Prompting(
         template,
         prepared.wording,
@@ -215,8 +225,9 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         recipe.data.max_length,
         recipe.seed,
         sequence_limit(model.config),
+        eyes,
     )
-    return Session(prepared, prompting, Tunable(model, recipe.tune, recipe.seed), progress)
+    return Session(prepared, prompting, tunable, progress)
 
 
 def _stopping_on_loss(recipe: Recipe) -> Recipe:

@@ -11,6 +11,7 @@ from kilotune.cli.main import app
 from kilotune.cli.render import PLAIN, SPECIAL, TRAINED, TRAINED_SPECIAL, mask_text
 from kilotune.preview import preview
 from kilotune.recipe.load import load_recipe
+from tests.tiny_vision import picture, write_kind
 
 runner = CliRunner()
 
@@ -105,3 +106,13 @@ def test_unusable_input_is_one_line_and_status_2(
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("kilotune: ")]
     assert words in line
     assert "Traceback" not in result.output
+
+
+def test_the_tokens_of_an_image_are_counted_and_not_written_out(tmp_path: Path) -> None:
+    model = write_kind("qwen2_vl", tmp_path / "model")
+    picture(tmp_path / "a.png", 200, (112, 84))
+    data = tmp_path / "data.csv"
+    data.write_text("image,prompt,completion\na.png,What is it?,A slope.\n", encoding="utf-8")
+    result = invoke("render", data, "--model", model)
+    assert "<|vision_start|><|image_pad|> × 12<|vision_end|>What is it?" in result.stdout
+    assert "⟦A slope.<|im_end|>⟧" in result.stdout

@@ -17,7 +17,7 @@ from kilotune.models.size import (
     tokenizer_source,
     trained_part,
 )
-from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
+from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings, TopLayersSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -55,10 +55,11 @@ SETTINGS = [
     LoraSettings(learning_rate=1e-3),
     LoraSettings(learning_rate=1e-3, rank=3, target_modules=("q_proj", "v_proj"), layers="top:2"),
     TopLayersSettings(method="top_layers", learning_rate=1e-3, layers="top:1"),
+    FullSettings(method="full", learning_rate=1e-3),
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["all", "q and v of two", "top layer"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=["all", "q and v of two", "top layer", "full"])
 def test_the_trained_part_is_counted_as_it_will_be_attached(
     tiny_model: Path, settings: Any
 ) -> None:

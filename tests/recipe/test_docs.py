@@ -20,7 +20,8 @@ def names(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 def test_the_page_names_every_setting_and_no_other() -> None:
     expected = names(schema.Recipe) - {"tune"}
-    expected |= names(schema.LoraSettings, "tune.") | names(schema.TopLayersSettings, "tune.")
+    for method in (schema.LoraSettings, schema.TopLayersSettings, schema.FullSettings):
+        expected |= names(method, "tune.")
     cells = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     listed = {name.strip().strip("`") for cell in cells for name in cell.split(",")}
     assert listed == expected

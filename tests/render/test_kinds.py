@@ -335,7 +335,7 @@ def test_images_stand_where_the_parts_say_one_placeholder_each() -> None:
     )
     pad = template.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     assert rendering.token_ids.count(pad) == 2
-    assert codes(rendered) == {"special-in-text"}
+    assert codes(rendered) == {"special-in-text", "images-not-counted"}
 
 
 def test_images_are_an_error_where_the_template_has_no_place_for_them() -> None:

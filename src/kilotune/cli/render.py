@@ -27,6 +27,8 @@ EXAMPLES = """Examples:
     kilotune render questions.jsonl --model ./Qwen-7B --chat-template plain
 """
 
+# From so many on, equal special tokens in a row are counted.
+LONG_RUN = 4
 # Brackets say what is trained where there is no colour, and colour blindness is no hindrance.
 OPEN, CLOSE = "⟦", "⟧"
 TRAINED, PLAIN = "bold green", "none"
@@ -137,20 +139,27 @@ def _panel(seen: "Preview", rendering: "Rendering", origin: str) -> Panel:
 
 
 def mask_text(seen: "Preview", rendering: "Rendering") -> Text:
-    """The rendering as text: each token in the style of what becomes of it."""
+    """The rendering as text: each token in the style of what becomes of it.
+
+    A special token that stands there many times, as an image's does, is written once and counted.
+    """
     encoder = seen.template.encoder
     text = Text()
     ids, mask = rendering.token_ids, rendering.label_mask
     start = 0
     for end in range(1, len(ids) + 1):
         here = (mask[start], ids[start] in encoder.control)
-        if end < len(ids) and (mask[end], ids[end] in encoder.control) == here and not here[1]:
-            continue
         trained, special = here
+        alike = not special or ids[end - 1 : end + 1] == (ids[start],) * 2
+        if end < len(ids) and (mask[end], ids[end] in encoder.control) == here and alike:
+            continue
         if trained and not (start and mask[start - 1]):
             text.append(OPEN, TRAINED)
-        written = encoder.tokenizer.decode(ids[start:end], clean_up_tokenization_spaces=False)
+        run = special and end - start >= LONG_RUN
+        shown = ids[start : start + 1] if run else ids[start:end]
+        written = encoder.tokenizer.decode(shown, clean_up_tokenization_spaces=False)
         if special:
+            written = f"{written} × {end - start:,}" if run else written
             text.append(written, TRAINED_SPECIAL if trained else SPECIAL)
         else:
             text.append_text(_visible(written, TRAINED if trained else PLAIN))

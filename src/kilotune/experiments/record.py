@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from kilotune import processes
 from kilotune.data.example import Example, Part
+from kilotune.data.pictures import digest
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.recipe.load import dump_recipe, load_recipe
@@ -155,7 +156,7 @@ def check_new(out: Path) -> None:
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """SHA-256 over ids, messages, labels and groups: the same data, the same value."""
+    """SHA-256 over ids, messages with their images, labels and groups: the same data alone."""
     digest = hashlib.sha256()
     for example in examples:
         turns = [(message.role, *map(_identity, message.parts)) for message in example.messages]
@@ -165,10 +166,10 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def _identity(part: Part) -> str | list[str]:
-    """A part of a message without the folder it lies in, so that a moved run is the same."""
+    """A part of a message: of an image its content, and not the folder it lies in."""
     if isinstance(part, str):
         return part
-    return [part.source, hashlib.sha256(part.data or b"").hexdigest()]
+    return [part.source, digest(part).hex()]
 
 
 def environment(**facts: Any) -> dict[str, Any]:

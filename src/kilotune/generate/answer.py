@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from transformers import GenerationConfig
 
-from kilotune.data.example import Example
+from kilotune.data.example import Example, Image
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import without_answer
 from kilotune.generate.decode import Generation, generate
 from kilotune.generate.score import LabelScores, label_ids, score_labels
 from kilotune.models.load import Model
+from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.template import ChatTemplate
@@ -19,10 +20,19 @@ from kilotune.render.wording import Wording
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """What generation starts from: token ids, and the images whose tokens stand in them."""
+
+    token_ids: tuple[int, ...]
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prompting:
     """How examples are put to a model, the same in validation, judging and prediction.
 
     `limit` is the model's own length; a prompt that leaves no room for an answer is refused.
+    `eyes` are how it is given images, None for a model that takes none.
     """
 
     template: ChatTemplate
@@ -31,6 +41,7 @@ class Prompting:
     max_length: int
     seed: int
     limit: int | None = None
+    eyes: Eyes | None = None
 
     def fit(self, example: Example) -> tuple[Example, bool]:
         """The example in words, cut to `max_length` tokens, and whether that took anything."""
@@ -47,14 +58,17 @@ class Prompting:
 
         Raises KilotuneError that names every example that cannot be put to it.
         """
+        prompts = self._prompts(examples)
         return generate(
             model,
             self.template.tokenizer,
-            self._prompts(examples),
+            [prompt.token_ids for prompt in prompts],
             self.generation,
             seed=self.seed,
             progress=progress,
             title=title,
+            images=[prompt.images for prompt in prompts],
+            eyes=self.eyes,
         )
 
     def scores(
@@ -66,13 +80,16 @@ class Prompting:
         title: str,
     ) -> list[LabelScores]:
         """How likely each of `labels` is to `model` as the whole answer to each of `examples`."""
+        prompts = self._prompts(examples)
         return score_labels(
             model,
-            self._prompts(examples),
+            [prompt.token_ids for prompt in prompts],
             label_ids(self.template, labels),
             pad_id=self.generation.pad_token_id,
             progress=progress,
             title=title,
+            images=[prompt.images for prompt in prompts],
+            eyes=self.eyes,
         )
 
     def _within_limit(self, prompt: list[int]) -> list[int]:
@@ -83,19 +100,23 @@ class Prompting:
             )
         return prompt
 
-    def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+    def _prompts(self, examples: Sequence[Example]) -> list["Prompt"]:
         prompts, refusals = self._asked(examples)
         stop_on_errors(refusals, "prompts for generation")
         return prompts
 
-    def _asked(self, examples: Sequence[Example]) -> tuple[list[list[int]], list[Finding]]:
-        prompts: list[list[int]] = []
+    def _asked(self, examples: Sequence[Example]) -> tuple[list["Prompt"], list[Finding]]:
+        prompts: list[Prompt] = []
         refused: dict[tuple[str, str], list[str]] = {}
         for example in examples:
             try:
                 # What is asked must not depend on how long the right answer is.
                 asked = self.fit(without_answer(example))[0]
-                prompts.append(self._within_limit(self.template.prompt_ids(asked.prompt)))
+                images = tuple(image for message in asked.prompt for image in message.images)
+                if images and self.template.image_text is None:
+                    raise RenderError("images-unsupported")
+                ids = self._within_limit(self.template.prompt_ids(asked.prompt))
+                prompts.append(Prompt(tuple(ids), images))
             except RenderError as error:
                 refused.setdefault((error.code, error.detail), []).append(example.id)
         return prompts, [finding(code, tuple(ids), why) for (code, why), ids in refused.items()]

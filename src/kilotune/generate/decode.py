@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from kilotune.generate.prefix import Prefix, shared_prefix
+from kilotune.data.example import Image
+from kilotune.generate.prefix import NONE, Prefix, shared_prefix
 from kilotune.models.load import Model
+from kilotune.models.vision import Eyes, forget_positions
 from kilotune.progress import Progress
 from kilotune.recipe.schema import DecodingSettings
 
@@ -55,11 +57,14 @@ def generate(
     seed: int,
     progress: Progress,
     title: str = "generating",
+    images: Sequence[Sequence[Image]] = (),
+    eyes: Eyes | None = None,
 ) -> list[Generation]:
     """An answer for every prompt (token ids), in the order of `prompts`.
 
-    What all prompts begin with is computed once. Sampling draws from `seed` alone, and leaves
-    the global generators as they were.
+    `images` are those of each prompt, if any has some, and need the model's `eyes`. What all
+    prompts begin with is computed once, unless there are images. Sampling draws from `seed` alone,
+    and leaves the global generators as they were.
     """
     answers: list[Generation | None] = [None] * len(prompts)
     stops = set(config.eos_token_id)
@@ -67,10 +72,14 @@ def generate(
     with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
         if config.do_sample:
             torch.manual_seed(seed)
-        prefix = shared_prefix(model, prompts, config.max_new_tokens)
+        prefix = NONE if any(images) else shared_prefix(model, prompts, config.max_new_tokens)
         for batch in batches(prompts, TOKEN_BUDGET):
             inputs = _left_padded([prompts[i] for i in batch], config.pad_token_id, prefix)
+            if eyes is not None and any(images):
+                shown = [image for i in batch for image in images[i]]
+                inputs.update(eyes.inputs(shown, inputs["input_ids"]))
             inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+            forget_positions(model)
             cache = {"cache": prefix.cache(len(batch))} if prefix else {}
             output = model.generate(**inputs, **cache, generation_config=config)
             for index, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from kilotune.data.example import Image
 from kilotune.generate.decode import batches
 from kilotune.generate.prefix import Prefix, obstacle, shared_prefix
 from kilotune.models.load import Model, takes_argument
+from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.render.template import ChatTemplate
 
@@ -96,24 +98,28 @@ def score_labels(
     pad_id: int,
     progress: Progress,
     title: str = "scoring",
+    images: Sequence[Sequence[Image]] = (),
+    eyes: Eyes | None = None,
 ) -> list[LabelScores]:
     """Score every label (token ids) after every prompt (token ids), in the order of `prompts`.
 
-    The tree is tried on the shortest prompt first. Where the model's attention does not allow
-    it, each label is scored in a row of its own, and `progress` is told why.
+    `images` are those of each prompt, if any has some, and need the model's `eyes`. The tree is
+    tried on the shortest prompt first. Where the model's attention does not allow it, each label
+    is scored in a row of its own, and `progress` is told why.
     """
     if not prompts:
         return []
     lengths = torch.tensor([len(label) for label in labels])
     with torch.inference_mode():
-        score_batch, shared, reason = _way(model, prompts, labels, pad_id)
+        seen = list(images) or [()] * len(prompts)
+        score_batch, shared, reason = _way(model, prompts, labels, pad_id, seen, eyes)
         if reason:
             progress.say(f"labels are scored one by one: {reason}")
         own = [prompt[shared:] for prompt in prompts]
         sums = torch.empty(len(prompts), len(labels))
         with progress.bar(title, len(prompts)) as bar:
             for batch in batches(own, TOKEN_BUDGET):
-                sums[batch] = score_batch([own[i] for i in batch])
+                sums[batch] = score_batch([own[i] for i in batch], [seen[i] for i in batch])
                 bar.advance(len(batch))
     return [
         LabelScores(tuple(row.tolist()), tuple(mean.tolist()), tuple(share.tolist()))
@@ -121,24 +127,32 @@ def score_labels(
     ]
 
 
-ScoreBatch = Callable[[Sequence[Sequence[int]]], torch.Tensor]
+Shown = Sequence[Sequence[Image]]  # the images of each prompt
+ScoreBatch = Callable[[Sequence[Sequence[int]], Shown], torch.Tensor]
 
 
 def _way(
-    model: Model, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], pad_id: int
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
+    pad_id: int,
+    images: Shown,
+    eyes: Eyes | None,
 ) -> tuple[ScoreBatch, int, str]:
     """How to score a batch, how many tokens of each prompt it leaves out, and why not the tree."""
 
-    def by_row(batch: Sequence[Sequence[int]]) -> torch.Tensor:
-        return rows_scores(model, batch, labels, pad_id)
+    def by_row(batch: Sequence[Sequence[int]], shown: Shown) -> torch.Tensor:
+        return rows_scores(model, batch, labels, pad_id, shown, eyes)
 
+    if any(images):
+        return by_row, 0, "there are images in the prompts"
     lengths = [len(label) for label in labels]
     reason = obstacle(model, max(map(len, prompts)) + max(lengths)) or _ignores_masks(model)
     if reason:
         return by_row, 0, reason
     prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
 
-    def by_tree(batch: Sequence[Sequence[int]]) -> torch.Tensor:
+    def by_tree(batch: Sequence[Sequence[int]], shown: Shown = ()) -> torch.Tensor:
         return tree_scores(model, batch, tree, prefix, pad_id)
 
     # The longest label and the last: what sees another branch, or not its own, shows there.
@@ -184,7 +198,12 @@ def tree_scores(
 
 
 def rows_scores(
-    model: Model, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]], pad_id: int
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
+    pad_id: int,
+    images: Shown = (),
+    eyes: Eyes | None = None,
 ) -> torch.Tensor:
     """The same sums the plain way: each label of each prompt in a padded row of its own.
 
@@ -197,12 +216,16 @@ def rows_scores(
         first = min(len(pairs[i][0]) for i in batch) - 1
         longest = max(map(len, rows))
         mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+        ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
+        shown = [image for i in batch for image in images[i // len(labels)]] if any(images) else []
+        seen = eyes.inputs(shown, ids) if eyes is not None else {}
         logits = _logits(
             model,
             torch.arange(first, longest),
-            input_ids=torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows]),
+            input_ids=ids,
             attention_mask=torch.tensor(mask),
             use_cache=False,
+            **seen,
         ).log_softmax(dim=-1)
         for row, index in enumerate(batch):
             prompt, label = pairs[index]

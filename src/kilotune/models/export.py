@@ -13,15 +13,23 @@ from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer, locate
 from kilotune.models.sharding import whole
 from kilotune.models.streaming import load_base
+from kilotune.models.vision import Vision
 from kilotune.recipe.schema import Recipe
 
 ADAPTER, WHOLE = "adapter", "model"
 
 
-def save_tuned(tunable: Tunable, tokenizer: Any, generation: GenerationConfig, run: Path) -> Path:
+def save_tuned(
+    tunable: Tunable,
+    tokenizer: Any,
+    generation: GenerationConfig,
+    run: Path,
+    vision: Vision | None = None,
+) -> Path:
     """Save into `run`: `adapter/` for LoRA, `model/` where the weights themselves were trained.
 
-    With them go the tokenizer, its chat template and `generation_config.json`. Returns the folder.
+    With them go the tokenizer, its chat template, `generation_config.json`, and the image processor
+    of a model that has `vision`. Returns the folder.
     """
     folder = run / (ADAPTER if tunable.adapter else WHOLE)
     model = tunable.model
@@ -32,6 +40,8 @@ def save_tuned(tunable: Tunable, tokenizer: Any, generation: GenerationConfig, r
     part = run / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part, state_dict=state)
+    if vision is not None:
+        vision.save(part, tokenizer)
     tokenizer.save_pretrained(part)
     generation.save_pretrained(part)
     part.rename(folder)

@@ -12,7 +12,10 @@ from kilotune.models.load import Model, decoder_layers, layer_count
 from kilotune.models.lora import attach_lora, layer_indices
 from kilotune.models.sharding import whole
 from kilotune.models.streaming import streamed_layers
-from kilotune.recipe.schema import LoraSettings, TopLayersSettings
+from kilotune.models.vision import parameters_of
+from kilotune.recipe.schema import FullSettings, LoraSettings, TopLayersSettings
+
+Method = LoraSettings | TopLayersSettings | FullSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,12 @@ class Tunable:
     `model` is what to train and to generate with.
     """
 
-    def __init__(self, model: Model, settings: LoraSettings | TopLayersSettings, seed: int) -> None:
+    def __init__(self, model: Model, settings: Method, seed: int) -> None:
         self.adapter = isinstance(settings, LoraSettings)
         if isinstance(settings, LoraSettings):
             self.model = attach_lora(model, settings, seed)
+        elif isinstance(settings, FullSettings):
+            self.model = _train_parts(model, settings)
         else:
             self.model = _train_layers(model, settings)
         self._start = {name: p.detach().clone() for name, p in self.trained()}
@@ -105,6 +110,14 @@ class Tunable:
         with torch.no_grad():
             for name, parameter in self.trained():
                 parameter.copy_(tensors[name])
+
+
+def _train_parts(model: Model, settings: FullSettings) -> Model:
+    model.requires_grad_(False)
+    for part in settings.parts:
+        for parameter in parameters_of(model, part):
+            parameter.requires_grad_(True)
+    return model
 
 
 def _train_layers(model: Model, settings: TopLayersSettings) -> Model:

@@ -1,6 +1,7 @@
 """A model and its tokenizer by name: built-in, a folder, or a hub id."""
 
 import inspect
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
@@ -129,13 +131,22 @@ def own_generation(source: str) -> GenerationConfig | None:
 
 
 def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Model:
-    """The causal language model at `source` on this machine's best device, ready to generate."""
+    """The language model at `source` on this machine's best device, ready to generate."""
     if first_generation(source):
         return load_qwen(source, dtype, best_device())
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=dtype, trust_remote_code=settings.trust_remote_code
-    )
+    kind = model_kind(load_config(source, settings))
+    model = kind.from_pretrained(source, dtype=dtype, trust_remote_code=settings.trust_remote_code)
     return model.to(best_device()).eval()
+
+
+def sees_images(config: Any) -> bool:
+    """Whether a model of `config` takes images."""
+    return hasattr(config, "vision_config")
+
+
+def model_kind(config: Any) -> Any:
+    """The class of transformers that builds a model of `config`: of texts, or of images too."""
+    return AutoModelForImageTextToText if sees_images(config) else AutoModelForCausalLM
 
 
 def best_device() -> torch.device:
@@ -170,14 +181,31 @@ def weight_dtype(tune: TuneSettings, compute: torch.dtype) -> torch.dtype:
 
 
 def decoder_layers(model: Model) -> tuple[str, Any]:
-    """The name and the list of a model's decoder layers (`model.layers` in most families)."""
+    """The name and the list of a model's decoder layers (`model.layers` in most families).
+
+    A vision tower may have as many: the decoder's are those beside the token embeddings.
+    """
+    size, embedding = layer_count(model), model.get_input_embeddings()
+    home: list[str] = []
+    found: list[tuple[str, Any]] = []
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == layer_count(model):
-            return name, module
+        if module is embedding:
+            home = name.split(".")
+        elif isinstance(module, torch.nn.ModuleList) and len(module) == size:
+            found.append((name, module))
+    if found:
+        return max(found, key=lambda named: _shared(named[0].split("."), home))
     raise KilotuneError(
         "cannot find the decoder layers",
         where=type(model).__name__,
         fix="Tune all layers, or use a model whose layers are one list",
+    )
+
+
+def _shared(path: list[str], other: list[str]) -> int:
+    """How many first parts two paths of modules have in common."""
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(path, other, strict=False))
     )
 
 

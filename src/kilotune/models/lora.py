@@ -1,10 +1,14 @@
 """Low-rank adapters through PEFT (Hu et al. 2021)."""
 
+import re
+from typing import Any
+
 import torch
 from peft import LoraConfig, get_peft_model
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model, decoder_layers, layer_count
+from kilotune.models.load import Model, decoder_layers, layer_count, sees_images
+from kilotune.models.vision import linears_of
 from kilotune.recipe.schema import Layers, LoraSettings
 
 
@@ -14,21 +18,44 @@ def attach_lora(model: Model, settings: LoraSettings, seed: int) -> Model:
     Raises KilotuneError for a target that matches no linear layer.
     """
     targets = chosen_targets(settings, linear_names(model))
-    list_name, _ = decoder_layers(model)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=targets,
-        layers_to_transform=layer_indices(settings.layers, layer_count(model)),
-        # Without the pattern a vision tower's blocks of the same number would match too.
-        layers_pattern=list_name.rpartition(".")[2],
         task_type="CAUSAL_LM",
+        **_places(model, settings, targets),
     )
     # PEFT draws A from the global generator; the fork leaves that as it was.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+def _places(model: Model, settings: LoraSettings, targets: list[str]) -> dict[str, Any]:
+    """Which modules get adapters, in PEFT's words.
+
+    By names and numbers of layers; beside a vision tower, whose modules may have the same names,
+    by a pattern of whole names. Raises KilotuneError for parts that the model has not.
+    """
+    list_name, _ = decoder_layers(model)
+    indices = layer_indices(settings.layers, layer_count(model))
+    more = [
+        name for part in settings.parts if part != "language" for name in linears_of(model, part)
+    ]
+    if not sees_images(model.config):
+        return {
+            "target_modules": targets,
+            "layers_to_transform": indices,
+            "layers_pattern": list_name.rpartition(".")[2],
+        }
+    numbers, names = "|".join(map(str, indices)), "|".join(map(re.escape, targets))
+    language = rf"{re.escape(list_name)}\.({numbers})\.(.+\.)?({names})"
+    # Blocks by any number, so that the saved pattern stays short; not the last part of a name,
+    # which may number other things than linear layers.
+    patterns = [re.sub(r"\\\.\d+(?=\\)", r"\\.\\d+", re.escape(name)) for name in more]
+    if "language" in settings.parts:
+        patterns.insert(0, language)
+    return {"target_modules": "|".join(dict.fromkeys(patterns))}
 
 
 def chosen_targets(settings: LoraSettings, available: list[str]) -> list[str]:

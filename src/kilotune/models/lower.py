@@ -114,12 +114,16 @@ def in_float32(model: Model, index: int) -> Iterator[None]:
 
 
 def identity(
-    model: Model, below: int, digests: Mapping[str, str], autocast: torch.dtype | None
+    model: Model,
+    below: int,
+    digests: Mapping[str, str],
+    autocast: torch.dtype | None,
+    lens: str = "",
 ) -> str:
-    """A digest of all that the states entering layer `below` depend on, but for the token ids.
+    """A digest of all that the states entering layer `below` depend on, but for texts and images.
 
-    `digests` are those of the frozen tensors by name. Positions count from 0 in every example, and
-    the configuration says what is made of them.
+    `digests` are those of the frozen tensors by name, `lens` says how images are made ready.
+    Positions count from 0 in every example, and the configuration says what is made of them.
     """
     name, layers = decoder_layers(model)
     upper = tuple(f"{name}.{index}." for index in range(below, len(layers)))
@@ -137,6 +141,7 @@ def identity(
         "config": config,
         "precision": [str(model.dtype), str(autocast), model.device.type],
         "transformers": transformers.__version__,
+        **({"images": lens} if lens else {}),
     }
     return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=16).hexdigest()
 

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
-from kilotune.models.load import Model, decoder_layers, layer_count, load_config
+from kilotune.models.load import Model, decoder_layers, layer_count, load_config, model_kind
 from kilotune.models.lora import chosen_targets, layer_indices, linear_names
-from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
+from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings, TopLayersSettings
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "qwen.tiktoken"
@@ -102,10 +101,9 @@ def tokenizer_source(settings: ModelSettings) -> str | None:
 
 def empty_model(config: Any) -> Model:
     """The model of `config` with tensors that have shapes and no memory."""
-    kind = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
         with torch.device("meta"):
-            return kind.from_config(config)
+            return model_kind(config).from_config(config)
     except ValueError as error:
         raise KilotuneError(
             "not a language model that transformers can build",
@@ -152,8 +150,15 @@ def model_size(model: Model) -> ModelSize:
     )
 
 
-def trained_part(size: ModelSize, settings: LoraSettings | TopLayersSettings) -> Trained:
-    """What `settings` would train. Raises KilotuneError for layers or targets there are not."""
+def trained_part(
+    size: ModelSize, settings: LoraSettings | TopLayersSettings | FullSettings
+) -> Trained:
+    """What `settings` would train of the language layers, embeddings and head.
+
+    Raises KilotuneError for layers or targets there are not.
+    """
+    if isinstance(settings, FullSettings):
+        return Trained(size.parameters - size.vision, size.layers, 0, 0)
     indices = layer_indices(settings.layers, size.layers)
     adapters, each = 0, size.layer_parameters
     if isinstance(settings, LoraSettings):

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch.func import functional_call
-from transformers import AutoModelForCausalLM
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import Checkpoint, checkpoint_folder, indexed_files
@@ -17,6 +16,7 @@ from kilotune.models.load import (
     decoder_layers,
     load_config,
     load_model,
+    model_kind,
     open_checkpoint,
     own_generation,
 )
@@ -118,7 +118,7 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
         )
     checkpoint = open_checkpoint(source)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+        model = model_kind(config).from_config(config, dtype=dtype, trust_remote_code=trust)
     name, layers = decoder_layers(model)
     _check_names(model, checkpoint)
     for index in range(below):

@@ -7,9 +7,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kilotune.recipe.schema import LoraSettings, Recipe, TopLayersSettings
+from kilotune.recipe.schema import FullSettings, LoraSettings, Recipe, TopLayersSettings
 
-METHODS: dict[str, type[BaseModel]] = {"lora": LoraSettings, "top_layers": TopLayersSettings}
+METHODS: dict[str, type[BaseModel]] = {
+    "lora": LoraSettings,
+    "top_layers": TopLayersSettings,
+    "full": FullSettings,
+}
 
 # What a value must be, by pydantic's names for what it is not.
 KINDS = {

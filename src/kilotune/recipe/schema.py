@@ -26,6 +26,13 @@ def _layers(value: object) -> object:
     return value
 
 
+# Of a vision-language model: its decoder, what hands images on to it, and what looks at them.
+Part = Literal["language", "merger", "vision"]
+Parts = Annotated[
+    tuple[Part, ...],
+    Field(min_length=1, description="what is tuned of a model that sees"),
+]
+
 Layers = Annotated[str | tuple[NonNegativeInt, ...], BeforeValidator(_layers)]
 
 
@@ -45,6 +52,12 @@ class ModelSettings(Settings):
     )
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     trust_remote_code: bool = False
+    min_pixels: PositiveInt | None = Field(
+        None, description="smaller images are scaled up to so many pixels (Qwen2-VL kinds)"
+    )
+    max_pixels: PositiveInt | None = Field(
+        None, description="larger images are scaled down to so many pixels (Qwen2-VL kinds)"
+    )
 
 
 class DataSettings(Settings):
@@ -119,6 +132,14 @@ class LoraSettings(TuneSettings):
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     layers: Layers = "all"
+    parts: Parts = ("language",)
+
+
+class FullSettings(TuneSettings):
+    """Every weight of the model trained, or of a vision-language model those of some parts."""
+
+    method: Literal["full"]
+    parts: Parts = ("language",)
 
 
 class TopLayersSettings(TuneSettings):
@@ -154,6 +175,6 @@ class Recipe(Settings):
     seed: NonNegativeInt = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
-    tune: Annotated[LoraSettings | TopLayersSettings, Field(discriminator="method")]
+    tune: Annotated[LoraSettings | TopLayersSettings | FullSettings, Field(discriminator="method")]
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()

@@ -53,10 +53,28 @@ KINDS: dict[str, Kind] = {
         "the rendering has another number of image placeholders than the example has images",
         "Use the chat template that came with the model",
     ),
+    "image-unreadable": Kind(
+        "error",
+        "images that the model's processor cannot take",
+        "Run kilotune check, which says what is wrong with them, or leave these rows out",
+    ),
+    "image-in-answer": Kind(
+        "error",
+        "images in what the assistant says, which no model can be trained to write",
+        "Move them to what the user says before it, or after",
+    ),
+    "images-not-counted": Kind(
+        "note",
+        "images whose tokens were not counted, each stands as one placeholder: there is no "
+        "processor beside the tokenizer",
+        "Put the model's config.json and its processor's files into the folder, and install "
+        "kilotune[vision]",
+    ),
     "too-long": Kind(
         "error",
         "longer than max_length even with nothing left of the text",
-        "Raise data.max_length, or shorten these answers",
+        "Raise data.max_length, or shorten these answers; of images fewer tokens are made with "
+        "model.max_pixels",
     ),
     # The conversation as token ids.
     "beyond-length": Kind(

@@ -57,6 +57,8 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
     every = train_on == "all_assistant" or (train_on == "auto" and len(answers) > 1)
     if answers[0 if every else -1] == 0:
         raise RenderError("answer-first")
+    if any(messages[answer].images for answer in answers):
+        raise RenderError("image-in-answer")
     layout = template.layout(messages)
     if every and not _same_when_earlier(template, layout, messages):
         raise RenderError("turns-rewritten")
@@ -156,3 +158,5 @@ def _remarks(
             yield "images-unsupported"
     elif layout.template_text().count(template.image_text) != images:
         yield "image-placeholders"
+    elif images and template.pictures is None:
+        yield "images-not-counted"

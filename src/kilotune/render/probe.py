@@ -10,6 +10,7 @@ from kilotune.render.encoding import Tokenizer, encoder, token_id
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.layout import Layout
 from kilotune.render.markers import ASKED, SAID, SYSTEM, THOUGHTLESS, markers
+from kilotune.render.pictures import Pictures
 from kilotune.render.supplied import MARKERS, Choice, choose_template, wants_bos
 from kilotune.render.template import Arguments, ChatTemplate, Opening
 
@@ -22,13 +23,15 @@ def chat_template(
     arguments: Arguments | None = None,
     *,
     model_stops: Collection[int] = (),
+    pictures: Pictures | None = None,
 ) -> ChatTemplate:
     """Choose the template of `tokenizer` and find out what it does.
 
     `wanted` and `arguments` are the recipe's `chat_template` and `template_arguments`;
-    `model_stops` the tokens that the model's generation settings stop at. Answers are taken to
-    hold thoughts of their own where an argument asks for thinking, and only there. Raises
-    KilotuneError when the template cannot be used, or when answers have no end to be learnt.
+    `model_stops` the tokens that the model's generation settings stop at; `pictures` what its
+    processor makes of images. Answers are taken to hold thoughts of their own where an argument
+    asks for thinking, and only there. Raises KilotuneError when the template cannot be used, or
+    when answers have no end to be learnt.
     """
     where = str(getattr(tokenizer, "name_or_path", "") or "tokenizer")
     choice = choose_template(tokenizer, wanted)
@@ -40,6 +43,7 @@ def chat_template(
         dict(arguments or {}),
         wants_bos=wants_bos(tokenizer),
         model_stops=stops,
+        pictures=pictures,
     )
     try:
         template = _with_forms(template)
@@ -76,7 +80,20 @@ def _image_text(template: ChatTemplate) -> str | None:
     if not _shows(seeing, [picture], BEFORE, ASKED):
         return None
     text = seeing.text([picture])
-    return text.split(BEFORE, 1)[1].split(ASKED, 1)[0] or None
+    between = text.split(BEFORE, 1)[1].split(ASKED, 1)[0]
+    if between.strip():
+        return between
+    # LLaVA's puts all images of a message before its words.
+    bare = seeing.text([Message("user", (f"{BEFORE}{between}{ASKED}", Image("x")))])
+    without = seeing.text([Message("user", f"{BEFORE}{between}{ASKED}")])
+    return _inserted(without, bare) or None
+
+
+def _inserted(before: str, after: str) -> str:
+    """What `after` has that `before` has not, in one place."""
+    pairs = enumerate(zip(before, after, strict=False))
+    start = next((i for i, (a, b) in pairs if a != b), len(before))
+    return after[start : start + len(after) - len(before)]
 
 
 def _shows(template: ChatTemplate, messages: list[Message], *words: str) -> bool:

@@ -9,6 +9,7 @@ from kilotune.data.finding import Finding
 from kilotune.render.encoding import Encoder, Tokenizer
 from kilotune.render.faults import RenderError
 from kilotune.render.layout import Layout, Slot, lay_out
+from kilotune.render.pictures import Pictures, expanded
 
 Arguments = Mapping[str, bool | int | str]
 
@@ -37,7 +38,8 @@ class ChatTemplate:
 
     `takes_system` says whether a system message is accepted; one that is not is put before the
     first user message. `writes_parts` says that contents must be lists of parts; `image_text` is
-    what the template writes for an image, None where it cannot. `stop_id` is the token that ends
+    what the template writes for an image, None where it cannot, and `pictures` what a processor
+    makes of it (without one it stays as the template writes it). `stop_id` is the token that ends
     an answer, `model_stops` are those that the model's own settings stop at.
     """
 
@@ -48,6 +50,7 @@ class ChatTemplate:
     takes_system: bool = True
     writes_parts: bool = False
     image_text: str | None = None
+    pictures: Pictures | None = None
     default_system: str = ""
     opening: Opening = Opening()
     stop_id: int = -1
@@ -120,7 +123,8 @@ class ChatTemplate:
         messages = self.fitting(messages)
         simple = all(message.role != "assistant" for message in messages)
         if simple and not any(map(self.spells, messages)):
-            return self.encode(self.prompt_text(messages))
+            ids = self.encode(self.prompt_text(messages))
+            return self._with_images(ids, (), messages)[0]
         prompt = self.prompt(messages)
         ids, _ = self.encode_layout(prompt, messages, self.borders(prompt, messages))
         return ids
@@ -175,7 +179,8 @@ class ChatTemplate:
                 answer=messages[slot.message].role == "assistant",
             )
         ]
-        return self.encoder.encode(layout.text, ordinary, borders)
+        ids, places = self.encoder.encode(layout.text, ordinary, borders)
+        return self._with_images(ids, places, messages)
 
     def spells(self, message: Message) -> bool:
         """Whether the message spells a token that must not come from it."""
@@ -212,6 +217,14 @@ class ChatTemplate:
     def _lead_before(self, layout: Layout, slot: Slot) -> int:
         lead = self.opening.lead
         return len(lead) if lead and layout.text.endswith(lead, 0, slot.start) else 0
+
+    def _with_images(
+        self, ids: list[int], places: Sequence[int], messages: Sequence[Message]
+    ) -> tuple[list[int], list[int]]:
+        images = [image for message in messages for image in message.images]
+        if not images or self.pictures is None or self.image_text is None:
+            return ids, list(places)
+        return expanded(ids, places, images, self.pictures)
 
     def _content(self, message: Message) -> Any:
         if not self.writes_parts and (self.image_text is None or not message.images):

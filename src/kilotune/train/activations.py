@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from kilotune.data.packages import cache_folder
+from kilotune.data.pictures import digest
 from kilotune.errors import KilotuneError, some
 from kilotune.models.attention import packing_attention
 from kilotune.models.freeze import Tunable
@@ -31,13 +32,14 @@ from kilotune.models.lower import (
     run_layers,
 )
 from kilotune.models.streaming import streamed_layers
+from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.recipe.schema import TuneSettings
 from kilotune.render.labels import Rendering
 from kilotune.train.batches import Batch, States, collate, model_inputs
 from kilotune.train.comparison import Difference, compare
 from kilotune.train.loss import LabelledLoss, labelled_count
-from kilotune.train.packing import lay_out, pack, shared_length
+from kilotune.train.packing import lay_out, pack, shared_length, told_apart
 from kilotune.train.statefile import TYPES, StateFile, StateWriter, open_files
 
 FOLDER, FORMAT = "activations", "kilotune hidden states 1"
@@ -97,6 +99,7 @@ def open_activations(
     pad_id: int,
     autocast: torch.dtype | None,
     progress: Progress,
+    eyes: Eyes | None = None,
 ) -> tuple[Activations | None, CacheUse]:
     """The cached states for `renderings`, those that are missing computed now; and the record.
 
@@ -109,7 +112,7 @@ def open_activations(
     try:
         if settings.cache == "never":
             raise NotUsedError("tune.cache is never")
-        cache = _Cache(tunable, renderings, settings, pad_id, autocast, progress)
+        cache = _Cache(tunable, renderings, settings, pad_id, autocast, progress, eyes)
         try:
             activations, computed = cache.open()
         except OSError as error:  # a folder that may not be written, a disk that is full
@@ -138,8 +141,11 @@ def cache_applies(model: Model) -> bool:
 
 
 def key_of(rendering: Rendering) -> str:
-    """The name of a rendering's states: a digest of its token ids."""
-    return hashlib.blake2b(array("q", rendering.token_ids).tobytes(), digest_size=16).hexdigest()
+    """The name of a rendering's states: a digest of its token ids and of its images' files."""
+    made = hashlib.blake2b(array("q", rendering.token_ids).tobytes(), digest_size=16)
+    for image in rendering.images:
+        made.update(digest(image))
+    return made.hexdigest()
 
 
 class _Cache:
@@ -153,7 +159,9 @@ class _Cache:
         pad_id: int,
         autocast: torch.dtype | None,
         progress: Progress,
+        eyes: Eyes | None,
     ) -> None:
+        self.eyes = eyes
         self.tunable, self.model = tunable, tunable.model
         self.below = first_trained_layer(self.model)
         if not self.below:
@@ -168,7 +176,7 @@ class _Cache:
         self.packed = self._takes_packs()
         self.size = sum(map(self._bytes, self.wanted.values()))
         self.root = cache_folder() / FOLDER
-        key = identity(self.model, self.below, tunable.digests, autocast)
+        key = identity(self.model, self.below, tunable.digests, autocast, _lens(eyes))
         self.folder = self.root / key
         self.about = {"format": FORMAT, "key": key}
 
@@ -203,8 +211,8 @@ class _Cache:
         the stored ones come from packs or batches of other shapes, which round otherwise. Raises
         NotUsedError beyond TOLERANCE, or ROUNDING.
         """
-        plain = collate(self.first, self.pad_id)
-        stored = collate(self.first, self.pad_id, activations.states)["inputs_embeds"]
+        plain = collate(self.first, self.pad_id, eyes=self.eyes)
+        stored = collate(self.first, self.pad_id, activations.states, self.eyes)["inputs_embeds"]
         plain = {key: tensor.to(self.model.device) for key, tensor in plain.items()}
         caught: list[torch.Tensor] = []
 
@@ -256,7 +264,7 @@ class _Cache:
         layers = [layer for _, layer in streamed_layers(self.model)]
         spans = [range(i, i + 1) for i in range(self.below)] if layers else [range(self.below)]
         lengths = {key_of(r): len(r.token_ids) for r in missing}
-        batches = list(_packs(missing) if self.packed else _batches(missing))
+        batches = list(_packs(missing, self.eyes) if self.packed else _batches(missing))
         with (
             StateWriter(self.folder, lengths, self.width, self.dtype, self.about) as writer,
             self.progress.bar("hidden states", len(spans) * len(missing)) as bar,
@@ -305,7 +313,7 @@ class _Cache:
 
         A layer at a time, so that a model in bfloat16 needs little more memory.
         """
-        batch = collate(self.first, self.pad_id)
+        batch = collate(self.first, self.pad_id, eyes=self.eyes)
         batch["inputs_embeds"] = self._run(range(0), batch, precise=True).float()
         for index in span:
             with in_float32(self.model, index):
@@ -324,15 +332,15 @@ class _Cache:
         self, span: range, batch: Sequence[Rendering], states: States | None = None
     ) -> torch.Tensor:
         """What leaves the layers of `span`, (B, L, width), padded on the left."""
-        return self._run(span, collate(batch, self.pad_id, states))
+        return self._run(span, collate(batch, self.pad_id, states, self.eyes))
 
     def _from_pack(
         self, span: range, batch: Sequence[Rendering], states: States | None = None
     ) -> list[torch.Tensor]:
         """The same of every example by itself, shared beginnings computed once."""
-        places = lay_out([rendering.token_ids for rendering in batch]).places
+        places = lay_out(told_apart(batch, self.eyes)).places
         with packing_attention(self.model):
-            hidden = self._run(span, pack(batch, states))[0]
+            hidden = self._run(span, pack(batch, states, self.eyes))[0]
         return [hidden[list(own)] for own in places]
 
     def _run(self, span: range, batch: Batch, *, precise: bool = False) -> torch.Tensor:
@@ -410,19 +418,26 @@ def _batches(renderings: Sequence[Rendering]) -> Iterator[list[Rendering]]:
         order = order[size:]
 
 
-def _packs(renderings: Sequence[Rendering]) -> Iterator[list[Rendering]]:
+def _packs(renderings: Sequence[Rendering], eyes: Eyes | None) -> Iterator[list[Rendering]]:
     """Groups that begin alike, each of about the token budget when what they share stands once."""
     group: list[Rendering] = []
     tokens = 0
-    for rendering in sorted(renderings, key=lambda r: r.token_ids):
-        own = len(rendering.token_ids)
-        added = own - (shared_length([group[-1].token_ids, rendering.token_ids]) if group else 0)
+    before: tuple[int, ...] = ()
+    told = zip(told_apart(renderings, eyes), renderings, strict=True)
+    for ids, rendering in sorted(told, key=lambda pair: pair[0]):
+        own = len(ids)
+        added = own - (shared_length([before, ids]) if group else 0)
         if group and tokens + added > TOKEN_BUDGET:
             yield group
             group, tokens, added = [], 0, own
         group.append(rendering)
-        tokens += added
+        tokens, before = tokens + added, ids
     yield group
+
+
+def _lens(eyes: Eyes | None) -> str:
+    """How images are made ready for the model."""
+    return "" if eyes is None else eyes.vision.settings
 
 
 def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:

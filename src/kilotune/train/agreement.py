@@ -13,6 +13,7 @@ from kilotune.models.freeze import Tunable
 from kilotune.models.fused_lora import fused_lora
 from kilotune.models.load import Model
 from kilotune.models.streaming import streamed_layers
+from kilotune.models.vision import Eyes
 from kilotune.render.labels import Rendering
 from kilotune.train.activations import Activations
 from kilotune.train.batches import Batch, collate
@@ -57,6 +58,7 @@ def agree(
     pad_id: int,
     longest: int,
     activations: Activations | None = None,
+    eyes: Eyes | None = None,
 ) -> Agreement:
     """Compare loss and gradient of packed and padded batches on two of `renderings`.
 
@@ -77,10 +79,10 @@ def agree(
     states = activations.states if activations else None
 
     def plain() -> Tensor:
-        return _loss(model, collate(sample, pad_id, states))
+        return _loss(model, collate(sample, pad_id, states, eyes))
 
     def fast() -> Tensor:
-        batch = pack(sample, states)
+        batch = pack(sample, states, eyes)
         batch["pack"] = replace(batch["pack"], longest=longest)
         with fast_path(model):
             return _loss(model, batch)

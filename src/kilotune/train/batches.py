@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
+from kilotune.models.vision import Eyes
 from kilotune.render.labels import Rendering
 
 IGNORED = -100  # the target that cross-entropy leaves out, as everywhere in PyTorch
+
+LABELS = ("columns", "targets")
+BESIDE_STATES = ("attention_mask", "position_ids", "pack")
 
 # Tensors by name; a packed batch has a `Pack` as well.
 Batch = dict[str, Any]
@@ -18,7 +22,12 @@ Batch = dict[str, Any]
 States = Callable[[Rendering], torch.Tensor]
 
 
-def collate(renderings: Sequence[Rendering], pad_id: int, states: States | None = None) -> Batch:
+def collate(
+    renderings: Sequence[Rendering],
+    pad_id: int,
+    states: States | None = None,
+    eyes: Eyes | None = None,
+) -> Batch:
     """Pad on the left, so that the answers of a batch end in the same column.
 
     Returns, for B examples of at most L tokens:
@@ -27,7 +36,9 @@ def collate(renderings: Sequence[Rendering], pad_id: int, states: States | None 
     `targets` of shape (B, K): that next token, or IGNORED.
     Logits are needed in `columns` alone: answers being short, K is far below L.
     With `states`, the hidden states (length, width) of a rendering: `inputs_embeds` of shape
-    (B, L, width), which the forward then starts from instead of `input_ids`.
+    (B, L, width), which the forward then starts from instead of `input_ids`. With images, which
+    need the model's `eyes`: their pixels by the names the model has for them, and where it counts
+    so, `position_ids` of shape (3, B, L).
     """
     longest = max(len(r.token_ids) for r in renderings)
     shape = (len(renderings), longest)
@@ -51,6 +62,13 @@ def collate(renderings: Sequence[Rendering], pad_id: int, states: States | None 
         "columns": columns,
         "targets": targets_everywhere[:, columns],
     }
+    if images := [image for rendering in renderings for image in rendering.images]:
+        assert eyes is not None
+        positions_beside = eyes.positions(images, input_ids, attention_mask)
+        if positions_beside is not None:
+            batch["position_ids"] = positions_beside
+        if states is None:
+            batch.update(eyes.inputs(images, input_ids))
     if states is not None:
         rows = [states(rendering) for rendering in renderings]
         batch["inputs_embeds"] = torch.stack(
@@ -60,13 +78,15 @@ def collate(renderings: Sequence[Rendering], pad_id: int, states: States | None 
 
 
 def model_inputs(batch: Batch) -> Batch:
-    """What of a batch goes into the model: token ids, or the hidden states in their stead."""
-    first = "inputs_embeds" if "inputs_embeds" in batch else "input_ids"
-    names = (first, "attention_mask", "position_ids", "pack")
-    inputs = {name: batch[name] for name in names if name in batch}
+    """What of a batch goes into the model: token ids and images, or hidden states instead."""
+    if "inputs_embeds" in batch:
+        names = [name for name in ("inputs_embeds", *BESIDE_STATES) if name in batch]
+    else:
+        names = [name for name in batch if name not in LABELS]
+    inputs = {name: batch[name] for name in names}
     if "pack" in batch:
         # A mask of four axes is passed on as it is: no dense one is built.
-        inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, device=batch[first].device)
+        inputs["attention_mask"] = torch.zeros(1, 1, 1, 1, device=batch["position_ids"].device)
     return inputs
 
 

@@ -10,7 +10,9 @@ from itertools import groupby, pairwise, takewhile
 
 import torch
 
+from kilotune.data.example import Image
 from kilotune.models.attention import Block, Pack
+from kilotune.models.vision import Eyes
 from kilotune.render.labels import Rendering
 from kilotune.train.batches import Batch, States
 
@@ -51,7 +53,9 @@ class Layout:
     stretches: tuple[tuple[int, int, int], ...]
 
 
-def pack(renderings: Sequence[Rendering], states: States | None = None) -> Batch:
+def pack(
+    renderings: Sequence[Rendering], states: States | None = None, eyes: Eyes | None = None
+) -> Batch:
     """One packed sequence of T tokens instead of a padded batch.
 
     Returns `input_ids` and `position_ids` of shape (1, T), positions counting on from the shared
@@ -59,28 +63,67 @@ def pack(renderings: Sequence[Rendering], states: States | None = None) -> Batch
     trained there, since the end of a beginning may be followed by several; and `pack`, how the
     tokens see each other. With `states`, the hidden states (length, width) of a rendering:
     `inputs_embeds` of shape (1, T, width). Those of a shared beginning are taken from one example.
+    Images as in `collate`; one that stands in a shared beginning goes in once.
     """
     sequences = [rendering.token_ids for rendering in renderings]
-    layout = lay_out(sequences)
+    layout = lay_out(told_apart(renderings, eyes))
     pairs = [
         (places[index - 1], rendering.token_ids[index])
         for rendering, places in zip(renderings, layout.places, strict=True)
         for index in range(1, len(places))
         if rendering.label_mask[index]
     ]
-    batch = {
+    batch: Batch = {
         "input_ids": torch.tensor([[sequences[e][i] for e, i in layout.source]]),
         "position_ids": torch.tensor([[place for _, place in layout.source]]),
         "columns": torch.tensor([column for column, _ in pairs], dtype=torch.long),
         "targets": torch.tensor([[target for _, target in pairs]], dtype=torch.long),
         "pack": sight(layout, max(map(len, sequences))),
     }
+    if eyes is not None:
+        batch.update(_images(renderings, layout, batch["input_ids"], states, eyes))
     if states is not None:
         rows = [
             states(renderings[example])[[place for _, place in run]]
             for example, run in groupby(layout.source, key=lambda source: source[0])
         ]
         batch["inputs_embeds"] = torch.cat(rows)[None]
+    return batch
+
+
+def told_apart(renderings: Sequence[Rendering], eyes: Eyes | None) -> list[tuple[int, ...]]:
+    """The token ids of each rendering, in which different images have different tokens."""
+    if eyes is None:
+        return [rendering.token_ids for rendering in renderings]
+    return [eyes.vision.told_apart(r.token_ids, r.images) for r in renderings]
+
+
+def _images(
+    renderings: Sequence[Rendering],
+    layout: Layout,
+    input_ids: torch.Tensor,
+    states: States | None,
+    eyes: Eyes,
+) -> Batch:
+    """The images of a pack in the order in which they stand in it, and positions beside them."""
+    shown: list[Image] = []
+    starts = [eyes.vision.starts(r.token_ids, r.images) for r in renderings]
+    for example, place in layout.source:
+        if (image := starts[example].get(place)) is not None:
+            shown.append(image)
+    batch = eyes.inputs(shown, input_ids) if states is None else {}
+    counted = [
+        eyes.positions(r.images, ids, torch.ones_like(ids))
+        for r in renderings
+        for ids in [torch.tensor([r.token_ids])]
+    ]
+    if any(own is not None for own in counted):
+        parts = [
+            torch.arange(len(r.token_ids)).expand(3, -1) if own is None else own[:, 0]
+            for r, own in zip(renderings, counted, strict=True)
+        ]
+        columns = [parts[example][:, place] for example, place in layout.source]
+        batch["position_ids"] = torch.stack(columns, dim=1)[:, None]
     return batch
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -20,12 +21,14 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from kilotune import processes
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype
 from kilotune.models.sharding import whole
+from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
@@ -35,7 +38,7 @@ from kilotune.train.batches import Batch, blank, collate
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
 from kilotune.train.order import LengthOrder
-from kilotune.train.packing import pack, shared_length
+from kilotune.train.packing import pack, shared_length, told_apart
 from kilotune.train.stopping import EarlyStopping
 
 Measure = Callable[[Model], dict[str, float]]
@@ -147,8 +150,16 @@ class LabelledTrainer(Trainer):
             return
         # Of a sharded model every process brings its part.
         state = {n: whole(p) for n, p in self.model.named_parameters() if p.requires_grad}
-        if self.args.should_save:
+        if not self.args.should_save:
+            return
+        if hasattr(self.model, "peft_config"):
             self._save(output_dir, state)
+            return
+        # Under the names that loading looks for: save_pretrained writes older ones for some models.
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+        save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
 
     def _load_best_model(self) -> None:
         if not Path(self.state.best_model_checkpoint).is_dir():  # else a warning, and worse weights
@@ -180,11 +191,13 @@ def tune(
     measure: Measure,
     on_log: Callable[[dict[str, float]], None],
     progress: Progress,
+    eyes: Eyes | None = None,
 ) -> Tuning:
     """Train `tunable` in place, the best checkpoint restored.
 
     Goes on from the last checkpoint in `folder`, if there is one. `on_log` receives each line of
-    the training log. Raises Interrupted after Ctrl-C, once a checkpoint is written.
+    the training log; examples with images need the model's `eyes`. Raises Interrupted after
+    Ctrl-C, once a checkpoint is written.
     """
     settings = recipe.tune
     folder = folder.absolute()
@@ -196,11 +209,14 @@ def tune(
         pad_id=pad_id,
         autocast=_autocast(recipe),
         progress=progress,
+        eyes=eyes,
     )
     longest = max(len(rendering.token_ids) for rendering in (*train, *validation))
-    agreement = agree(tunable, _first_batch(train, recipe), pad_id, longest, activations)
+    agreement = agree(tunable, _first_batch(train, recipe), pad_id, longest, activations, eyes)
     progress.say(f"Batches are {agreement.path}: {agreement.reason}")
-    micro = _micro_batch_size(tunable, settings, (*train, *validation), packed=agreement.packed)
+    micro = _micro_batch_size(
+        tunable, settings, (*train, *validation), eyes, packed=agreement.packed
+    )
     states = activations.states if activations else None
     trainer = LabelledTrainer(
         model=tunable.model,
@@ -208,9 +224,9 @@ def tune(
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
         data_collator=(
-            partial(pack, states=states)
+            partial(pack, states=states, eyes=eyes)
             if agreement.packed
-            else partial(collate, pad_id=pad_id, states=states)
+            else partial(collate, pad_id=pad_id, states=states, eyes=eyes)
         ),
         callbacks=[EarlyStopping.of(settings.stopping), watch],
         measure=measure,
@@ -249,14 +265,19 @@ def _first_batch(train: Sequence[Rendering], recipe: Recipe) -> list[Rendering]:
 
 
 def _micro_batch_size(
-    tunable: Tunable, settings: TuneSettings, every: Sequence[Rendering], *, packed: bool
+    tunable: Tunable,
+    settings: TuneSettings,
+    every: Sequence[Rendering],
+    eyes: Eyes | None,
+    *,
+    packed: bool,
 ) -> int:
     """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
     micro, several = settings.micro_batch_size, processes.count()
     if micro == "auto":
         own = max(1, settings.batch_size // several)
         longest = max(len(rendering.token_ids) for rendering in every)
-        shared = shared_length([rendering.token_ids for rendering in every]) if packed else 0
+        shared = shared_length(told_apart(every, eyes)) if packed else 0
         micro = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
     if settings.batch_size % (micro * several):
         raise KilotuneError(
@@ -312,7 +333,7 @@ def _reason(state: TrainerState) -> str:
 def _autocast(recipe: Recipe) -> torch.dtype | None:
     """The type of the products of float32 weights that are trained themselves, if not their own."""
     compute = compute_dtype(recipe.model.precision)
-    return compute if recipe.tune.method == "top_layers" and compute != torch.float32 else None
+    return compute if recipe.tune.method != "lora" and compute != torch.float32 else None
 
 
 def _arguments(

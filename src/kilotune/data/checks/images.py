@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OVERSIZED = 16_384 * 28 * 28
 # The kinds that are opened. Pillow would try dozens, and start Ghostscript for PostScript.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")
+# What Pillow's readers raise on damaged files.
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError)
 # Longer than this times its width, an image is refused by Qwen2-VL's processor.
 LONGEST_SIDES = 200
 
@@ -47,8 +49,8 @@ KINDS: dict[str, Kind] = {
     "image-mode": Kind(
         "warning",
         "rows with an image that is not plain 8-bit colour or grey",
-        "Convert them as you want them seen; the loader makes 8-bit RGB of them, without "
-        "transparency, and takes the first frame of an animation",
+        "Convert them as you want them seen; the loader makes 8-bit RGB of them, white where they "
+        "are transparent, and takes the first frame of an animation",
     ),
 }
 
@@ -101,16 +103,7 @@ def _faults(image: Image) -> Iterator[tuple[str, str]]:
         yield "oversized-image", name
     except UnidentifiedImageError:
         yield "corrupt-image", f"{name}: none of {', '.join(FORMATS)}"
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        MemoryError,
-    ) as error:
-        # What Pillow's readers raise on damaged files.
+    except UNREADABLE as error:
         yield "corrupt-image", f"{name}: {type(error).__name__}"
 
 

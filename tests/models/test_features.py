@@ -1,0 +1,72 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kilotune.models.features import obstacle, open_eyes
+from kilotune.models.freeze import Tunable
+from kilotune.models.vision import Eyes, Vision
+from kilotune.train.batches import collate
+from kilotune.train.loss import LabelledLoss
+from kilotune.train.packing import pack
+from tests.models.test_vision import LORA, model_of, rendered, vision_of
+from tests.tiny_vision import KINDS, seen_images, write_kind
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Any:
+    return seen_images(tmp_path)
+
+
+def count_openings(vision: Vision) -> list[int]:
+    """How many images the processor was asked for, call by call."""
+    calls: list[int] = []
+    process = vision._process
+    vision._process = lambda images: calls.append(len(images)) or process(images)  # type: ignore
+    return calls
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_remembered_features_give_the_same_loss_and_open_each_image_once(
+    kind: str, tmp_path: Path, images: Any
+) -> None:
+    folder = write_kind(kind, tmp_path / kind)
+    vision, tunable = vision_of(folder), Tunable(model_of(folder), LORA, 0)
+    model = tunable.model
+    renderings = rendered(folder, vision, images)
+    loss = LabelledLoss(model)
+    with torch.no_grad():
+        plain = loss.sum(model, collate(renderings, 0, eyes=Eyes(vision, model))).item()
+        eyes = open_eyes(vision, model, 10**9)
+        calls = count_openings(vision)
+        for _ in range(2):
+            found = loss.sum(model, collate(renderings, 0, eyes=eyes)).item()
+            assert found == pytest.approx(plain, rel=1e-5)
+        assert calls == [1, 1, 1]  # three images, four times shown
+        again = loss.sum(model, collate(renderings, 0, eyes=Eyes(vision, model))).item()
+    assert again == pytest.approx(plain, rel=1e-6)
+    assert "pixel_values" in pack(renderings, eyes=eyes)
+
+
+def test_beyond_its_limit_nothing_is_kept(tmp_path: Path, images: Any) -> None:
+    folder = write_kind("qwen2_vl", tmp_path / "model")
+    vision, model = vision_of(folder), model_of(folder)
+    Tunable(model, LORA, 0)
+    renderings = rendered(folder, vision, images)
+    eyes = open_eyes(vision, model, 1)
+    calls = count_openings(vision)
+    with torch.no_grad():
+        for _ in range(2):
+            LabelledLoss(model).sum(model, collate(renderings[:1], 0, eyes=eyes))
+    assert calls == [1, 1]
+
+
+def test_a_tower_that_is_trained_or_drops_is_looked_through_each_time(tmp_path: Path) -> None:
+    folder = write_kind("qwen2_vl", tmp_path / "model")
+    with_vision = LORA.model_copy(update={"parts": ("language", "vision")})
+    assert "is trained" in obstacle(Tunable(model_of(folder), with_vision, 0).model)
+    model = Tunable(model_of(folder), LORA, 0).model
+    assert obstacle(model) == ""
+    model.get_base_model().model.visual.extra = torch.nn.Dropout(0.1)
+    assert "dropout" in obstacle(model)

@@ -1,0 +1,70 @@
+"""Pictures all the way: real digits as PNG files, a tiny random Qwen2-VL, answers to new ones."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from kilotune.errors import KilotuneError
+from kilotune.experiments.record import RunFolder
+from kilotune.pipeline import run
+from kilotune.predict import predict
+from kilotune.recipe.load import load_recipe
+from tests.tiny_vision import even_or_odd, write_digits, write_kind
+
+ASKED = "Is this digit even or odd?"
+
+
+def test_a_run_on_pictures_ends_in_an_adapter_that_answers_about_new_ones(tmp_path: Path) -> None:
+    model = write_kind("qwen2_vl", tmp_path / "model")
+    data = write_digits(tmp_path, range(40), ASKED, even_or_odd)
+    settings = {
+        "data": {"train": str(data)},
+        "model": {"name": str(model), "precision": "float32", "max_pixels": 3136},
+        "tune": {"epochs": 1, "batch_size": 4},
+        "judge": {"train_sample": 4, "bootstrap_samples": 50},
+    }
+    done = run(load_recipe(settings=settings), tmp_path / "run")
+    judgement = RunFolder(done.folder).read_json("judgement.json")
+    assert judgement["tuning"]["agreement"]["path"] == "packed"
+    assert judgement["tuning"]["agreement"]["gradient_error"] < 1e-4
+    proof = RunFolder(done.folder).read_json("freeze_proof.json")
+    assert any(".visual." in name for name in proof["frozen"])
+    assert not any(".visual." in name for name in [*proof["moved"], *proof["unmoved"]])
+    assert {"processor_config.json", "chat_template.jinja", "adapter_model.safetensors"} <= {
+        path.name for path in done.weights.iterdir()
+    }
+    prompts = [row["prompt"] for row in RunFolder(done.folder).read_predictions()]
+    assert all(".png]Is this digit" in prompt for prompt in prompts)
+    assert ".png]" in done.report.read_text(encoding="utf-8")
+
+    new = write_digits(tmp_path, range(50, 54), ASKED, even_or_odd)
+    found = predict(done.folder, new, tmp_path / "said.csv")
+    assert (found.rows, found.not_answered) == (4, {})
+    rows = list(csv.DictReader((tmp_path / "said.csv").open()))
+    assert [row["image"] for row in rows] == ["50.png", "51.png", "52.png", "53.png"]
+
+
+def test_images_for_a_model_of_texts_stop_before_anything_is_written(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    data = write_digits(tmp_path, range(20), ASKED, even_or_odd)
+    settings = {"data": {"train": str(data)}, "model": {"name": str(tiny_model)}}
+    with pytest.raises(KilotuneError, match="model of texts alone") as caught:
+        run(load_recipe(settings=settings), tmp_path / "run")
+    assert "data:" in caught.value.what
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_alone_are_tuned_on_a_model_that_sees(tmp_path: Path, labelled: Path) -> None:
+    model = write_kind("qwen2_vl", tmp_path / "model")
+    settings = {
+        "data": {"train": str(labelled)},
+        "model": {"name": str(model), "precision": "float32"},
+        "tune": {"epochs": 1, "layers": "top:1"},
+        "judge": {"train_sample": 4, "bootstrap_samples": 50},
+    }
+    done = run(load_recipe(settings=settings), tmp_path / "run")
+    tuning = RunFolder(done.folder).read_json("judgement.json")["tuning"]
+    assert tuning["agreement"]["path"] == "packed"
+    assert tuning["cache"]["used"]
