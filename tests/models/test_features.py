@@ -49,6 +49,23 @@ def test_remembered_features_give_the_same_loss_and_open_each_image_once(
     assert "pixel_values" in pack(renderings, eyes=eyes)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_that_generation_asked_for_first_serve_training(
+    kind: str, tmp_path: Path, images: Any
+) -> None:
+    folder = write_kind(kind, tmp_path / kind)
+    vision, tunable = vision_of(folder), Tunable(model_of(folder), LORA, 0)
+    eyes = open_eyes(vision, tunable.model, 10**9)
+    batch = collate(rendered(folder, vision, images), 0, eyes=eyes)
+    loss = LabelledLoss(tunable.model)
+    with torch.inference_mode():
+        expected = loss.sum(tunable.model, batch).item()
+    found = loss.sum(tunable.model, batch)
+    found.backward()
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    assert any(p.grad is not None and p.grad.norm() > 0 for _, p in tunable.trained())
+
+
 def test_beyond_its_limit_nothing_is_kept(tmp_path: Path, images: Any) -> None:
     folder = write_kind("qwen2_vl", tmp_path / "model")
     vision, model = vision_of(folder), model_of(folder)

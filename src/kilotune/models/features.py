@@ -57,8 +57,9 @@ class _Features:
     def _of(self, number: int) -> Any:
         if number in self.known:
             return self.known[number]
-        pixels = self.vision.pixels([self.vision.numbered(number)])
-        with torch.no_grad():
+        # Not of inference mode, where generation asks first: training is to use them too.
+        with torch.inference_mode(False), torch.no_grad():
+            pixels = self.vision.pixels([self.vision.numbered(number)])
             moved = {name: value.to(self.model.device) for name, value in pixels.items()}
             found = _joined([self.looked(**moved, return_dict=True)])
         self.limit -= sum(part.nbytes for part in found.pooler_output)
