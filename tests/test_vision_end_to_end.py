@@ -4,9 +4,15 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from kilotune.data.example import Image
+from kilotune.data.pictures import open_picture
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
+from kilotune.export import export
 from kilotune.pipeline import run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
@@ -43,6 +49,18 @@ def test_a_run_on_pictures_ends_in_an_adapter_that_answers_about_new_ones(tmp_pa
     assert (found.rows, found.not_answered) == (4, {})
     rows = list(csv.DictReader((tmp_path / "said.csv").open()))
     assert [row["image"] for row in rows] == ["50.png", "51.png", "52.png", "53.png"]
+
+    merged = export(done.folder, "merged", tmp_path / "merged")
+    base = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, done.weights).eval()
+    whole = AutoModelForImageTextToText.from_pretrained(merged, dtype=torch.float32).eval()
+    inputs = AutoProcessor.from_pretrained(merged)(
+        text="<|vision_start|><|image_pad|><|vision_end|>Odd?",
+        images=[open_picture(Image("50.png", str(tmp_path)))],
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        assert torch.allclose(adapted(**inputs).logits, whole(**inputs).logits, atol=1e-4)
 
 
 def test_images_for_a_model_of_texts_stop_before_anything_is_written(

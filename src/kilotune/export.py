@@ -16,6 +16,10 @@ from kilotune.models.qwen import GENERATION, first_generation
 from kilotune.models.qwen_adapter import write_qwen_adapter
 from kilotune.recipe.schema import ModelSettings
 
+PROCESSOR_FILES = (
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
+)  # fmt: skip
+
 
 def export(run: Path, to: str, out: Path) -> Path:
     """Write the tuned weights of the finished `run` into the new folder `out`, in the form `to`.
@@ -60,6 +64,9 @@ def _merged(tuned: Path, settings: ModelSettings, out: Path) -> None:
     write_merged(PeftModel.from_pretrained(base, tuned), out)
     load_tokenizer(str(tuned), settings).save_pretrained(out)
     GenerationConfig.from_pretrained(tuned).save_pretrained(out)
+    for name in PROCESSOR_FILES:  # of a model that sees images
+        if (tuned / name).exists():
+            shutil.copy(tuned / name, out / name)
 
 
 def _qwen_adapter(tuned: Path, settings: ModelSettings, out: Path) -> None:
