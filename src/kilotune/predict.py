@@ -83,9 +83,7 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     for finding in dataset.findings:
         if finding.severity != "error":  # errors are given back, with all that was not answered
             progress.say(f"{finding.severity}: {finding}")
-    examples = [
-        without_answer(example) for example in dataset.examples if example.text or example.images
-    ]
+    examples = [without_answer(e) for e in dataset.examples if e.text or e.images]
     progress.stage("Loading the model")
     model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
     words = wording(recipe.data.system, recipe.data.question, labels)
@@ -94,9 +92,14 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
     eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
-    limit = sequence_limit(model.config)
     prompting = Prompting(
-        template, words, generation, recipe.data.max_length, recipe.seed, limit, eyes
+        template,
+        words,
+        generation,
+        recipe.data.max_length,
+        recipe.seed,
+        sequence_limit(model.config),
+        eyes,
     )
     findings = (*dataset.findings, *prompting.refusals(examples))
     refused = Predictions(data["task"], len(table.rows), 0, findings).not_answered

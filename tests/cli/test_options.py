@@ -40,7 +40,7 @@ def test_an_option_means_the_same_wherever_it_is() -> None:
         for name, param in options(command).items():
             said = (param.help, param.metavar, param.show_default, param.default)
             meanings.setdefault(name, set()).add(said)
-    assert {name for name, said in meanings.items() if len(said) > 1} == {"--out"}
+    assert {name for name, said in meanings.items() if len(said) > 1} == {"--out", "--to"}
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -31,5 +31,5 @@ def test_every_example_that_cannot_be_asked_is_named() -> None:
     ]
     assert prompting.refusals(examples[:1]) == []
     model: Any = None  # it is not reached
-    with pytest.raises(KilotuneError, match=r"data:2, data:4.*not this.*data:3"):
+    with pytest.raises(KilotuneError, match=r"(?s)data:2, data:4.*not this.*data:3"):
         prompting.answers(model, examples, Silent(), "judging")

@@ -87,7 +87,10 @@ def test_another_method_drops_the_fields_that_only_the_presets_method_has() -> N
         ("seed=", "seed: must be a whole number, not empty"),
         ("tune=3", "tune: must be a group of settings, not 3"),
         ("data=", "data: must be a group of settings, not empty"),
-        ("tune.method=lroa", "tune.method: must be lora or top_layers, not 'lroa'; did you mean"),
+        (
+            "tune.method=lroa",
+            "tune.method: must be lora, top_layers or full, not 'lroa'; did you mean",
+        ),
         ("data.tset=a.csv", "did you mean data.test?"),
         ("mdoel.name=a", "did you mean model?"),
         ("learning_rate=1", "did you mean tune.learning_rate?"),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kilotune.cli import options
 from kilotune.cli.terminal import command, out, print_json
 
 EXAMPLES = """Examples:
@@ -25,7 +26,7 @@ def export(
             "that a first-generation Qwen's own code has."
         ),
     ] = "adapter",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a run's tuned weights for other programs, with tokenizer, template and decoding."""
     with command(as_json):

@@ -92,13 +92,13 @@ class Prompting:
             eyes=self.eyes,
         )
 
-    def _within_limit(self, prompt: list[int]) -> list[int]:
+    def _within_limit(self, prompt: Sequence[int]) -> tuple[int, ...]:
         room = self.generation.max_new_tokens
         if self.limit is not None and len(prompt) + room > self.limit:
             raise RenderError(
                 "beyond-length", f"{self.limit} tokens, of which an answer may take {room}"
             )
-        return prompt
+        return tuple(prompt)
 
     def _prompts(self, examples: Sequence[Example]) -> list["Prompt"]:
         prompts, refusals = self._asked(examples)
@@ -116,7 +116,7 @@ class Prompting:
                 if images and self.template.image_text is None:
                     raise RenderError("images-unsupported")
                 ids = self._within_limit(self.template.prompt_ids(asked.prompt))
-                prompts.append(Prompt(tuple(ids), images))
+                prompts.append(Prompt(ids, images))
             except RenderError as error:
                 refused.setdefault((error.code, error.detail), []).append(example.id)
         return prompts, [finding(code, tuple(ids), why) for (code, why), ids in refused.items()]

@@ -134,8 +134,9 @@ def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Mode
     """The language model at `source` on this machine's best device, ready to generate."""
     if first_generation(source):
         return load_qwen(source, dtype, best_device())
-    kind = model_kind(load_config(source, settings))
-    model = kind.from_pretrained(source, dtype=dtype, trust_remote_code=settings.trust_remote_code)
+    model = model_kind(load_config(source, settings)).from_pretrained(
+        source, dtype=dtype, trust_remote_code=settings.trust_remote_code
+    )
     return model.to(best_device()).eval()
 
 
