@@ -168,3 +168,11 @@ def test_columns_that_are_not_read_are_said(clean: Path) -> None:
     header, *rows = clean.read_text().splitlines()
     clean.write_text("\n".join([f"{header},source", *(f"{row},{n}" for n, row in enumerate(rows))]))
     assert "columns that are not read: source" in invoke(clean).stdout
+
+
+def test_what_a_run_would_refuse_of_a_recipe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"t{i},a\n" for i in range(12)))
+    (tmp_path / "r.yaml").write_text("data: {train: a.csv, question: 'Please: {txt}'}\n")
+    result = runner.invoke(app, ["check", str(tmp_path / "r.yaml")])
+    assert result.exit_code == 2
+    assert "the question has no {text}" in result.stderr

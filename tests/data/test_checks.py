@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from kilotune.data.checks import check_examples, check_leakage, check_split, check_unseen_labels
+from kilotune.data.checks.labels import missing_value
 from kilotune.data.example import Image, Task
 from kilotune.data.finding import SEVERITIES, stop_on_errors
 from kilotune.errors import KilotuneError
@@ -174,3 +175,10 @@ def test_whatever_the_examples_every_row_named_is_theirs_and_errors_are_first(
     assert all(set(f.rows) <= ids and len(set(f.rows)) == len(f.rows) for f in findings)
     codes = [finding.code for finding in findings]
     assert len(codes) == len(set(codes))
+
+
+def test_labels_that_programs_write_for_none_are_found() -> None:
+    rows = made(("one", "a"), ("two", "NaN"), ("three", "none"), ("four", "#REF!"))
+    (finding,) = missing_value(rows)
+    assert (finding.code, finding.severity) == ("missing-value", "warning")
+    assert finding.rows == (rows[1].id, rows[3].id)

@@ -674,3 +674,19 @@ def test_columns_of_no_format_are_asked_for_by_the_fields_of_each(tmp_path: Path
     with pytest.raises(KilotuneError) as caught:
         load_dataset(path, text="ask")
     assert caught.value.fix.startswith("Name one with --column label=NAME; ")
+
+
+def test_a_stray_row_makes_no_format_of_a_file(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(60)]
+    stray = {"instruction": "do", "output": "done"}
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*rows, stray])))
+    read = load_dataset(tmp_path / "a.jsonl")
+    assert read.format == "prompt-completion"
+    assert found(read) == [("missing-field", "error", ("data:61",))]
+
+
+def test_rows_without_a_group_are_named(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": "a", "who": "p" if n % 2 else None} for n in range(4)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read = load_dataset(tmp_path / "a.jsonl", group="who")
+    assert found(read) == [("missing-group", "warning", ("data:1", "data:3"))]

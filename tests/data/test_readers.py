@@ -208,7 +208,7 @@ def test_bad_lines_are_named_together_with_their_reasons(tmp_path: Path) -> None
     [
         ("a.csv", "", "empty"),
         ("a.csv", "text,label\n", "no rows"),
-        ("a.csv", "text,text\na,b\n", "column names"),
+        ("a.csv", "text,text\na,b\n", "two columns are called 'text'"),
         ("a.csv", "text,label\na,b\nc\nd,e,f\n", "3 (1 field, not 2), 4 (3 fields, not 2)"),
         ("a.csv", b"text,label\nok,x\n\xff\xfe,x\n", "a.csv:3"),
         ("a.jsonl", '{"text": "a"}\nnot json\n[1]\n', "2 (not valid JSON), 3 (not an object)"),
@@ -358,10 +358,30 @@ def test_the_first_sheet_with_rows_is_read_and_others_are_said(tmp_path: Path) -
     assert "'first' was read; there are rows in 'second' too" in table.findings[0].message
 
 
-def test_excel_columns_need_names(tmp_path: Path) -> None:
-    error = refused(workbook(tmp_path / "a.xlsx", data=[["text"], ["a", "b"]]))
-    assert error.what == "column names must be present and differ"
-    assert error.where.endswith("sheet 'data', row 1")
+def test_columns_without_a_name_are_left_out_and_said(tmp_path: Path) -> None:
+    """As pandas writes the numbers of its rows, and as a note beside a table is."""
+    (tmp_path / "a.csv").write_text(",text,label\n0,one,a\n1,two,b\n")
+    workbook(
+        tmp_path / "a.xlsx", data=[["text", "label"], ["one", "a", None, "look"], ["two", "b"]]
+    )
+    for name, place in (("a.csv", "1"), ("a.xlsx", "4")):
+        table = read_table(tmp_path / name)
+        assert [row.values for row in table.rows] == [
+            {"text": "one", "label": "a"},
+            {"text": "two", "label": "b"},
+        ]
+        assert [(f.code, f.severity) for f in table.findings] == [("unnamed-column", "note")]
+        assert table.findings[0].message.endswith(f": {place}")
+
+
+def test_one_bad_file_of_a_folder_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\none,a\n")
+    (tmp_path / "b.csv").write_text("")
+    (finding,) = read_table(tmp_path, partial=True).findings
+    assert (finding.code, finding.severity) == ("unreadable-file", "error")
+    assert "b.csv: the file is empty" in finding.message
+    with pytest.raises(KilotuneError, match="the file is empty"):
+        read_table(tmp_path)
 
 
 # ---- datasets

@@ -85,6 +85,7 @@ def check(
         from kilotune.inspection import inspect, mend
         from kilotune.preparation import reading
         from kilotune.recipe.load import recipe_for
+        from kilotune.render.wording import wording
 
         if fix:
             check_repairable(fix)
@@ -107,6 +108,9 @@ def check(
             )
 
         inspection = look(files)
+        # What a run would say of the recipe's wording.
+        labels = list(inspection.classes) if inspection.task == "classify" else []
+        wording(given.system, given.question, labels)
         document: Any = inspection
         if not as_json:
             _print(inspection)

@@ -11,8 +11,7 @@ from typing import Any
 
 from kilotune.data.encodings import decode
 from kilotune.data.finding import Finding
-from kilotune.data.table import Read, Row, Unread
-from kilotune.errors import KilotuneError
+from kilotune.data.table import Read, Row, Unread, check_names, unnamed
 
 # The separators that are looked for, and what they are called.
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -81,8 +80,9 @@ def _rows(text: str, where: str, findings: list[Finding], **dialect: Any) -> Rea
             count = f"{len(cells)} field{'s' * (len(cells) > 1)}, not {len(names)}"
             bad.append(Unread(line, count, mark.join(cells), FIX))
         else:
-            rows.append(Row(line, dict(zip(names, cells, strict=True))))
-    return Read(rows, findings, bad)
+            values = zip(names, cells, strict=True)
+            rows.append(Row(line, {name: cell for name, cell in values if name}))
+    return Read(rows, findings + unnamed(names), bad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,7 @@ def _records(text: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str
 
 def _header(cells: list[str], where: str) -> list[str]:
     names = [name.strip() for name in cells]
-    if len(set(names)) < len(names) or not all(names):
-        raise KilotuneError(
-            "column names must be present and differ",
-            where=where,
-            fix="Name every column in the first line",
-        )
+    check_names(names, where)
     return names
 
 

@@ -29,6 +29,11 @@ FAULTS: dict[str, Kind] = {
         "rows with more or fewer <image> placeholders than images",
         "Write one <image> for each image, where it belongs",
     ),
+    "missing-group": Kind(
+        "warning",
+        "rows without a group, which are split each by itself",
+        "Name their group, or give each a name of its own",
+    ),
     "image-word": Kind(
         "warning",
         "rows whose text says <image> where no image stands, in a file with images",

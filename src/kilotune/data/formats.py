@@ -3,7 +3,7 @@
 `FORMATS` is the registry; adding a format is adding an entry.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ SHARED = {"system": ("system",), "images": IMAGE_COLUMNS, "tools": ("tools",)}
 
 # Rows of a file that are looked at to recognise its format.
 SAMPLE_ROWS = 50
+# A format's columns are in so many of them.
+USUAL_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +78,24 @@ def detect(
     names: Sequence[str], rows: Sequence[Values], given: Mapping[str, str], answered: bool
 ) -> str | None:
     """The name of the first format that has its columns and fits the rows; None for none."""
+    sample = rows[:SAMPLE_ROWS]
     for name, form in FORMATS.items():
         columns = form.columns(names, given)
         needs = form.needs if answered else set(form.needs) - set(form.answers)
         if (
             set(given) <= set(form.fields)
             and all(field in columns for field in needs)
-            and form.fits(rows[:SAMPLE_ROWS], columns)
+            and _usual({columns[field] for field in needs}, sample)
+            and form.fits(sample, columns)
         ):
             return name
     return None
+
+
+def _usual(columns: Set[str], rows: Sequence[Values]) -> bool:
+    """Whether enough rows have all these columns: a stray row makes no format of a file."""
+    having = sum(columns <= values.keys() for values in rows)
+    return having >= USUAL_SHARE * len(rows)
 
 
 def _is_list_of_turns(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:

@@ -319,6 +319,8 @@ def _examples(
             faults.add(code, name)
         origin = Origin(row.file or table.path.name, row.line)
         group = _group(row, plan.group)
+        if plan.group and group is None:
+            faults.add("missing-group", name)
         examples.append(Example(name, tuple(messages), origin, None, group))
     # A file that never says where its images go means them to go before the text.
     for name, has_placeholders in uneven:

@@ -103,6 +103,12 @@ def _read_folder(folder: Path, partial: bool) -> Read:
         every.rows += [replace(row, file=name) for row in read.rows]
         every.findings += [replace(f, message=f"{name}: {f.message}") for f in read.findings]
         every.unread += [replace(bad, file=name) for bad in read.unread]
+    if partial and every.rows:
+        every.findings += [
+            Finding("unreadable-file", "error", (), f"{fault.where}: {fault.what}", fault.fix)
+            for fault in faults
+        ]
+        faults = []
     if len(faults) == 1:
         raise faults[0]
     if faults:

@@ -1,5 +1,6 @@
 """Rows with the place where they stand, whatever kind of file they come from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,27 @@ class Table:
         message = f"rows that cannot be read ({len(named)}): {some(named)}"
         rows = tuple(bad.id(source) for bad in self.unread)
         return [Finding("unreadable-row", "error", rows, message, self.unread[0].fix)]
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raise KilotuneError for a header without any name, or with one twice."""
+    named = [name for name in names if name]
+    twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
+    if twice or not named:
+        raise KilotuneError(
+            f"two columns are called '{twice[0]}'" if twice else "no column has a name",
+            where=where,
+            fix="Name every column in the first line, each otherwise",
+        )
+
+
+def unnamed(names: Sequence[str]) -> list[Finding]:
+    """A note on the columns without a name, such as the numbers of rows that pandas writes."""
+    places = [str(place) for place, name in enumerate(names, 1) if not name]
+    if not places:
+        return []
+    message = f"columns without a name, which are not read: {some(places)}"
+    return [Finding("unnamed-column", "note", (), message, "Name them if they are wanted")]
 
 
 @dataclass(slots=True)

@@ -1,12 +1,12 @@
 """Excel workbooks to rows and back."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from kilotune.data.finding import Finding
-from kilotune.data.table import Read, Row
+from kilotune.data.table import Read, Row, check_names, unnamed
 from kilotune.errors import KilotuneError, some
 
 # How the old binary format begins, and a workbook behind a password.
@@ -39,7 +39,14 @@ def read_workbook(raw: bytes, where: str) -> Read:
         message = f"the sheet '{name}' was read; there are rows in {others} too"
         fix = "Save another sheet as a file of its own to use it"
         findings.append(Finding("several-sheets", "note", (), message, fix))
-    return Read(_named(rows, f"{where}, sheet '{name}'"), findings)
+    header, *rest = rows.items()
+    names = ["" if cell is None else str(cell).strip() for cell in header[1]]
+    names += [""] * (max(len(cells) for _, cells in rest) - len(names))
+    check_names(names, f"{where}, sheet '{name}', row {header[0]}")
+    filled_in = {i for _, cells in rest for i, cell in enumerate(cells) if cell is not None}
+    # A column that is empty but for its place is nothing.
+    findings += unnamed([name or "" if i in filled_in else "-" for i, name in enumerate(names)])
+    return Read(_rows(names, rest), findings)
 
 
 def _sheets(raw: bytes) -> dict[str, dict[int, list[Any]]]:
@@ -68,28 +75,14 @@ def _plain(cell: Any) -> Any:
     return str(cell) if isinstance(cell, timedelta) else cell
 
 
-def _named(rows: Mapping[int, Sequence[Any]], where: str) -> list[Row]:
-    (first, header), *rest = rows.items()
-    names = ["" if cell is None else str(cell).strip() for cell in header]
-    nameless = {i for _, cells in rest for i in _filled(cells) if i >= len(names) or not names[i]}
-    named = [name for name in names if name]
-    if nameless or len(set(named)) < len(named):
-        raise KilotuneError(
-            "column names must be present and differ",
-            where=f"{where}, row {first}",
-            fix="Name every column in the first row",
-        )
+def _rows(names: Sequence[str], rows: Iterable[tuple[int, Sequence[Any]]]) -> list[Row]:
     return [
         Row(
             number,
             {name: cells[i] if i < len(cells) else None for i, name in enumerate(names) if name},
         )
-        for number, cells in rest
+        for number, cells in rows
     ]
-
-
-def _filled(cells: Sequence[Any]) -> Iterable[int]:
-    return (index for index, cell in enumerate(cells) if cell is not None)
 
 
 def write_workbook(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:

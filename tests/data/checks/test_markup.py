@@ -57,3 +57,9 @@ def test_markers_of_templates_are_found_in_any_text(marker: str) -> None:
 @pytest.mark.parametrize("text", ["a <| b |> c", "[INSTALL]", "<start>", "list[int]", "<su>"])
 def test_what_only_looks_like_a_marker_is_left_alone(text: str) -> None:
     assert template_markers(classified((text, "a"))) == []
+
+
+def test_a_tag_that_is_quoted_is_spoken_of_in_the_whole_conversation() -> None:
+    quoting, plain = ("what does `<br>` do?", "It breaks lines: <br>"), ("now?", "one<br>two")
+    (finding,) = html_remains(answered(quoting, plain, *[("why?", "because")] * 3))
+    assert finding.rows == ("data:2",)

@@ -28,7 +28,7 @@ ROW_CHECKS: tuple[Check, ...] = (
     template_markers,
 )
 ROW_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
-    "classify": (labels.missing_label,),
+    "classify": (labels.missing_label, labels.missing_value),
     "generate": (conversation.missing_answer, conversation.empty_answer),
     "extract": (conversation.missing_answer, conversation.empty_answer, answers.invalid_json),
     "chat": (conversation.missing_answer, conversation.empty_answer),

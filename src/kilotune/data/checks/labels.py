@@ -13,6 +13,9 @@ RARE_CLASS = 5
 # The commonest class against the rarest that is not RARE_CLASS: from here on accuracy says little
 # and macro-F1 is the figure to watch; and from here on the rare class is easily never answered.
 UNEVEN, VERY_UNEVEN = 10, 30
+MISSING_VALUES = frozenset(
+    ("nan", "<na>", "null", "n/a", "#n/a", "#ref!", "#value!", "#name?", "#null!", "nat")
+)
 # Between letters: of numbers, 1-2 is not 12.
 JOINTS = re.compile(r"(?<=[^\W\d_])[\s_‐–-]+(?=[^\W\d_])")
 
@@ -22,6 +25,14 @@ def missing_label(examples: Sequence[Example]) -> list[Finding]:
     rows = [e.id for e in examples if e.label is None or not e.label.strip()]
     fix = "Label the rows or remove them"
     return about_rows("missing-label", "error", rows, "rows without a label", fix)
+
+
+def missing_value(examples: Sequence[Example]) -> list[Finding]:
+    """Labels that are what programs write where there is none."""
+    rows = [e.id for e in examples if e.label and e.label.strip().casefold() in MISSING_VALUES]
+    what = "rows whose label is what programs write for a missing one (nan, null, N/A, #REF!)"
+    fix = "Label the rows, leave them out, or give a class that is meant another name"
+    return about_rows("missing-value", "warning", rows, what, fix)
 
 
 def classes(examples: Sequence[Example]) -> list[Finding]:

@@ -66,8 +66,12 @@ def _has_html(text: str) -> bool:
 
 
 def _about_html(example: Example) -> bool:
-    # Words of the tags themselves do not count.
-    return any(ABOUT_HTML.search(HTML.sub(" ", m.text)) for m in example.messages)
+    # Words of the tags themselves do not count. What is quoted once is spoken of everywhere.
+    return any(
+        ABOUT_HTML.search(HTML.sub(" ", m.text))
+        or any(HTML.search(code) for code in CODE.findall(m.text))
+        for m in example.messages
+    )
 
 
 def _has_marker(text: str) -> bool:
