@@ -690,3 +690,14 @@ def test_rows_without_a_group_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     read = load_dataset(tmp_path / "a.jsonl", group="who")
     assert found(read) == [("missing-group", "warning", ("data:1", "data:3"))]
+
+
+def test_images_are_classified_without_any_text(tmp_path: Path) -> None:
+    lines = ["image_path,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(12))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    read = load_dataset(tmp_path / "a.csv")
+    assert (read.format, read.task, read.findings) == ("text-label", "classify", ())
+    assert [(e.text, e.images[0].source, e.label) for e in read.examples[:2]] == [
+        ("", "0.png", "a"),
+        ("", "1.png", "b"),
+    ]

@@ -109,7 +109,9 @@ def as_json(value: Any) -> str:
 
 def read_text_label(cells: Cells) -> list[Message]:
     """A text, and a label as its answer."""
-    text = cells.as_text("text", cells.needed("text")).strip()
+    # Of images alone there may be none.
+    text = cells.needed("text") if "text" in cells.columns else ""
+    text = cells.as_text("text", text).strip()
     return [Message("user", text), *_answer(cells.answer("label").strip())]
 
 

@@ -73,6 +73,11 @@ class Format:
         }
         return {field: column for field, column in found.items() if column is not None}
 
+    def lacking(self, columns: Mapping[str, str], answered: bool) -> list[str]:
+        """What it needs and has no column; images do without a text, questions without answers."""
+        spared = {*(() if answered else self.answers), *(("text",) if "images" in columns else ())}
+        return [f for f in self.needs if f not in columns and f not in spared]
+
 
 def detect(
     names: Sequence[str], rows: Sequence[Values], given: Mapping[str, str], answered: bool
@@ -81,11 +86,10 @@ def detect(
     sample = rows[:SAMPLE_ROWS]
     for name, form in FORMATS.items():
         columns = form.columns(names, given)
-        needs = form.needs if answered else set(form.needs) - set(form.answers)
         if (
             set(given) <= set(form.fields)
-            and all(field in columns for field in needs)
-            and _usual({columns[field] for field in needs}, sample)
+            and not form.lacking(columns, answered)
+            and _usual({columns[field] for field in form.needs if field in columns}, sample)
             and form.fits(sample, columns)
         ):
             return name

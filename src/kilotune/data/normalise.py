@@ -255,8 +255,7 @@ def _check_fields(form: Format, given: Mapping[str, str], table: Table) -> None:
 
 
 def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answered: bool) -> None:
-    needs = [f for f in form.needs if f not in columns and (answered or f not in form.answers)]
-    if needs:
+    if needs := form.lacking(columns, answered):
         headless = _has_data_for_names(table)
         raise KilotuneError(
             f"no column that looks like the {' or the '.join(needs)} of {form.title}; "
