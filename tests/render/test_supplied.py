@@ -10,6 +10,7 @@ from kilotune.errors import KilotuneError
 from kilotune.render.labels import Rendering, render
 from kilotune.render.probe import chat_template
 from kilotune.render.renderings import render_examples
+from kilotune.render.supplied import choose_template
 from kilotune.render.template import ChatTemplate
 from kilotune.render.wording import Wording
 from tests.render.kinds import MULTI, ROUNDS, SINGLE, SYSTEM, WITH_SYSTEM, example
@@ -151,3 +152,15 @@ def test_other_roles_are_refused_by_plain_separators() -> None:
     ).findings
     assert (finding.code, finding.rows) == ("template-refuses", ("data:3",))
     assert "no role tool" in finding.message
+
+
+def test_a_broken_template_file_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.jinja"
+    path.write_text("{% for m in messages %}\n{{ m.content }\n{% endfor %}")
+    with pytest.raises(KilotuneError) as caught:
+        choose_template(byte_tokenizer(None), str(path))
+    assert caught.value.where == f"{path}:2"
+    assert caught.value.what.startswith("not a valid Jinja template: unexpected")
+    path.write_text("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}"
+                    "{% break %}{% endfor %}")  # fmt: skip
+    assert choose_template(byte_tokenizer(None), str(path)).source == path.read_text()

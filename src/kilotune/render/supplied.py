@@ -1,5 +1,6 @@
 """Which chat template is used: the model's own, one that ships with kilotune, or a file."""
 
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,8 @@ from kilotune.render.encoding import Tokenizer, token_id
 from kilotune.render.faults import finding
 
 MARKERS = ("<|im_start|>", "<|im_end|>")
+# Tags of transformers' own, which plain Jinja lacks.
+GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 @dataclass(frozen=True, slots=True)

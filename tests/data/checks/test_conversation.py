@@ -1,4 +1,5 @@
 from kilotune.data.checks import check_rows, conversation
+from kilotune.data.checks.conversation import repeated_question
 from kilotune.data.example import Example, Image, Message, Origin
 from tests.made import answered
 from tests.made import conversation as made
@@ -57,3 +58,11 @@ def test_an_image_alone_is_not_an_empty_text() -> None:
     blank = made(2, ("user", "\n "))
     (finding,) = conversation.empty_text([shown, blank])
     assert finding.rows == ("data:2",)
+
+
+def test_answers_that_repeat_the_question_are_found() -> None:
+    rows = answered(
+        ("What is it?", "A film."), ("What is it?", "what is  it?"), ("Say: yes", "yes")
+    )
+    (finding,) = repeated_question(rows)
+    assert (finding.code, finding.rows) == ("answer-repeats", ("data:2",))

@@ -29,9 +29,17 @@ ROW_CHECKS: tuple[Check, ...] = (
 )
 ROW_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
     "classify": (labels.missing_label, labels.missing_value),
-    "generate": (conversation.missing_answer, conversation.empty_answer),
+    "generate": (
+        conversation.missing_answer,
+        conversation.empty_answer,
+        conversation.repeated_question,
+    ),
     "extract": (conversation.missing_answer, conversation.empty_answer, answers.invalid_json),
-    "chat": (conversation.missing_answer, conversation.empty_answer),
+    "chat": (
+        conversation.missing_answer,
+        conversation.empty_answer,
+        conversation.repeated_question,
+    ),
 }
 
 # Of the rows against each other.

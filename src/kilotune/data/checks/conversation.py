@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from kilotune.data.checks.duplicates import asked
-from kilotune.data.example import ROLES, Example
+from kilotune.data.example import ROLES, Example, comparable
 from kilotune.data.finding import Finding, about_rows
 from kilotune.errors import some
 
@@ -39,6 +39,23 @@ def empty_answer(examples: Sequence[Example]) -> list[Finding]:
     ]
     fix = "Fill in the answer or remove the rows; the model would learn to say nothing"
     return about_rows("empty-answer", "error", rows, "rows with an empty answer", fix)
+
+
+def repeated_question(examples: Sequence[Example]) -> list[Finding]:
+    """Answers that say again what was asked: as a rule one column copied twice."""
+    rows = [
+        example.id
+        for example in examples
+        if any(
+            (one.role, other.role) == ("user", "assistant")
+            and one.text.strip()
+            and comparable(one.text) == comparable(other.text)
+            for one, other in pairwise(example.messages)
+        )
+    ]
+    what = "rows whose answer repeats the question"
+    fix = "See that the answer stands in its own column; else the model learns to say things again"
+    return about_rows("answer-repeats", "warning", rows, what, fix)
 
 
 def unknown_role(examples: Sequence[Example]) -> list[Finding]:
