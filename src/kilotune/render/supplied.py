@@ -69,7 +69,15 @@ def wants_bos(tokenizer: Tokenizer) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.expanduser().read_text(encoding="utf-8")
+        source = path.expanduser().read_text(encoding="utf-8")
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION.sub("", source))
+        return source
+    except jinja2.TemplateSyntaxError as error:
+        raise KilotuneError(
+            f"not a valid Jinja template: {error.message}",
+            where=f"{path}:{error.lineno}",
+            fix="Correct it there",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise KilotuneError(
             "cannot read the chat template",
