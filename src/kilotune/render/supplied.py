@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import jinja2
+
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
 from kilotune.recipe.schema import TEMPLATES
