@@ -125,7 +125,11 @@ def test_a_file_of_ones_own_is_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot read"), ("{% for %}", "refuses"), ("{{ undefined.thing }}", "refuses")],
+    [
+        (None, "cannot read"),
+        ("{% for %}", "not a valid Jinja template"),
+        ("{{ undefined.thing }}", "refuses"),
+    ],
 )
 def test_a_file_that_is_no_template_is_one_clear_error(
     content: str | None, words: str, tmp_path: Path
