@@ -20,7 +20,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
 from kilotune.train import trainer
-from tests.tiny import labelled_csv
+from tests.tiny import CHATML, labelled_csv
 
 RECORDS = {
     "adapter", "checkpoints", "data.json", "environment.json", "findings.json",
@@ -279,6 +279,25 @@ def test_every_answer_of_a_chat_is_trained_and_the_last_is_judged(
 def test_a_metric_of_another_task_is_refused(labelled: Path, tiny_model: Path) -> None:
     with pytest.raises(KilotuneError, match="'classify' has no metric 'token_f1'"):
         kilotune.run(recipe(labelled, tiny_model, "tune.stopping.metric=token_f1"))
+
+
+def test_what_cannot_be_asked_of_the_test_part_stops_the_run_before_training(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text(
+        "{% if 'forbidden' in messages[-1].content %}{{ raise_exception('not this') }}{% endif %}"
+        + CHATML
+    )
+    test = tmp_path / "test.csv"
+    test.write_text("text,label\na fine film,good\nforbidden words,bad\na dull film,bad\n")
+    chosen = recipe(
+        labelled, tiny_model, f"model.chat_template={template}", f"data.test={test}",
+        "data.question={text}",
+    )  # fmt: skip
+    with pytest.raises(KilotuneError, match=r"(?s)not this.*test:3"):
+        kilotune.run(chosen, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(

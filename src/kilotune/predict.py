@@ -1,12 +1,14 @@
 """Answers to new prompts, by a finished run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kilotune.data.example import Task
+from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import without_answer
+from kilotune.data.normalise import Dataset, without_answer
+from kilotune.data.table import Table
 from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
@@ -14,14 +16,14 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import load_tuned
-from kilotune.models.features import FEATURES_SHARE, open_eyes
-from kilotune.models.load import locate
-from kilotune.models.qwen import sequence_limit
+from kilotune.models.load import Model, locate
 from kilotune.models.vision import load_vision
 from kilotune.preparation import reading
 from kilotune.progress import Progress, Silent
+from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
 from kilotune.render.wording import wording
+from kilotune.session import open_prompting
 from kilotune.train.memory import available_bytes
 
 COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
@@ -65,47 +67,75 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
             "the run is not finished", where=str(run), fix=f"Go on with it: kilotune resume {run}"
         )
     data = folder.read_json(record.DATA)
+    task, labels = data["task"], data["labels"]
     check_writable(out)
-    # A folder may have been in several formats.
-    read_as = data["format"] if data["format"] in FORMATS else recipe.data.format
-    alike = replace(reading(recipe.data), format=read_as, group=None)
-    dataset = alike.load(file, "file", answered=False)
-    table = dataset.table
-    assert table is not None
-    stop_on_errors(table.faults("file"), str(file))  # there would be no row to write
-    labels = data["labels"]
-    added: tuple[str, ...] = (COLUMN, PROBABILITY) if labels else (COLUMN,)
-    for name in (*added, NOT_ANSWERED):
-        if name in table.columns:
-            raise KilotuneError(
-                f"there is a column '{name}' already", where=str(file), fix="Rename it"
-            )
+    dataset, table = _read(file, recipe, data["format"], labels)
     for finding in dataset.findings:
         if finding.severity != "error":  # errors are given back, with all that was not answered
             progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(e) for e in dataset.examples if e.text or e.images]
     progress.stage("Loading the model")
-    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
-    words = wording(recipe.data.system, recipe.data.question, labels)
-    # The tokenizer was saved with the template that it was tuned with.
-    pictured = any(example.images for example in examples)
-    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
-    template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
-    eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
-    prompting = Prompting(
-        template,
-        words,
-        generation,
-        recipe.data.max_length,
-        recipe.seed,
-        sequence_limit(model.config),
-        eyes,
-    )
+    model, prompting = _load(run, recipe, labels, pictured=any(e.images for e in examples))
     findings = (*dataset.findings, *prompting.refusals(examples))
-    refused = Predictions(data["task"], len(table.rows), 0, findings).not_answered
+    refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
+    answers = _answers(model, prompting, examples, task, labels, progress)
+    nothing = {COLUMN: UNREADABLE, PROBABILITY: None} if labels else {COLUMN: UNREADABLE}
+    rows = [{**row.values, **answers.get(row.id("file"), nothing)} for row in table.rows]
+    added = _added(labels)
+    if refused:
+        added = (*added, NOT_ANSWERED)
+        for row, source in zip(rows, table.rows, strict=True):
+            row[NOT_ANSWERED] = refused.get(source.id("file"), "")
+    write_table(out, (*table.columns, *added), rows)
+    empty = sum(row[COLUMN] == UNREADABLE for row in rows)
+    return Predictions(task, len(rows), empty, findings)
+
+
+def _added(labels: Sequence[str]) -> tuple[str, ...]:
+    return (COLUMN, PROBABILITY) if labels else (COLUMN,)
+
+
+def _read(file: Path, recipe: Recipe, format: str, labels: Sequence[str]) -> tuple[Dataset, Table]:
+    """The file, read as the training file was; raises KilotuneError for columns it may not have."""
+    # A folder may have been in several formats.
+    read_as = format if format in FORMATS else recipe.data.format
+    alike = replace(reading(recipe.data), format=read_as, group=None)
+    dataset = alike.load(file, "file", answered=False)
+    table = dataset.table
+    assert table is not None
+    stop_on_errors(table.faults("file"), str(file))  # there would be no row to write
+    for name in (*_added(labels), NOT_ANSWERED):
+        if name in table.columns:
+            raise KilotuneError(
+                f"there is a column '{name}' already", where=str(file), fix="Rename it"
+            )
+    return dataset, table
+
+
+def _load(
+    run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
+) -> tuple[Model, Prompting]:
+    """The tuned model, and how it is asked."""
+    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
+    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
+    # The tokenizer was saved with the template that it was tuned with.
+    template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
+    words = wording(recipe.data.system, recipe.data.question, labels)
+    return model, open_prompting(model, template, words, generation, recipe, vision)
+
+
+def _answers(
+    model: Model,
+    prompting: Prompting,
+    examples: Sequence[Example],
+    task: Task,
+    labels: Sequence[str],
+    progress: Progress,
+) -> dict[str, dict[str, str | float | None]]:
+    """What is added to the row of each example, by its id."""
     said = prompting.answers(model, examples, progress, "answering")
-    read = TASKS[data["task"]].read
+    read = TASKS[task].read
     answers: dict[str, dict[str, str | float | None]] = {
         example.id: {COLUMN: read(answer.text, labels)}
         for example, answer in zip(examples, said, strict=True)
@@ -116,12 +146,4 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
             answer = answers[example.id]
             by_label = dict(zip(labels, (round(p, 6) for p in scores.probabilities), strict=True))
             answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
-    nothing = {COLUMN: UNREADABLE, PROBABILITY: None} if labels else {COLUMN: UNREADABLE}
-    rows = [{**row.values, **answers.get(row.id("file"), nothing)} for row in table.rows]
-    if refused:
-        added = (*added, NOT_ANSWERED)
-        for row, source in zip(rows, table.rows, strict=True):
-            row[NOT_ANSWERED] = refused.get(source.id("file"), "")
-    write_table(out, (*table.columns, *added), rows)
-    empty = sum(row[COLUMN] == UNREADABLE for row in rows)
-    return Predictions(data["task"], len(rows), empty, findings)
+    return answers

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import GenerationConfig
+
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.evaluate.baselines import majority, nearest, tfidf
@@ -25,7 +27,7 @@ from kilotune.models.load import (
 )
 from kilotune.models.qwen import sequence_limit
 from kilotune.models.streaming import load_base, streamed_layers
-from kilotune.models.vision import load_vision
+from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation import Prepared
 from kilotune.preview import load_template
 from kilotune.progress import Progress
@@ -33,6 +35,7 @@ from kilotune.recipe.schema import Recipe
 from kilotune.render.labels import Rendering
 from kilotune.render.renderings import render_examples
 from kilotune.render.template import ChatTemplate
+from kilotune.render.wording import Wording
 from kilotune.train.memory import available_bytes
 from kilotune.train.trainer import Tuning, tune
 
@@ -89,10 +92,9 @@ class Session:
             train_on=self.prepared.recipe.data.train_on,
             limit=self.prompting.limit,
         )
-        found = list(rendered.findings)
-        if self.prompting.limit is not None:  # the test is asked last, hours too late to say so
-            found += self.prompting.refusals((*parts.validation, *parts.test))
-        stop_on_errors(found, self.prepared.recipe.model.name)
+        # The test is asked last, hours too late to say that it cannot be.
+        refused = self.prompting.refusals((*parts.validation, *parts.test))
+        stop_on_errors([*rendered.findings, *refused], self.prepared.recipe.model.name)
         self.progress.say(rendered.share())
         border = len(parts.train)
         renderings = list(rendered.renderings)
@@ -215,19 +217,24 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         pad_id=template.tokenizer.pad_token_id,
     )
     tunable = Tunable(model, recipe.tune, recipe.seed)
-    eyes = None
-    if vision is not None:
-        eyes = open_eyes(vision, tunable.model, available_bytes() // FEATURES_SHARE)
-    prompting = Prompting(
-        template,
-        prepared.wording,
-        generation,
-        recipe.data.max_length,
-        recipe.seed,
-        sequence_limit(model.config),
-        eyes,
+    prompting = open_prompting(
+        tunable.model, template, prepared.wording, generation, recipe, vision
     )
     return Session(prepared, prompting, tunable, progress)
+
+
+def open_prompting(
+    model: Model,
+    template: ChatTemplate,
+    words: Wording,
+    generation: GenerationConfig,
+    recipe: Recipe,
+    vision: Vision | None,
+) -> Prompting:
+    """How examples are put to `model`, as its length and what it sees allow."""
+    eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
+    limit = sequence_limit(model.config)
+    return Prompting(template, words, generation, recipe.data.max_length, recipe.seed, limit, eyes)
 
 
 def _stopping_on_loss(recipe: Recipe) -> Recipe:

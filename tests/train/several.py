@@ -1,4 +1,7 @@
-"""One tuning of a tiny model, for `torchrun` to start in several processes: its losses as JSON."""
+"""One tuning of a tiny model, for `torchrun` to start in several processes: its losses as JSON.
+
+With STOP_AT in the environment it is interrupted after that step, as by Ctrl-C.
+"""
 
 import json
 import os
@@ -12,8 +15,17 @@ from kilotune.models.load import load_model
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
-from kilotune.train.trainer import tune
+from kilotune.train import trainer
 from tests.train.test_packing import PAD, conversations
+
+
+def stopping(step: int) -> type[trainer._Watch]:
+    class Stopping(trainer._Watch):
+        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            self.interrupted = state.global_step == step
+            super().on_step_end(args, state, control, **kwargs)
+
+    return Stopping
 
 
 def main(model: str, folder: str, *overrides: str) -> None:
@@ -29,7 +41,9 @@ def main(model: str, folder: str, *overrides: str) -> None:
     )
     tunable = Tunable(load_model(model, ModelSettings(), torch.float32), recipe.tune, 0)
     lines: list[dict[str, float]] = []
-    tuning = tune(
+    if stop_at := int(os.environ.get("STOP_AT", "0")):
+        trainer._Watch = stopping(stop_at)  # type: ignore[misc]
+    tuning = trainer.tune(
         tunable,
         recipe,
         train=conversations(),

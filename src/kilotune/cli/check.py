@@ -96,13 +96,15 @@ def check(
         given = recipe_for(files[0], data=data).data
         files = [given.train, *files[1:]]
 
+        count_tokens = _counter(tokenizer) if tokenizer else None
+
         def look(at: list[Path]) -> "Inspection":
             return inspect(
                 at,
                 reading=reading(given),
                 validation=given.validation,
                 test=given.test,
-                count_tokens=_counter(tokenizer) if tokenizer else None,
+                count_tokens=count_tokens,
                 label_errors=label_errors,
                 probabilities=out_of_fold,
             )

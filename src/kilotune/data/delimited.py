@@ -40,7 +40,7 @@ def read_tsv(raw: bytes, where: str) -> Read:
         return quoted
     message = "quotes in the file are not CSV's, and were read as plain characters"
     note = Finding("tsv-quotes", "note", (), message, "Nothing need be done")
-    return replace(plain, findings=[*findings, note])
+    return replace(plain, findings=[*findings, *plain.findings, note])
 
 
 def _separator(text: str, usual: str) -> str:

@@ -28,7 +28,7 @@ from kilotune.data.serialise import (
     write_sharegpt,
     write_text_label,
 )
-from kilotune.data.turns import ROLE_NAMES, inline_images, is_turn, listed
+from kilotune.data.turns import inline_images, is_turn, listed, role_of
 
 # Names that people give these columns, the likeliest first.
 TEXT_COLUMNS = (
@@ -123,8 +123,7 @@ def _is_llava(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:
 def _has_inline_image(turn: Values) -> bool:
     body = turn.get("content") or turn.get("value")
     if isinstance(body, str):
-        speaker = str(turn.get("role") or turn.get("from")).strip().casefold()
-        return ROLE_NAMES.get(speaker) == "user" and bool(inline_images(body))
+        return role_of(turn) == "user" and bool(inline_images(body))
     parts = body if isinstance(body, list) else []
     return any(isinstance(part, dict) and "type" not in part for part in parts)
 

@@ -31,7 +31,7 @@ from kilotune.data.image_files import Copy, image_folder
 from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.table import Row, Table
 from kilotune.data.tasks import is_json
-from kilotune.data.turns import ROLE_NAMES, is_turn
+from kilotune.data.turns import is_turn, role_of
 from kilotune.data.writers import check_writable, to_json, write_atomically, write_table
 from kilotune.errors import KilotuneError
 
@@ -174,17 +174,12 @@ def _answered(row: Row) -> tuple[dict[str, Any], str, list[Any]] | None:
         turns = json.loads(value) if isinstance(value, str) and is_json(value) else value
         if not isinstance(turns, list) or not all(map(is_turn, turns)):
             continue
-        said = [place for place, turn in enumerate(turns) if _is_answer(turn)]
+        said = [place for place, turn in enumerate(turns) if role_of(turn) == "assistant"]
         if said and said[-1] > 0 and said[-1] + 1 < len(turns):
             kept, tail = turns[: said[-1] + 1], turns[said[-1] + 1 :]
             written = kept if turns is value else json.dumps(kept, ensure_ascii=False)
             return {**row.values, column: written}, column, tail
     return None
-
-
-def _is_answer(turn: Mapping[str, Any]) -> bool:
-    role = turn.get("role") or turn.get("from")
-    return isinstance(role, str) and ROLE_NAMES.get(role.strip().casefold()) == "assistant"
 
 
 def respelling(examples: Iterable[Example]) -> Edit:
@@ -249,7 +244,7 @@ def _respelt(
         return value, []
     turns, changes = [], []
     for place, turn in enumerate(value):
-        if isinstance(turn, dict) and _is_answer(turn):
+        if isinstance(turn, dict) and role_of(turn) == "assistant":
             turn, made = _edited(turn, respell, f"{column}.{place}")
             changes += made
         turns.append(turn)

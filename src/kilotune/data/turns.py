@@ -42,6 +42,16 @@ def is_turn(value: Any) -> bool:
     return isinstance(value, Mapping) and ("role" in value or "from" in value)
 
 
+def role_of(turn: Mapping[str, Any]) -> str | None:
+    """Which of the three roles a turn has, whatever it is called; None for any other."""
+    name = _called(turn)
+    return ROLE_NAMES.get(name.strip().casefold()) if isinstance(name, str) else None
+
+
+def _called(turn: Mapping[str, Any]) -> Any:
+    return turn["role"] if turn.get("role") is not None else turn.get("from")
+
+
 def listed(value: Any) -> Any:
     """A list of turns, where `datasets` wrote a sequence of objects as one object of lists."""
     if not is_turn(value) or not all(isinstance(cells, list) for cells in value.values()):
@@ -67,7 +77,7 @@ class Turns:
         """Read one more turn. Raises RowError."""
         if not is_turn(turn):
             raise RowError("wrong-type", "a turn that is no object with a role")
-        name = turn["role"] if turn.get("role") is not None else turn.get("from")
+        name = _called(turn)
         if not isinstance(name, str):
             raise RowError("wrong-type", f"a role that is {kind_of(name)}")
         role = name.strip().casefold()

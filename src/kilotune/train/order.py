@@ -35,7 +35,7 @@ class LengthOrder(torch.utils.data.Sampler[int]):
         return iter((*self._examples(), *range(len(self.lengths), len(self))))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's loader before each epoch."""
+        """Called before each epoch."""
         self.epoch = epoch
 
     def _examples(self) -> Iterator[int]:

@@ -79,12 +79,17 @@ class LabelledTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.measure = measure
         self.activations = activations
+        self.train_order: LengthOrder | None = None
+        self.add_callback(_EpochBegins(self))
         with self._from_states():
             self.loss = LabelledLoss(self.model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return self._order(self.train_dataset, self.args.train_batch_size, step, self.args.seed)
+        self.train_order = self._order(
+            self.train_dataset, self.args.train_batch_size, step, self.args.seed
+        )
+        return self.train_order
 
     def _get_eval_sampler(self, eval_dataset: Any) -> LengthOrder:
         size = self.args.eval_batch_size
@@ -180,6 +185,22 @@ class LabelledTrainer(Trainer):
             )
 
 
+class _EpochBegins(TrainerCallback):
+    """Tells the order of the examples which epoch it is for.
+
+    accelerate's loader does so too, but not in the epoch that several processes resume in: there
+    the sampler lies deeper than it looks.
+    """
+
+    def __init__(self, trainer: LabelledTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first batch is drawn."""
+        assert self.trainer.train_order is not None
+        self.trainer.train_order.set_epoch(int(state.epoch))
+
+
 def tune(
     tunable: Tunable,
     recipe: Recipe,
@@ -218,32 +239,20 @@ def tune(
         tunable, settings, (*train, *validation), eyes, packed=agreement.packed
     )
     states = activations.states if activations else None
+    padded = partial(collate, pad_id=pad_id, states=states, eyes=eyes)
+    packed = partial(pack, states=states, eyes=eyes)
     trainer = LabelledTrainer(
         model=tunable.model,
         args=_arguments(settings, recipe, micro, folder),
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
-        data_collator=(
-            partial(pack, states=states, eyes=eyes)
-            if agreement.packed
-            else partial(collate, pad_id=pad_id, states=states, eyes=eyes)
-        ),
+        data_collator=packed if agreement.packed else padded,
         callbacks=[EarlyStopping.of(settings.stopping), watch],
         measure=measure,
         activations=activations,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
-    checkpoint = _last_checkpoint(folder)
-    if not (checkpoint and _is_over(trainer, checkpoint)):
-        with ExitStack() as stack:
-            stack.callback(watch.close)
-            if agreement.packed:
-                stack.enter_context(fast_path(tunable.model))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watch.interrupted:
-        raise Interrupted
-    # Training leaves autocast around the forward; what is judged and exported has none.
-    trainer.accelerator.unwrap_model(tunable.model, keep_fp32_wrapper=False)
+    _train(trainer, watch, folder, packed=agreement.packed)
     tunable.model.eval()
     state = trainer.state
     return Tuning(
@@ -256,6 +265,22 @@ def tune(
         agreement=agreement,
         cache=cache,
     )
+
+
+def _train(trainer: LabelledTrainer, watch: "_Watch", folder: Path, *, packed: bool) -> None:
+    """From the last checkpoint on, if there is one, to the end; raises Interrupted."""
+    model = trainer.model  # sharded training puts another one there
+    checkpoint = _last_checkpoint(folder)
+    if not (checkpoint and _is_over(trainer, checkpoint)):
+        with ExitStack() as stack:
+            stack.callback(watch.close)
+            if packed:
+                stack.enter_context(fast_path(model))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.interrupted:
+        raise Interrupted
+    # Training leaves autocast around the forward; what is judged and exported has none.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
 def _first_batch(train: Sequence[Rendering], recipe: Recipe) -> list[Rendering]:
