@@ -1,5 +1,6 @@
 """The plan's terms by their definitions; how near they come is measured, in docs/plan.md."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,20 @@ def test_steps_and_time_follow_the_recipe(whole: Job) -> None:
     assert padded.step_seconds == pytest.approx(plain.step_seconds * (200 + 20 * 7 / 9) / 200)
     faster = whole.way("shared", Speed(2e11, 2e10), 10**12, BARE, 2)
     assert way.step_seconds == pytest.approx(2 * faster.step_seconds)
-    assert whole.judging_seconds(SPEED) == pytest.approx(2 * whole.judging_seconds(
-        Speed(2e11, 2e10)))  # fmt: skip
+
+
+def test_generating_takes_reading_and_every_token_of_every_batch(
+    whole: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 5 times validation, twice the test, a sample of training; batches of 4,096 tokens.
+    prompts = 5 * WORK.validation + 2 * WORK.test + 100
+    rounds = math.ceil(prompts * WORK.longest / 4096) * WORK.answer
+    at_once = whole.judging_seconds(Speed(math.inf, math.inf))
+    assert at_once == pytest.approx(rounds * 32 * 0.5e-3)
+    monkeypatch.setattr(kilotune.plan, "CALLING", 0.0)
+    assert whole.judging_seconds(SPEED) == pytest.approx(
+        2 * whole.judging_seconds(Speed(2e11, 2e10))
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -38,6 +38,9 @@ from kilotune.train.memory import available_bytes
 # only computed, and of one that is trained. Fitted to SmolLM2-135M in both precisions.
 FORWARD, TRAINED = 45, 260
 
+# Seconds that generating one token takes beside all arithmetic, for each layer of a batch.
+CALLING = 0.5e-3
+
 # Without a tokenizer: English and Chinese alike take about a token for four bytes of UTF-8, and a
 # chat template about this many around its messages.
 BYTES_A_TOKEN, TEMPLATE_TOKENS = 4, 16
@@ -324,7 +327,8 @@ class Job:
         work = self.work
         prompts = work.validation * (2 + self.tune.epochs) + 2 * work.test + min(100, work.train)
         shared = work.shared if work.shared >= SHORTEST else 0
-        return self._reading(prompts * (work.length - shared), speed)
+        reading = self._reading(prompts * (work.length - work.answer - shared), speed)
+        return reading + self._writing(prompts, speed)
 
     def streamed_reads(self, width: int) -> int:
         """Bytes read from disk to generate the final answers with streamed lower layers.
@@ -350,6 +354,18 @@ class Job:
         each = 2 * size.products + 4 * size.queries * self.work.length / 2
         elements = FORWARD * (size.width + size.inner)
         return tokens * size.layers * (each / speed.products + elements / speed.elements)
+
+    def _writing(self, prompts: float, speed: Speed) -> float:
+        """Seconds to generate the answers of `prompts`: every batch goes token by token.
+
+        Each token of a batch reads all weights once, whatever the batch's size.
+        """
+        size, tokens = self.size, self.work.answer
+        rounds = math.ceil(prompts * self.work.longest / TOKEN_BUDGET) * tokens
+        weights = (size.layers * size.layer_parameters + size.vocabulary * size.width) / 2
+        head = 2 * size.vocabulary * size.width * prompts * tokens
+        calls = rounds * (weights / speed.elements + size.layers * CALLING)
+        return self._reading(prompts * tokens, speed) + head / speed.products + calls
 
     def _seconds(self, name: str, step: float, tokens: float, speed: Speed) -> float:
         size, part = self.size, self.trained
