@@ -9,6 +9,9 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+# Processes that test at the same time, and share the processor's cores.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +36,7 @@ def one_thread_for_tiny_models(request: pytest.FixtureRequest) -> Iterator[None]
 
     threads = torch.get_num_threads()
     real = request.node.get_closest_marker("slow") or request.node.get_closest_marker("long")
-    torch.set_num_threads(threads if real else 1)
+    torch.set_num_threads(max(1, threads // WORKERS) if real else 1)
     yield
     torch.set_num_threads(threads)
 
