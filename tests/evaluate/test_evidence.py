@@ -4,6 +4,7 @@ import pytest
 from kilotune.evaluate.evidence import (
     Figure,
     difference,
+    holm,
     macro_f1_figure,
     mcnemar,
     mean_figure,
@@ -102,3 +103,9 @@ def test_overlap() -> None:
     assert Figure(0.5, 0.4, 0.6).overlaps(Figure(0.65, 0.6, 0.7))
     assert not Figure(0.5, 0.4, 0.59).overlaps(Figure(0.65, 0.6, 0.7))
     assert str(Figure(0.5, 0.4, 0.6)) == "0.500 [0.400, 0.600]"
+
+
+def test_holm_against_its_steps() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([]) == []

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from kilotune.evaluate.metrics import NO_LABEL, macro_f1, parse_label, per_class
+from kilotune.evaluate.metrics import NO_LABEL, macro_f1, macro_f1_scores, parse_label, per_class
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,24 @@ def test_per_class_figures() -> None:
         ("a", 0.5, 0.5, 0.5, 2),
         ("b", 0.0, 0.0, 0.0, 1),
     ]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcx")), min_size=1))
+def test_the_mean_of_macro_f1_scores_is_macro_f1(pairs: list[tuple[str, str]]) -> None:
+    references, predictions = [r for r, _ in pairs], [p for _, p in pairs]
+    scores = macro_f1_scores(references, predictions, ["a", "b", "c"])
+    expected = macro_f1(references, predictions, ["a", "b", "c"])
+    assert sum(scores) / len(scores) == pytest.approx(expected)
+
+
+def test_macro_f1_scores_spread_as_leaving_each_example_out_does() -> None:
+    rng = np.random.default_rng(0)
+    references = rng.choice(["a", "b"], 400, p=[0.8, 0.2]).tolist()
+    predictions = [r if rng.random() < 0.8 else "a" for r in references]
+    scores = np.array(macro_f1_scores(references, predictions, ["a", "b"]))
+    left_out = [
+        macro_f1(references[:i] + references[i + 1 :], predictions[:i] + predictions[i + 1 :], "ab")
+        for i in range(400)
+    ]
+    jackknife = (399 * np.var(left_out)) ** 0.5
+    assert scores.std() / 400**0.5 == pytest.approx(jackknife, rel=0.01)

@@ -9,6 +9,8 @@ from scipy.stats import binomtest
 from kilotune.evaluate.metrics import macro_f1
 
 CONFIDENCE = 0.95
+# Fewer examples than this give no interval worth the name, and no value either.
+ENOUGH = 10
 # Resamples that differ by rounding alone are the same.
 SAME = 1e-9
 
@@ -27,6 +29,19 @@ class Figure:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A figure that there are too few examples for: no number stands in for it."""
+
+    reason: str
+    value: None = None
+    low: None = None
+    high: None = None
+
+    def __str__(self) -> str:
+        return "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +164,13 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
     losses = sum(b and not a for b, a in pairs)
     p_value = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     return PairedTest(wins, losses, len(pairs) - wins - losses, p_value)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of a family of tests, corrected (Holm 1979), in the order they were given."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = least
+    return corrected
