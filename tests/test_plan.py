@@ -25,7 +25,7 @@ from kilotune.plan import (
 from kilotune.preparation import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe, TuneSettings
+from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
 from kilotune.render.labels import Rendering
 from kilotune.train.batches import collate
 
@@ -41,7 +41,7 @@ def job(name: str, work: Work = WORK, **settings: Any) -> Job:
     tune = LoraSettings(learning_rate=1e-3, **settings)
     config = read_config(ModelSettings(name=str(CONFIGS / f"{name}.json")))
     size = model_size(empty_model(config))
-    return Job(size, trained_part(size, tune), work, tune)
+    return Job(size, trained_part(empty_model(config), tune), work, tune)
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +175,10 @@ def test_kept_bytes_are_what_autograd_saves(smollm2_shape: Any, precision: str) 
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = tunable.model(**inputs, logits_to_keep=1, use_cache=False)
-    tune: TuneSettings = LoraSettings(learning_rate=1e-3)
+    tune = LoraSettings(learning_rate=1e-3)
     work = replace(WORK, length=64, longest=64, shared=0)
-    planned = Job(size, trained_part(size, tune), work, tune).memory(
-        "padded", 2, BARE, dtype.itemsize
-    )
+    part = trained_part(empty_model(model.config), tune)
+    planned = Job(size, part, work, tune).memory("padded", 2, BARE, dtype.itemsize)
     assert out.logits.shape[1] == 1
     assert planned.activations == pytest.approx(sum(saved.values()), rel=0.07)
 

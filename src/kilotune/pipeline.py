@@ -19,6 +19,7 @@ from kilotune.experiments.record import RunFolder, create_run
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import read_config
+from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
@@ -120,6 +121,8 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     folder.write_json(record.FINDINGS, [*prepared.findings, *cut])
     trained, total = session.tunable.parameter_counts()
     progress.say(f"{prepared.recipe.model.name}: training {trained:,} of {total:,} parameters")
+    for line in tree_lines(module_tree(session.tunable.model)):
+        progress.say(line)
     progress.say(_where(session))
     clock.lap("load")
 
@@ -131,7 +134,7 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     progress.stage("Tuning")
     tuning = session.tune(train, validation, folder)
     progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
-    proof = session.tunable.prove()
+    proof = session.tunable.prove(tuning.gradients, tuning.best_step)
     progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
     folder.write_json(record.PROOF, proof)
     clock.lap("tune")
@@ -187,7 +190,7 @@ def _record(
         "validation": list(on_validation.judgements.values()),
         "tuned_against_base": paired,
         "test_opened": "once, after the best checkpoint was chosen",
-        "tuning": replace(tuning, history=()),
+        "tuning": replace(tuning, history=(), gradients=None),  # they are in the proof
     }
     folder.write_json(record.JUDGEMENT, judged)
     folder.write_json(record.VERDICT, verdict)

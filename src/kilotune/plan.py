@@ -185,8 +185,9 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     progress = progress or Silent()
     prepared = prepare(recipe, progress)
     recipe = prepared.recipe
-    size = model_size(empty_model(read_config(recipe.model)))
-    trained = trained_part(size, recipe.tune)
+    model = empty_model(read_config(recipe.model))
+    size = model_size(model)
+    trained = trained_part(model, recipe.tune)
     work = measure_work(prepared)
     progress.stage("Measuring this machine")
     dtype = compute_dtype(recipe.model.precision)
@@ -275,7 +276,7 @@ class Job:
         # Scores and values: 2 each for every earlier token, on average half of them; twice back.
         attention = 4 * size.queries * work.length / 2 * tokens * (forward + 2 * backward)
         # The gradient of what is trained: 2 more; adapters are also computed both ways.
-        own = 6 * part.adapters if part.adapters else 2 * size.products
+        own = 6 * part.adapters + 2 * part.products
         head = 4 * size.vocabulary * size.width * work.answer * batch
         return products + attention + own * tokens * part.layers + head, tokens
 
@@ -284,7 +285,7 @@ class Job:
         size, part, work = self.size, self.trained, self.work
         shared = 0 if name == "padded" else work.shared * (micro - 1)
         tokens = micro * work.longest - shared
-        held = width if part.adapters else 4  # weights that are trained are float32
+        held = width if self.tune.adapters_alone else 4  # weights that are trained are float32
         streamed = part.lowest - 1 if name == "streamed" else 0
         weights = (size.parameters - streamed * size.layer_parameters) * held
         # Gradient, AdamW's two moments and the start that the proof of movement compares with,

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from kilotune.models.freeze import Tunable
 from kilotune.models.fused_lora import fused_linears, fused_lora
+from kilotune.models.load import Model
 from kilotune.recipe.schema import LoraSettings
 from tests.families import FAMILIES, perturb, tiny
 
@@ -85,8 +86,24 @@ def test_bfloat16_weights_keep_float32_gradients_close_to_exact() -> None:
     assert error(fused, exact) < 1.5 * error(peft, exact) < 0.1
 
 
-def test_dropout_is_left_to_peft() -> None:
+def fused(model: Model) -> list[str]:
+    return [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+
+@pytest.mark.parametrize("settings", [{"lora_dropout": 0.1}, {"method": "dora"}], ids=str)
+def test_dropout_and_dora_are_left_to_peft(settings: dict[str, Any]) -> None:
     model = AutoModelForCausalLM.from_config(FAMILIES["llama"])
-    tunable = Tunable(model, LoraSettings(learning_rate=1e-3, lora_dropout=0.1), seed=0)
+    tunable = Tunable(model, LoraSettings(learning_rate=1e-3, **settings), seed=0)
     with fused_lora(tunable.model):
-        assert not any("forward" in vars(module) for module in tunable.model.modules())
+        assert fused(tunable.model) == []
+
+
+def test_a_bias_that_is_trained_has_its_gradient() -> None:
+    model = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], dtype=torch.float32)
+    settings = LoraSettings(learning_rate=1e-3, trainable=("*.layers.1.*q_proj.bias",))
+    tunable = Tunable(model, settings, seed=0)
+    perturb(tunable)
+    expected = loss_and_gradient(tunable)[1]
+    with fused_lora(tunable.model):
+        assert len(fused(tunable.model)) == 4 * 7 - 1
+        assert error(loss_and_gradient(tunable)[1], expected) < 1e-5

@@ -38,11 +38,17 @@ def test_a_merged_first_generation_qwen_is_a_qwen_2_with_equal_logits(
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_other_families_merge_too(tmp_path: Path, family: str) -> None:
-    base = random_model(family)
-    config = LoraConfig(target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    model = get_peft_model(base, config).eval()
+def test_other_families_merge_too(tmp_path: Path, family: str, dora: bool) -> None:
+    config = LoraConfig(
+        target_modules="all-linear", init_lora_weights=False, use_dora=dora, task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(random_model(family), config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "magnitude" in name:
+                parameter.mul_(torch.linspace(0.5, 1.5, len(parameter)))
     write_merged(model, tmp_path)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path)
     with torch.no_grad():
@@ -56,6 +62,6 @@ def test_bfloat16_stays_and_other_adapters_are_refused(tmp_path: Path) -> None:
     write_merged(get_peft_model(base, config), tmp_path)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert {p.dtype for p in merged.parameters()} == {torch.bfloat16}
-    other = LoraConfig(target_modules=["q_proj"], use_dora=True)
-    with pytest.raises(KilotuneError, match=r"no plain LoRA.*q_proj"):
+    other = LoraConfig(target_modules=["q_proj"], lora_bias=True)
+    with pytest.raises(KilotuneError, match=r"no plain LoRA or DoRA.*q_proj"):
         write_merged(get_peft_model(random_model("qwen2"), other), tmp_path / "other")

@@ -9,6 +9,7 @@ import torch
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
+from kilotune.models.lower import first_trained_layer
 from kilotune.models.size import (
     ModelSize,
     empty_model,
@@ -17,13 +18,18 @@ from kilotune.models.size import (
     tokenizer_source,
     trained_part,
 )
+from kilotune.models.tree import module_tree
 from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings, TopLayersSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
+def empty(name: str | Path) -> Any:
+    return empty_model(read_config(ModelSettings(name=str(name))))
+
+
 def size_of(name: str | Path) -> ModelSize:
-    return model_size(empty_model(read_config(ModelSettings(name=str(name)))))
+    return model_size(empty(name))
 
 
 def test_qwen_7b_has_the_published_parameters_without_its_own_code() -> None:
@@ -56,24 +62,34 @@ SETTINGS = [
     LoraSettings(learning_rate=1e-3, rank=3, target_modules=("q_proj", "v_proj"), layers="top:2"),
     TopLayersSettings(method="top_layers", learning_rate=1e-3, layers="top:1"),
     FullSettings(method="full", learning_rate=1e-3),
+    LoraSettings(method="dora", learning_rate=1e-3, frozen=("*.layers.0.*",)),
+    LoraSettings(learning_rate=1e-3, trainable=("model.norm.weight",)),
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=["all", "q and v of two", "top layer", "full"])
+NAMES = ["all", "q and v of two", "top layer", "full", "dora of some", "and the norm"]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=NAMES)
 def test_the_trained_part_is_counted_as_it_will_be_attached(
     tiny_model: Path, settings: Any
 ) -> None:
-    part = trained_part(size_of(tiny_model), settings)
+    part = trained_part(empty(tiny_model), settings)
     real = load_model(str(tiny_model), ModelSettings(), torch.float32)
-    assert part.parameters == Tunable(real, settings, seed=0).parameter_counts()[0]
+    tunable = Tunable(real, settings, seed=0)
+    assert part.parameters == tunable.parameter_counts()[0]
+    assert part.tree == module_tree(tunable.model)
+    assert part.lowest == first_trained_layer(tunable.model)
 
 
 def test_layers_and_targets_that_are_not_there_are_refused(tiny_model: Path) -> None:
-    size = size_of(tiny_model)
     with pytest.raises(KilotuneError, match="3 layers"):
-        trained_part(size, LoraSettings(learning_rate=1e-3, layers="top:4"))
+        trained_part(empty(tiny_model), LoraSettings(learning_rate=1e-3, layers="top:4"))
+    settings = LoraSettings(learning_rate=1e-3, target_modules=("c_attn",))
     with pytest.raises(KilotuneError, match="no linear layer called c_attn"):
-        trained_part(size, LoraSettings(learning_rate=1e-3, target_modules=("c_attn",)))
+        trained_part(empty(tiny_model), settings)
+    with pytest.raises(KilotuneError, match="no parameter is called 'head'"):
+        trained_part(empty(tiny_model), LoraSettings(learning_rate=1e-3, frozen=("head",)))
 
 
 def test_a_configuration_without_a_tokenizer_is_known_as_one(

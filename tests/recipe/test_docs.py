@@ -3,6 +3,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from kilotune.recipe import schema
+from kilotune.recipe.problems import METHODS
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 
@@ -20,7 +21,7 @@ def names(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 def test_the_page_names_every_setting_and_no_other() -> None:
     expected = names(schema.Recipe) - {"tune"}
-    for method in (schema.LoraSettings, schema.TopLayersSettings, schema.FullSettings):
+    for method in METHODS.values():
         expected |= names(method, "tune.")
     cells = [line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     listed = {name.strip().strip("`") for cell in cells for name in cell.split(",")}

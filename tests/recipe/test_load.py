@@ -89,7 +89,7 @@ def test_another_method_drops_the_fields_that_only_the_presets_method_has() -> N
         ("data=", "data: must be a group of settings, not empty"),
         (
             "tune.method=lroa",
-            "tune.method: must be lora, top_layers or full, not 'lroa'; did you mean",
+            "tune.method: must be lora, dora, top_layers, full or bitfit, not 'lroa'",
         ),
         ("data.tset=a.csv", "did you mean data.test?"),
         ("mdoel.name=a", "did you mean model?"),

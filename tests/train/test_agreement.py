@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MambaConfig, Mistral
 
 from kilotune.models.attention import Pack
 from kilotune.models.freeze import Tunable
-from kilotune.recipe.schema import LoraSettings, TopLayersSettings
+from kilotune.recipe.schema import BitFitSettings, LoraSettings, Method, TopLayersSettings
 from kilotune.train.agreement import agree
 from kilotune.train.packing import Layout, sight
 from tests.families import FAMILIES, SHORT_WINDOW, SIZES, SOFT_CAPPED, tiny
@@ -42,6 +42,23 @@ def test_trained_layers_agree_too() -> None:
     model = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], dtype=torch.float32)
     tunable = Tunable(model, TopLayersSettings(method="top_layers", learning_rate=1e-3), 0)
     assert agree(tunable, conversations(), PAD, LONGEST).packed
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LoraSettings(method="dora", learning_rate=1e-3),
+        BitFitSettings(method="bitfit", learning_rate=1e-3),
+        LoraSettings(learning_rate=1e-3, trainable=("*norm.weight", "*.bias")),
+    ],
+    ids=["dora", "bitfit", "lora with norms and biases"],
+)
+def test_other_methods_agree_too(settings: Method) -> None:
+    model = AutoModelForCausalLM.from_config(FAMILIES["qwen2"], dtype=torch.float32)
+    agreement = agree(Tunable(model, settings, 0), conversations(), PAD, LONGEST)
+    assert agreement.packed
+    assert agreement.gradient_error is not None
+    assert agreement.gradient_error < 1e-5
 
 
 def test_a_wrong_fast_path_is_seen_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

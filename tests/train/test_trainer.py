@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import load_model
 from kilotune.progress import Silent
@@ -50,9 +51,11 @@ class Trial:
     measured: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     log: list[dict[str, float]] = field(default_factory=list)
     on_measure: Callable[[int], None] = lambda count: None
+    on_load: Callable[[Any], None] = lambda model: None
 
     def run(self) -> Tuning:
         base = load_model(str(self.model), ModelSettings(), torch.float32)
+        self.on_load(base)
         self.tunable = Tunable(base, self.recipe.tune, self.recipe.seed)
         self.weights: list[torch.Tensor] = []
 
@@ -167,25 +170,32 @@ def test_validation_loss_is_the_mean_over_labelled_tokens(tiny_model: Path, tmp_
     assert logged == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [[], ["tune.trainable=[model.norm.weight]"], ["tune.method=dora", "tune.frozen=['*lora_A*']"]],
+    ids=["lora", "lora and a norm", "dora without A"],
+)
 def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_like_an_uninterrupted_run(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, settings: list[str]
 ) -> None:
-    whole = Trial(tiny_model, tmp_path / "whole", recipe())
-    whole.run()
+    whole = Trial(tiny_model, tmp_path / "whole", recipe(*settings))
+    uninterrupted = whole.run()
 
     def press(count: int) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = Trial(tiny_model, tmp_path / "parts", recipe(), on_measure=press)
+    stopped = Trial(tiny_model, tmp_path / "parts", recipe(*settings), on_measure=press)
     with pytest.raises(Interrupted):
         stopped.run()
     # Pressed in the evaluation after the first epoch of 3 steps: the next step is the last.
     assert len(stopped.losses()) == 4
     assert (tmp_path / "parts" / "checkpoint-4").is_dir()
 
-    resumed = Trial(tiny_model, tmp_path / "parts", recipe(), [0.2, 0.3])
+    resumed = Trial(tiny_model, tmp_path / "parts", recipe(*settings), [0.2, 0.3])
     tuning = resumed.run()
     assert tuning.steps == 9
+    assert tuning.gradients == uninterrupted.gradients
+    assert resumed.tunable.prove(tuning.gradients, tuning.best_step).unmoved == ()
     assert stopped.losses() + resumed.losses() == pytest.approx(whole.losses(), abs=1e-6)
     assert torch.allclose(resumed.flat(), whole.flat(), atol=1e-6)
 
@@ -308,3 +318,30 @@ def test_checkpoints_hold_what_is_trained_alone(tiny_model: Path, tmp_path: Path
         assert set(saved.keys()) == {name for name, _ in trial.tunable.trained()}
     state = json.loads((file.parent / "trainer_state.json").read_text())
     assert "EarlyStopping" in state["stateful_callbacks"]
+
+
+def test_the_step_of_every_first_gradient_is_known_and_as_after_b_s(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    trial = Trial(tiny_model, tmp_path, recipe("tune.warmup_ratio=0.2", "tune.epochs=1"))
+    tuning = trial.run()
+    assert tuning.gradients is not None
+    first = tuning.gradients.first
+    assert set(first) == {name for name, _ in trial.tunable.trained()}
+    # The first of three steps warms up at a rate of zero.
+    assert tuning.gradients.steps == 2
+    assert {step for name, step in first.items() if "lora_B" in name} == {2}
+    assert {step for name, step in first.items() if "lora_A" in name} == {3}
+
+
+def test_what_no_gradient_reaches_in_an_epoch_ends_the_training_by_name(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    def add_unused(model: Any) -> None:
+        model.model.unused = torch.nn.Linear(2, 2, bias=False)
+
+    chosen = recipe("tune.trainable=[model.unused.*]")
+    trial = Trial(tiny_model, tmp_path, chosen, on_load=add_unused)
+    with pytest.raises(KilotuneError, match=r"no gradient reached in \d steps: .*model\.unused"):
+        trial.run()
+    assert len(trial.losses()) == 3  # of nine

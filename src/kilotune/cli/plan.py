@@ -77,6 +77,8 @@ def show(plan: "Plan") -> None:
 
 
 def _show_sizes(plan: "Plan") -> None:
+    from kilotune.models.tree import tree_lines
+
     size, part, work = plan.size, plan.trained, plan.work
     how = "" if work.counted else " (estimated: no tokenizer there)"
     vision = f", {size.vision:,} of them vision" if size.vision else ""
@@ -93,7 +95,7 @@ def _show_sizes(plan: "Plan") -> None:
         f"{plan.speed.products / 1e9:.0f} GFLOP/s in matrix products, "
         f"{_bytes(plan.free_bytes)} to use",
     ]
-    for line in lines:
+    for line in [*lines, *tree_lines(part.tree)]:
         put(out, line)
 
 

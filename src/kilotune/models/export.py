@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 from kilotune import processes
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer, locate
+from kilotune.models.merge import write_merged
 from kilotune.models.sharding import whole
 from kilotune.models.streaming import load_base
 from kilotune.models.vision import Vision
@@ -26,20 +27,27 @@ def save_tuned(
     run: Path,
     vision: Vision | None = None,
 ) -> Path:
-    """Save into `run`: `adapter/` for LoRA, `model/` where the weights themselves were trained.
+    """Save into `run`: `adapter/`, or `model/` where any of the model's own weights were trained.
 
-    With them go the tokenizer, its chat template, `generation_config.json`, and the image processor
-    of a model that has `vision`. Returns the folder.
+    Adapters beside such weights are merged into it. With them go the tokenizer, its chat template,
+    `generation_config.json`, and the image processor of a model that has `vision`. Returns the
+    folder.
     """
     folder = run / (ADAPTER if tunable.adapter else WHOLE)
     model = tunable.model
-    parameters = tunable.trained() if tunable.adapter else model.named_parameters()
-    state = {name: whole(parameter) for name, parameter in parameters}
+    merged = tunable.adapted and not tunable.adapter
+    parameters = tunable.to_save() if tunable.adapter else model.named_parameters()
+    state = {} if merged else {name: whole(parameter) for name, parameter in parameters}
+    part = run / f".{folder.name}.part"
+    if processes.leads():
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+    if merged:
+        write_merged(model, part)
     if not processes.leads():
         return folder
-    part = run / f".{folder.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part, state_dict=state)
+    if not merged:
+        model.save_pretrained(part, state_dict=state)
     if vision is not None:
         vision.save(part, tokenizer)
     tokenizer.save_pretrained(part)

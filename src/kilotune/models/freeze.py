@@ -1,30 +1,40 @@
 """What is trained, what is frozen, and the proof that the frozen part stayed as it was."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model, decoder_layers, layer_count
-from kilotune.models.lora import attach_lora, layer_indices
+from kilotune.models.load import Model
+from kilotune.models.selection import of_adapter, select_trained
 from kilotune.models.sharding import whole
 from kilotune.models.streaming import streamed_layers
-from kilotune.models.vision import parameters_of
-from kilotune.recipe.schema import FullSettings, LoraSettings, TopLayersSettings
+from kilotune.recipe.schema import Method
 
-Method = LoraSettings | TopLayersSettings | FullSettings
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """The first step at which each trained tensor had a gradient, and how many steps counted."""
+
+    first: Mapping[str, int]
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class FreezeProof:
-    """Hashes of every frozen tensor before and after, and which trained tensors moved."""
+    """Hashes of every frozen tensor before and after, and which trained tensors moved.
+
+    `first_gradient` is the optimiser step at which each trained one first had a gradient; empty
+    where gradients are not to be seen (DeepSpeed).
+    """
 
     frozen: dict[str, tuple[str, str]]
     moved: tuple[str, ...]
     unmoved: tuple[str, ...]
+    first_gradient: Mapping[str, int]
 
     @property
     def changed(self) -> list[str]:
@@ -39,23 +49,29 @@ class Tunable:
     """
 
     def __init__(self, model: Model, settings: Method, seed: int) -> None:
-        self.adapter = isinstance(settings, LoraSettings)
-        if isinstance(settings, LoraSettings):
-            self.model = attach_lora(model, settings, seed)
-        elif isinstance(settings, FullSettings):
-            self.model = _train_parts(model, settings)
-        else:
-            self.model = _train_layers(model, settings)
+        self.model = select_trained(model, settings, seed)
+        self._trained = frozenset(n for n, p in self.model.named_parameters() if p.requires_grad)
+        self.adapted = hasattr(self.model, "peft_config")
+        # Whether adapters are all that differs from the base.
+        self.adapter = self.adapted and all(map(of_adapter, self._trained))
         self._start = {name: p.detach().clone() for name, p in self.trained()}
         self._hashes = {name: _digest(tensor) for name, tensor in self.frozen()}
 
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Names and parameters that the optimiser may change."""
-        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+        return ((name, p) for name, p in self.model.named_parameters() if name in self._trained)
+
+    def to_save(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """What is trained, and adapters whole, whatever of them is frozen."""
+        return (
+            (name, p)
+            for name, p in self.model.named_parameters()
+            if name in self._trained or of_adapter(name)
+        )
 
     def frozen(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Names and tensors that must not change, buffers included, streamed ones read anew."""
-        yield from ((n, p) for n, p in self.model.named_parameters() if not p.requires_grad)
+        yield from ((n, p) for n, p in self.model.named_parameters() if n not in self._trained)
         yield from self.model.named_buffers()
         for path, layer in streamed_layers(self.model):
             tensors = layer.tensors(torch.device("cpu"))
@@ -66,38 +82,50 @@ class Tunable:
         """Of every frozen tensor by name, as it was before training."""
         return self._hashes
 
-    def prove(self) -> FreezeProof:
+    def prove(self, gradients: Gradients | None = None, best_step: int = 0) -> FreezeProof:
         """Hash the frozen tensors again and look which trained ones moved.
 
-        Raises KilotuneError that names every frozen tensor that changed.
+        Raises KilotuneError that names every frozen tensor that changed, every trained one that
+        no gradient reached, and every one that did not move though a gradient had reached it by
+        `best_step`, the step whose weights these are.
         """
         after = {name: _digest(tensor) for name, tensor in self.frozen()}
         moved = {name: not torch.equal(whole(p), self._start[name]) for name, p in self.trained()}
+        first = gradients.first if gradients else {}
         proof = FreezeProof(
             frozen={name: (self._hashes[name], after[name]) for name in self._hashes},
             moved=tuple(name for name, did in moved.items() if did),
             unmoved=tuple(name for name, did in moved.items() if not did),
+            first_gradient=first,
         )
         if proof.changed:
             raise KilotuneError(
                 f"frozen tensors changed during training: {some(proof.changed)}",
                 fix="This is a fault of kilotune or of the model's code; please report it",
             )
+        if gradients:
+            check_reached(moved, gradients)
+        if stuck := [name for name in proof.unmoved if first.get(name, best_step + 1) <= best_step]:
+            raise KilotuneError(
+                f"trained tensors are as they were, though they had gradients: {some(stuck)}",
+                where="tune.learning_rate",
+                fix="The steps are too small for the numbers to hold: raise it",
+            )
         return proof
 
     @contextmanager
     def as_base(self) -> Iterator[Model]:
-        """The base model, inside a `with`: adapters off, or trained tensors as they began."""
-        if self.adapter:
-            with self.model.disable_adapter():
-                yield self.model
-            return
-        tuned = {name: p.detach().clone() for name, p in self.trained()}
-        self._put(self._start)
+        """The base model, inside a `with`: adapters off, trained weights as they began."""
+        tuned = {name: p.detach().clone() for name, p in self.trained() if not of_adapter(name)}
+        self._put(self._start, tuned)
         try:
-            yield self.model
+            with self.model.disable_adapter() if self.adapted else nullcontext():
+                yield self.model
         finally:
-            self._put(tuned)
+            self._put(tuned, tuned)
+            # PEFT lets every adapter that it turns on again be trained.
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name in self._trained)
 
     def parameter_counts(self) -> tuple[int, int]:
         """Trained and total parameters."""
@@ -106,26 +134,30 @@ class Tunable:
             total += sum(p.numel() for p in layer.layer.parameters())
         return sum(p.numel() for _, p in self.trained()), total
 
-    def _put(self, tensors: dict[str, torch.Tensor]) -> None:
+    def _put(self, tensors: Mapping[str, torch.Tensor], names: Iterable[str]) -> None:
+        parameters = dict(self.trained())
         with torch.no_grad():
-            for name, parameter in self.trained():
-                parameter.copy_(tensors[name])
+            for name in names:
+                parameters[name].copy_(tensors[name])
 
 
-def _train_parts(model: Model, settings: FullSettings) -> Model:
-    model.requires_grad_(False)
-    for part in settings.parts:
-        for parameter in parameters_of(model, part):
-            parameter.requires_grad_(True)
-    return model
+def check_reached(trained: Iterable[str], gradients: Gradients) -> None:
+    """Raise KilotuneError that names the `trained` tensors which no gradient ever reached.
 
-
-def _train_layers(model: Model, settings: TopLayersSettings) -> Model:
-    model.requires_grad_(False)
-    _, layers = decoder_layers(model)
-    for index in layer_indices(settings.layers, layer_count(model)):
-        layers[index].requires_grad_(True)
-    return model
+    One step that counts is enough for a gradient, but LoRA's A needs two: at the first its B is
+    zero, and so is its gradient.
+    """
+    missed = [
+        name
+        for name in trained
+        if name not in gradients.first and gradients.steps > ("lora_A" in name)
+    ]
+    if missed:
+        raise KilotuneError(
+            f"trained tensors that no gradient reached in {gradients.steps} steps: {some(missed)}",
+            where="tune",
+            fix="Nothing in the data trains them: name them in tune.frozen, or leave out the part",
+        )
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -172,7 +172,7 @@ def _sharing(model: Model) -> list[list[Linear]]:
 def _plain(layer: Linear) -> bool:
     """One adapter, of Hu et al.'s formula, on an ordinary frozen linear layer."""
     base = layer.base_layer
-    if type(base) is not torch.nn.Linear or base.weight.requires_grad:
+    if type(base) is not torch.nn.Linear or any(p.requires_grad for p in base.parameters()):
         return False
     if len(layer.active_adapters) != 1 or layer.fan_in_fan_out:
         return False

@@ -177,8 +177,7 @@ def weight_dtype(tune: TuneSettings, compute: torch.dtype) -> torch.dtype:
     Adapters are float32 beside weights of any type. Weights trained themselves must be float32:
     a step of 1e-5 is lost in bfloat16's 8 bits; autocast then does the products.
     """
-    adapters = getattr(tune, "method", None) == "lora"
-    return compute if adapters else torch.float32
+    return compute if tune.adapters_alone else torch.float32
 
 
 def decoder_layers(model: Model) -> tuple[str, Any]:

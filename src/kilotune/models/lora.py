@@ -1,4 +1,4 @@
-"""Low-rank adapters through PEFT (Hu et al. 2021)."""
+"""Low-rank adapters through PEFT (Hu et al. 2021; DoRA, Liu et al. 2024)."""
 
 import re
 from typing import Any
@@ -22,6 +22,7 @@ def attach_lora(model: Model, settings: LoraSettings, seed: int) -> Model:
         r=settings.rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
+        use_dora=settings.method == "dora",
         task_type="CAUSAL_LM",
         **_places(model, settings, targets),
     )

@@ -15,16 +15,21 @@ from kilotune.models.streaming import StreamedLayer
 
 
 def first_trained_layer(model: Model) -> int:
-    """The number of the lowest layer with a trained parameter: those below it are frozen.
+    """The number of the lowest layer that must be computed in training; those below are frozen.
 
-    0 where anything outside the layers is trained too, such as the embeddings.
+    0 where something before the layers is trained, such as the embeddings. What a model registers
+    behind its layers (the last norm, a head of its own) is taken to come after them: whoever
+    leaves out the lower layers checks the gradient. With nothing else trained it is the last one.
     """
-    name, _ = decoder_layers(model)
-    trained = [n for n, p in model.named_parameters() if p.requires_grad]
-    inside = [n.removeprefix(f"{name}.") for n in trained if n.startswith(f"{name}.")]
-    if not trained or len(inside) < len(trained):
+    name, layers = decoder_layers(model)
+    parameters = list(model.named_parameters())
+    inside = [n.startswith(f"{name}.") for n, _ in parameters]
+    end = len(inside) - inside[::-1].index(True)
+    trained = [(place, n) for place, (n, p) in enumerate(parameters) if p.requires_grad]
+    if not trained or any(place < end and not inside[place] for place, _ in trained):
         return 0
-    return min(int(n.partition(".")[0]) for n in inside)
+    numbers = [n.removeprefix(f"{name}.").partition(".")[0] for p, n in trained if inside[p]]
+    return min(map(int, numbers), default=len(layers) - 1)
 
 
 def active_dropout(model: Model, below: int) -> list[str]:

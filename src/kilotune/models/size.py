@@ -9,8 +9,11 @@ import torch
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
 from kilotune.models.load import Model, decoder_layers, layer_count, load_config, model_kind
-from kilotune.models.lora import chosen_targets, layer_indices, linear_names
-from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings, TopLayersSettings
+from kilotune.models.lora import linear_names
+from kilotune.models.lower import first_trained_layer
+from kilotune.models.selection import of_adapter, select_trained
+from kilotune.models.tree import Branch, module_tree
+from kilotune.recipe.schema import Method, ModelSettings
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "qwen.tiktoken"
@@ -59,14 +62,16 @@ class ModelSize:
 class Trained:
     """What of a model is trained: how many parameters, in how many layers, from which one up.
 
-    `adapters` are the low-rank parameters that each token is multiplied with in a trained layer,
-    0 where the layers themselves are trained.
+    Each token is multiplied with `adapters` low-rank parameters in a trained layer, and with
+    `products` parameters of its own that are trained.
     """
 
     parameters: int
     layers: int
     lowest: int
     adapters: int
+    products: int
+    tree: tuple[Branch, ...] = ()
 
 
 def read_config(settings: ModelSettings) -> Any:
@@ -150,24 +155,28 @@ def model_size(model: Model) -> ModelSize:
     )
 
 
-def trained_part(
-    size: ModelSize, settings: LoraSettings | TopLayersSettings | FullSettings
-) -> Trained:
-    """What `settings` would train of the language layers, embeddings and head.
+def trained_part(model: Model, settings: Method) -> Trained:
+    """What `settings` train of the empty `model`, which is changed as they say.
 
-    Raises KilotuneError for layers or targets there are not.
+    Raises KilotuneError for layers, targets, biases or patterns there are not.
     """
-    if isinstance(settings, FullSettings):
-        return Trained(size.parameters - size.vision, size.layers, 0, 0)
-    indices = layer_indices(settings.layers, size.layers)
-    adapters, each = 0, size.layer_parameters
-    if isinstance(settings, LoraSettings):
-        available = list(dict.fromkeys(linear.name for linear in size.linears))
-        targets = chosen_targets(settings, available)
-        chosen = [linear for linear in size.linears if linear.name in targets]
-        # A is rank by inputs, B is outputs by rank.
-        adapters = each = settings.rank * sum(c.inputs + c.outputs for c in chosen)
-    return Trained(each * len(indices), len(indices), min(indices), adapters)
+    with torch.device("meta"):
+        model = select_trained(model, settings, seed=0)
+    name, _ = decoder_layers(model)
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    inside = [(n.removeprefix(f"{name}."), p) for n, p in trained if n.startswith(f"{name}.")]
+    layers = {n.partition(".")[0] for n, _ in inside}
+    adapters = sum(p.numel() for n, p in inside if of_adapter(n) and p.ndim == 2)
+    products = sum(p.numel() for n, p in inside if not of_adapter(n) and p.ndim == 2)
+    each = max(1, len(layers))
+    return Trained(
+        parameters=sum(p.numel() for _, p in trained),
+        layers=len(layers),
+        lowest=first_trained_layer(model),
+        adapters=adapters // each,
+        products=products // each,
+        tree=module_tree(model),
+    )
 
 
 def _place(name: str) -> Path:

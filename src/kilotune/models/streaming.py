@@ -81,13 +81,15 @@ def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: i
         return 0
     config = load_config(source, recipe.model)
     total = int(config.get_text_config().num_hidden_layers)
-    below = min(layer_indices(tune.layers, total)) if isinstance(tune, LoraSettings) else 0
+    below = 0
+    if isinstance(tune, LoraSettings) and tune.adapters_alone:
+        below = min(layer_indices(tune.layers, total))
     if tune.streaming == "always":
         if not below:
             raise KilotuneError(
                 "only layers below the lowest adapted one can be streamed, and there are none",
                 where="tune.streaming",
-                fix="Set tune.method=lora and tune.layers=top:4, or fewer",
+                fix="Set tune.method=lora and tune.layers=top:4, or fewer; no tune.trainable",
             )
         return below
     if not below or not _streamable(source):

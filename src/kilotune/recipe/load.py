@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from kilotune.errors import KilotuneError
-from kilotune.recipe.problems import problems
-from kilotune.recipe.schema import TEMPLATES, Recipe
+from kilotune.recipe.problems import METHODS, problems
+from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
 
 Tree = dict[str, Any]
 
@@ -46,8 +46,8 @@ def load_recipe(
     for layer in layers:
         tune = layer.get("tune")
         method = tune.get("method") if isinstance(tune, dict) else None
-        if method and isinstance(base["tune"], dict) and method != base["tune"].get("method"):
-            base["tune"] = {k: v for k, v in base["tune"].items() if k in _SHARED}
+        if method and isinstance(base["tune"], dict):
+            base["tune"] = _known_to(method, base["tune"])
         base = _merge(base, layer)
     base["preset"] = name
     try:
@@ -85,11 +85,11 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-_SHARED = {
-    "learning_rate", "epochs", "batch_size", "micro_batch_size", "schedule", "warmup_ratio",
-    "weight_decay", "max_grad_norm", "stopping", "report_to", "cache", "cache_limit_gb",
-    "streaming",
-}  # fmt: skip
+def _known_to(method: object, tune: Tree) -> Tree:
+    """Of the settings `tune` those that `method` shares with the one they were made for."""
+    if METHODS.get(str(method)) is METHODS.get(tune.get("method", "")):
+        return tune
+    return {name: value for name, value in tune.items() if name in TuneSettings.model_fields}
 
 
 def _preset(name: str) -> Tree:

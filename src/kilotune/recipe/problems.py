@@ -7,12 +7,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from kilotune.recipe.schema import FullSettings, LoraSettings, Recipe, TopLayersSettings
+from kilotune.recipe.schema import (
+    BitFitSettings,
+    FullSettings,
+    LoraSettings,
+    Recipe,
+    TopLayersSettings,
+)
 
 METHODS: dict[str, type[BaseModel]] = {
     "lora": LoraSettings,
+    "dora": LoraSettings,
     "top_layers": TopLayersSettings,
     "full": FullSettings,
+    "bitfit": BitFitSettings,
 }
 
 # What a value must be, by pydantic's names for what it is not.

@@ -33,6 +33,9 @@ Parts = Annotated[
     Field(min_length=1, description="what is tuned of a model that sees"),
 ]
 
+# Shell patterns over the names of the model's parameters.
+Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
+
 Layers = Annotated[str | tuple[NonNegativeInt, ...], BeforeValidator(_layers)]
 
 
@@ -112,6 +115,13 @@ class TuneSettings(Settings):
     streaming: Literal["auto", "always", "never"] = Field(
         "auto", description="leave the layers below on disk; auto: when memory is too small"
     )
+    trainable: Patterns = Field((), description="parameters trained besides, by name patterns")
+    frozen: Patterns = Field((), description="parameters not trained after all, by name patterns")
+
+    @property
+    def adapters_alone(self) -> bool:
+        """Whether every trained tensor is an adapter's, beside weights that stay as they are."""
+        return False
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Self:
@@ -124,15 +134,23 @@ class TuneSettings(Settings):
 
 
 class LoraSettings(TuneSettings):
-    """Low-rank adapters (Hu et al. 2021, section 4); everything else stays frozen."""
+    """Low-rank adapters (Hu et al. 2021, section 4); everything else stays frozen.
 
-    method: Literal["lora"] = "lora"
+    `dora` also trains the length of each weight's rows (Liu et al. 2024, section 4).
+    """
+
+    method: Literal["lora", "dora"] = "lora"
     rank: PositiveInt = 8
     lora_alpha: float = Field(16, gt=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     layers: Layers = "all"
     parts: Parts = ("language",)
+
+    @property
+    def adapters_alone(self) -> bool:
+        """Unless the recipe names weights to be trained too."""
+        return not self.trainable
 
 
 class FullSettings(TuneSettings):
@@ -147,6 +165,16 @@ class TopLayersSettings(TuneSettings):
 
     method: Literal["top_layers"]
     layers: Layers = "top:4"
+
+
+class BitFitSettings(TuneSettings):
+    """The biases alone (Ben Zaken et al. 2021): of all layers and outside them, or of some."""
+
+    method: Literal["bitfit"]
+    layers: Layers = "all"
+
+
+Method = LoraSettings | TopLayersSettings | FullSettings | BitFitSettings
 
 
 class DecodingSettings(Settings):
@@ -175,6 +203,6 @@ class Recipe(Settings):
     seed: NonNegativeInt = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
-    tune: Annotated[LoraSettings | TopLayersSettings | FullSettings, Field(discriminator="method")]
+    tune: Annotated[Method, Field(discriminator="method")]
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -25,8 +25,9 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from kilotune import processes
 from kilotune.errors import KilotuneError
-from kilotune.models.freeze import Tunable
+from kilotune.models.freeze import Gradients, Tunable
 from kilotune.models.load import Model, compute_dtype
+from kilotune.models.selection import of_adapter
 from kilotune.models.sharding import whole
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
@@ -35,6 +36,7 @@ from kilotune.render.labels import Rendering
 from kilotune.train.activations import Activations, CacheUse, open_activations
 from kilotune.train.agreement import Agreement, agree, fast_path
 from kilotune.train.batches import Batch, blank, collate
+from kilotune.train.gradients import GradientWatch, gradients_of
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
 from kilotune.train.order import LengthOrder
@@ -56,6 +58,7 @@ class Tuning:
     micro_batch_size: int
     agreement: Agreement
     cache: CacheUse
+    gradients: Gradients | None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -153,11 +156,12 @@ class LabelledTrainer(Trainer):
         if self.is_deepspeed_enabled:
             super().save_model(output_dir, _internal_call)
             return
-        # Of a sharded model every process brings its part.
-        state = {n: whole(p) for n, p in self.model.named_parameters() if p.requires_grad}
+        # Of a sharded model every process brings its part. Of adapters a part may be frozen.
+        named = self.model.named_parameters()
+        state = {n: whole(p) for n, p in named if p.requires_grad or of_adapter(n)}
         if not self.args.should_save:
             return
-        if hasattr(self.model, "peft_config"):
+        if all(map(of_adapter, state)):
             self._save(output_dir, state)
             return
         # Under the names that loading looks for: save_pretrained writes older ones for some models.
@@ -173,7 +177,19 @@ class LabelledTrainer(Trainer):
                 where=str(self.state.best_model_checkpoint),
                 fix="Put the run on a file system that all machines share (--out)",
             )
-        super()._load_best_model()
+        weights = Path(self.state.best_model_checkpoint) / SAFE_WEIGHTS_NAME
+        if hasattr(self.model, "peft_config") and weights.is_file():
+            # Adapters and weights beside them, which the Trainer does not expect of PEFT's models.
+            self._issue_warnings_after_load(self.model.load_state_dict(load_file(weights), False))
+        else:
+            super()._load_best_model()
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's, but what of an adapter was frozen stays so."""
+        trained = [(p, p.requires_grad) for p in self.model.parameters()]
+        super()._load_from_checkpoint(*args, **kwargs)
+        for parameter, was in trained:
+            parameter.requires_grad_(was)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Frozen weights are missing from our checkpoints by design; nothing else may be."""
@@ -247,10 +263,12 @@ def tune(
         train_dataset=_Items(train),
         eval_dataset=_Items(validation),
         data_collator=packed if agreement.packed else padded,
-        callbacks=[EarlyStopping.of(settings.stopping), watch],
+        callbacks=[EarlyStopping.of(settings.stopping), GradientWatch(), watch],
         measure=measure,
         activations=activations,
     )
+    if trainer.is_deepspeed_enabled:  # it keeps the gradients to itself
+        trainer.remove_callback(GradientWatch)
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
     _train(trainer, watch, folder, packed=agreement.packed)
     tunable.model.eval()
@@ -264,6 +282,7 @@ def tune(
         micro_batch_size=micro,
         agreement=agreement,
         cache=cache,
+        gradients=gradients_of(state),
     )
 
 
@@ -358,7 +377,8 @@ def _reason(state: TrainerState) -> str:
 def _autocast(recipe: Recipe) -> torch.dtype | None:
     """The type of the products of float32 weights that are trained themselves, if not their own."""
     compute = compute_dtype(recipe.model.precision)
-    return compute if recipe.tune.method != "lora" and compute != torch.float32 else None
+    alone = recipe.tune.adapters_alone or compute == torch.float32
+    return None if alone else compute
 
 
 def _arguments(
