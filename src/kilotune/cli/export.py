@@ -12,6 +12,8 @@ EXAMPLES = """Examples:
 
     kilotune export runs/2026-01-31-reviews --to merged -o reviews-model
 
+    kilotune export runs/2026-01-31-reviews --to ollama -o reviews-ollama
+
     kilotune export runs/2026-01-31-chats --to qwen-adapter -o adapter-for-qwen
 """
 
@@ -22,8 +24,9 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="adapter; merged, a whole checkpoint; or qwen-adapter, under the module names "
-            "that a first-generation Qwen's own code has."
+            help="adapter; merged, a whole checkpoint; vllm, gguf-instructions (llama.cpp) or "
+            "ollama, with the commands that serve or convert it; qwen-adapter, under the module "
+            "names that a first-generation Qwen's own code has."
         ),
     ] = "adapter",
     as_json: options.Json = False,

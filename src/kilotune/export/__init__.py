@@ -1,0 +1,5 @@
+"""A finished run for other programs: its weights, their commands, and a model card."""
+
+from kilotune.export.forms import FORMS, export
+
+__all__ = ["FORMS", "export"]

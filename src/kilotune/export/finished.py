@@ -1,0 +1,125 @@
+"""What every form of export is made from: a finished run, and nothing but its records."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from kilotune.errors import KilotuneError
+from kilotune.experiments import record
+from kilotune.experiments.record import RunFolder
+from kilotune.models.export import ADAPTER, tuned_folder
+from kilotune.models.load import load_tokenizer
+from kilotune.recipe.schema import Recipe
+from kilotune.render.probe import chat_template
+from kilotune.render.template import ChatTemplate
+from kilotune.render.wording import Wording
+
+# Which decoding parameters serving programs know, and the values that do nothing.
+NEUTRAL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the run's answers were generated, for programs whose defaults are others.
+
+    `sampling` has every parameter of NEUTRAL and `temperature`, 0 for greedy; `stops` are the
+    texts of the tokens that end an answer.
+    """
+
+    sampling: dict[str, float]
+    max_new_tokens: int
+    stops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder and its recipe; the rest is read when it is asked for."""
+
+    folder: RunFolder
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The run's name as programs that serve models allow names."""
+        return re.sub(r"[^a-z0-9._-]+", "-", self.title.lower()).strip("-._") or "tuned"
+
+    @property
+    def title(self) -> str:
+        """The run's name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def tuned(self) -> Path:
+        """Where the tuned weights are."""
+        return tuned_folder(self.folder.path)
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the weights are an adapter's, beside a model that stayed as it was."""
+        return self.tuned.name == ADAPTER
+
+    @cached_property
+    def adapter(self) -> dict[str, Any]:
+        """What the adapter's own `adapter_config.json` says."""
+        found: dict[str, Any] = json.loads((self.tuned / "adapter_config.json").read_text("utf-8"))
+        return found
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The run's `data.json`."""
+        found: dict[str, Any] = self.folder.read_json(record.DATA)
+        return found
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """The run's `environment.json`."""
+        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT)
+        return found
+
+    @property
+    def dtype(self) -> str:
+        """The type that the weights were judged in, such as `bfloat16`."""
+        return str(self.environment["dtype"]).removeprefix("torch.")
+
+    @property
+    def wording(self) -> Wording:
+        """The system message, and the form of the user's turn."""
+        return Wording(**self.data["wording"])
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template that the run was tuned and judged with."""
+        settings = self.recipe.model
+        tokenizer = load_tokenizer(str(self.tuned), settings)
+        return chat_template(tokenizer, arguments=settings.template_arguments)
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """How answers were generated."""
+        config = GenerationConfig.from_pretrained(self.tuned)
+        given = {name: getattr(config, name, None) for name in NEUTRAL}
+        used = given if config.do_sample else {"repetition_penalty": given["repetition_penalty"]}
+        set_ = {name: value for name, value in used.items() if value is not None}
+        heat = config.temperature if config.do_sample else 0.0
+        tokenizer = self.template.tokenizer
+        return Decoding(
+            {"temperature": 1.0 if heat is None else heat, **NEUTRAL, **set_},
+            config.max_new_tokens,
+            tuple(str(tokenizer.convert_ids_to_tokens(token)) for token in config.eos_token_id),
+        )
+
+
+def open_finished(run: Path) -> Finished:
+    """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished."""
+    folder = RunFolder(run)
+    recipe = folder.read_recipe()
+    if not folder.finished:
+        raise KilotuneError(
+            "the run is not finished", where=str(run), fix=f"Go on with it: kilotune resume {run}"
+        )
+    return Finished(folder, recipe)

@@ -1,0 +1,172 @@
+"""The forms that a finished run's weights are written in."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import GenerationConfig
+
+from kilotune.errors import KilotuneError
+from kilotune.experiments.record import check_new
+from kilotune.export.finished import Finished, open_finished
+from kilotune.export.ollama import modelfile
+from kilotune.export.scripts import (
+    LARGEST_RANK,
+    convert_script,
+    create_script,
+    serve_adapter,
+    serve_model,
+)
+from kilotune.models.load import compute_dtype, load_model, load_tokenizer, locate, sees_images
+from kilotune.models.merge import write_merged
+from kilotune.models.qwen import GENERATION, first_generation
+from kilotune.models.qwen_adapter import write_qwen_adapter
+from kilotune.models.size import read_config
+from kilotune.render.standalone import standalone
+
+PROCESSOR_FILES = (
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
+)  # fmt: skip
+TEMPLATE = "chat_template.jinja"
+
+
+def export(run: Path, to: str, out: Path) -> Path:
+    """Write the tuned weights of the finished `run` into the new folder `out`, in the form `to`.
+
+    Forms are those of FORMS. Returns `out`. Raises KilotuneError for another form, for a run that
+    has no such form, and rather than overwrite anything.
+    """
+    if to not in FORMS:
+        raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
+    finished = open_finished(run)
+    check_new(out)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        FORMS[to](finished, part)
+        if out.exists():
+            out.rmdir()  # empty, as was checked
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def _adapter(finished: Finished, out: Path) -> None:
+    """As it is, with tokenizer, template and decoding."""
+    _check_adapter(finished)
+    shutil.copytree(finished.tuned, out, dirs_exist_ok=True)
+
+
+def _merged(finished: Finished, out: Path) -> None:
+    """A plain checkpoint in the precision of the run."""
+    tuned, settings = finished.tuned, finished.recipe.model
+    if not finished.has_adapter:
+        shutil.copytree(tuned, out, dirs_exist_ok=True)  # it is whole already
+        return
+    base = load_model(locate(settings), settings, compute_dtype(settings.precision))
+    write_merged(PeftModel.from_pretrained(base, tuned), out)
+    load_tokenizer(str(tuned), settings).save_pretrained(out)
+    GenerationConfig.from_pretrained(tuned).save_pretrained(out)
+    for name in PROCESSOR_FILES:  # of a model that sees images
+        if (tuned / name).exists():
+            shutil.copy(tuned / name, out / name)
+
+
+def _qwen_adapter(finished: Finished, out: Path) -> None:
+    """For the code that came with a first-generation Qwen, whose tokenizer it keeps."""
+    _check_adapter(finished)
+    source = locate(finished.recipe.model)
+    if not first_generation(source):
+        raise KilotuneError(
+            "the model is no first-generation Qwen",
+            where=finished.recipe.model.name,
+            fix="Its adapter has the model's own names already: --to adapter",
+        )
+    write_qwen_adapter(finished.tuned, source, out)
+    for name in (GENERATION, TEMPLATE):
+        shutil.copy(finished.tuned / name, out / name)
+
+
+def _vllm(finished: Finished, out: Path) -> None:
+    """For vLLM: the adapter where vLLM takes it, else the merged model, and `serve.sh`."""
+    source = locate(finished.recipe.model)
+    if _vllm_takes_adapter(finished, source):
+        _adapter(finished, out)
+        script = serve_adapter(finished, source, finished.adapter["r"])
+    else:
+        _merged(finished, out)
+        script = serve_model(finished)
+    _write_template(finished, out)
+    _write_script(out / "serve.sh", script)
+
+
+def _gguf(finished: Finished, out: Path) -> None:
+    """For llama.cpp: the merged model, and `convert.sh`."""
+    model = out / "model"
+    model.mkdir()
+    _merged(finished, model)
+    _write_template(finished, model)
+    _write_script(out / "convert.sh", convert_script(finished, sees=_sees(finished)))
+
+
+def _ollama(finished: Finished, out: Path) -> None:
+    """For Ollama: the merged model, a `Modelfile`, and `create.sh`, which makes a GGUF file."""
+    if _sees(finished):
+        raise KilotuneError(
+            "what Ollama does with images cannot be said in a Modelfile",
+            where=finished.recipe.model.name,
+            fix="Export for a program that runs the template itself: --to vllm or --to "
+            "gguf-instructions",
+        )
+    text = modelfile(finished, read_config(finished.recipe.model))
+    model = out / "model"
+    model.mkdir()
+    _merged(finished, model)
+    _write_template(finished, model)
+    (out / "Modelfile").write_text(text, encoding="utf-8")
+    _write_script(out / "create.sh", create_script(finished))
+
+
+def _vllm_takes_adapter(finished: Finished, source: str) -> bool:
+    """Whether vLLM takes the adapter beside the base model: plain LoRA of its language layers."""
+    if not finished.has_adapter or first_generation(source):
+        return False
+    other = finished.adapter.get("use_dora") or finished.adapter.get("modules_to_save")
+    language = getattr(finished.recipe.tune, "parts", ()) == ("language",)
+    return language and not other and finished.adapter["r"] <= LARGEST_RANK
+
+
+def _write_template(finished: Finished, folder: Path) -> None:
+    """The template without need of arguments: programs that serve give none."""
+    (folder / TEMPLATE).write_text(standalone(finished.template), encoding="utf-8")
+
+
+def _write_script(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o755)
+
+
+def _sees(finished: Finished) -> bool:
+    return sees_images(read_config(finished.recipe.model))
+
+
+def _check_adapter(finished: Finished) -> None:
+    if not finished.has_adapter:
+        raise KilotuneError(
+            "the layers themselves were trained, and there is no adapter",
+            where=str(finished.tuned),
+            fix="Export the whole model: --to merged",
+        )
+
+
+FORMS: dict[str, Callable[[Finished, Path], None]] = {
+    "adapter": _adapter,
+    "merged": _merged,
+    "qwen-adapter": _qwen_adapter,
+    "vllm": _vllm,
+    "gguf-instructions": _gguf,
+    "ollama": _ollama,
+}
