@@ -95,13 +95,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The row that an example was read from; `row` is its line in the file, from 1."""
+    """The row that an example was read from; `row` is its line in the file, from 1.
+
+    One that was made from another names the `operation` and the `parent`'s id, and its row.
+    """
 
     file: str
     row: int
+    operation: str = ""
+    parent: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.row}"
+        made = f" ({self.operation} of {self.parent})" if self.parent else ""
+        return f"{self.file}:{self.row}{made}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,48 @@ class JudgeSettings(Settings):
     bootstrap_samples: PositiveInt = 2000
 
 
+class OperationSettings(Settings):
+    """One operation of augmentation: a name, or `module:function` of the user's own."""
+
+    op: str
+    copies: PositiveInt = Field(1, description="how often it is applied to each example")
+    alpha: float = Field(0.1, gt=0, lt=1, description="share of the words that are changed")
+
+
+def _operation(value: object) -> object:
+    return {"op": value} if isinstance(value, str) else value
+
+
+class FilterSettings(Settings):
+    """What is not taken of what operations make."""
+
+    near_parent: bool = Field(True, description="keep what nearly repeats the example it is from")
+    shortest: float = Field(0.5, gt=0, le=1, description="least length as a share of the parent's")
+    longest: float = Field(2.0, ge=1, description="greatest length, in parents")
+    language: bool = Field(True, description="the same script and language as the parent")
+    label_score: float | None = Field(
+        None, gt=0, lt=1, description="least probability of the label, by the base model"
+    )
+
+
+class AugmentSettings(Settings):
+    """New training examples made from the training part, once, before the first epoch."""
+
+    operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = ()
+    target: Literal["all", "balanced"] = Field(
+        "all", description="balanced: as many more of rare classes as the commonest has"
+    )
+    language: Literal["auto", "English", "Chinese"] = "auto"
+    protect: tuple[str, ...] = Field((), description="regular expressions of what stays")
+    wordnet: Path | None = Field(None, description="folder of WordNet's files")
+    synonyms: Path | None = Field(None, description="two columns, a word and a synonym")
+    translators: tuple[str, ...] = Field((), description="there and back, each a pivot")
+    prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
+    temperature: float = Field(0.8, ge=0, description="of what the model writes")
+    systems: tuple[str, ...] = Field((), description="system messages to vary among")
+    filters: FilterSettings = FilterSettings()
+
+
 class Recipe(Settings):
     """Every setting of one run."""
 
@@ -203,6 +245,11 @@ class Recipe(Settings):
     seed: NonNegativeInt = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
+<<<<<<< HEAD
     tune: Annotated[Method, Field(discriminator="method")]
+=======
+    augment: AugmentSettings = AugmentSettings()
+    tune: Annotated[LoraSettings | TopLayersSettings | FullSettings, Field(discriminator="method")]
+>>>>>>> 16305cb (Augmentation begins: operations with chance of their own, dictionary synonyms, random edits, and filters that let nothing held out back in)
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()

@@ -1,0 +1,232 @@
+"""Which operations are applied to which examples, how often, and what of it is kept."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, zip_longest
+
+from kilotune.augment import edits, synonyms
+from kilotune.augment.dictionaries import own_thesaurus, thesauri
+from kilotune.augment.filters import Judges, filtered
+from kilotune.augment.operation import Bulk, Draw, each, imported, rng_of, stamped
+from kilotune.augment.protection import Protection, protection
+from kilotune.augment.segments import CHINESE, ENGLISH, language_of, segmented_by
+from kilotune.augment.synonyms import Thesaurus
+from kilotune.data.example import Example
+from kilotune.errors import KilotuneError
+from kilotune.progress import Progress
+from kilotune.recipe.schema import AugmentSettings, OperationSettings
+
+# Filters take some of what is made for a rare class; so much more is made than is wanted.
+SPARE, MOST_COPIES = 1.5, 20
+
+
+class Tools:
+    """What operations are made with: the settings, and what the training examples share."""
+
+    def __init__(self, settings: AugmentSettings, train: Sequence[Example]) -> None:
+        self.settings = settings
+        self.train = train
+        self.protection: Protection = protection(settings.protect).of(train)
+
+    @cached_property
+    def languages(self) -> Counter[str]:
+        """How many of the training texts are in each language; `language` overrides it."""
+        if self.settings.language != "auto":
+            return Counter({self.settings.language: len(self.train)})
+        return Counter(filter(None, (language_of(example.text) for example in self.train)))
+
+    @property
+    def usual(self) -> str:
+        """The commonest language: that of texts too short to tell. English where none tells."""
+        return next((name for name, _ in self.languages.most_common(1)), ENGLISH)
+
+    @cached_property
+    def own(self) -> Thesaurus | None:
+        """The user's own synonyms."""
+        return own_thesaurus(self.settings.synonyms)
+
+    @cached_property
+    def thesauri(self) -> Mapping[str, Thesaurus]:
+        """The dictionaries of the languages at hand. Raises KilotuneError for one that is missing.
+
+        With the user's own file, others are used only where they are there.
+        """
+        wanted = {*self.languages, self.usual} & {ENGLISH, CHINESE}
+        if self.own is None:
+            return thesauri(wanted, self.settings.wordnet)
+        return {}
+
+    def words(self) -> edits.Words:
+        """Synonyms for random insertion."""
+        return synonyms.words_from(self.thesauri, self.own, self.usual)
+
+
+Maker = Callable[[Tools, OperationSettings], Bulk]
+
+OPERATIONS: dict[str, Maker] = {
+    "synonym": lambda tools, how: each(
+        synonyms.synonym(tools.protection, how.alpha, tools.thesauri, tools.own, tools.usual)
+    ),
+    "insert": lambda tools, how: each(edits.insert(tools.protection, how.alpha, tools.words())),
+    "delete": lambda tools, how: each(edits.delete(tools.protection, how.alpha)),
+    "swap": lambda tools, how: each(edits.swap(tools.protection, how.alpha)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What became of one operation: how many it made, how many were kept, what was taken why."""
+
+    made: int
+    kept: int
+    taken: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """The examples to add to the training part, and the counts by operation."""
+
+    examples: tuple[Example, ...]
+    counts: Mapping[str, Count]
+
+    def lines(self) -> list[str]:
+        """The counts in words, a line an operation."""
+        return [
+            f"{name}: {count.kept} of {count.made} kept"
+            + (
+                f" ({', '.join(f'{n} {why}' for why, n in count.taken.items())})"
+                * bool(count.taken)
+            )
+            for name, count in self.counts.items()
+        ]
+
+
+def augment(
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    settings: AugmentSettings,
+    *,
+    seed: int,
+    progress: Progress,
+    judges: Judges | None = None,
+) -> Augmented:
+    """New examples for `train`, made by the settings' operations and filtered.
+
+    The same for any order of `train`, but for the order of what is returned. Raises KilotuneError
+    for an operation that is not known or lacks what it needs.
+    """
+    tools = Tools(settings, train)
+    if tools.languages[CHINESE]:
+        progress.say(f"Chinese is cut {segmented_by()}")
+    wanted = _wanted(train, settings)
+    made: dict[str, list[Example]] = defaultdict(list)
+    for how in settings.operations:
+        name = _unused(how.op, made)
+        bulk = operation(tools, how)
+        draws = _draws(train, wanted, how, len(settings.operations), seed, name)
+        with progress.bar(how.op, len(draws)) as bar:
+            results = bulk(draws)
+            bar.advance(len(draws))
+        counts: Counter[str] = Counter()
+        for draw, result in zip(draws, results, strict=True):
+            parent = draw.example
+            made[name] += stamped(parent, name, result, counts[parent.id] + 1)
+            counts[parent.id] += len(result)
+    every = list(chain(*made.values()))
+    done = filtered(every, train, held_out, settings.filters, judges or Judges())
+    kept = _balanced(done.kept, wanted, seed) if wanted is not None else done.kept
+    surplus = {example.id for example in done.kept} - {example.id for example in kept}
+    taken = {**done.taken, **({"surplus": tuple(surplus)} if surplus else {})}
+    return Augmented(tuple(kept), _counts(made, kept, taken))
+
+
+def operation(tools: Tools, how: OperationSettings) -> Bulk:
+    """The operation that `how` names. Raises KilotuneError for an unknown one."""
+    if ":" in how.op:
+        return each(imported(how.op))
+    if how.op not in OPERATIONS:
+        raise KilotuneError(
+            f"no operation '{how.op}'",
+            fix=f"Choose one of: {', '.join(OPERATIONS)}; or your own as module:function",
+        )
+    return OPERATIONS[how.op](tools, how)
+
+
+def _unused(name: str, taken: Mapping[str, object]) -> str:
+    """The name, numbered where an operation stands in the list twice."""
+    number = sum(1 for other in taken if other.partition("#")[0] == name)
+    return f"{name}#{number + 1}" if number else name
+
+
+def _wanted(train: Sequence[Example], settings: AugmentSettings) -> dict[str, int] | None:
+    """How many examples each label lacks to be as many as the commonest; None for all alike."""
+    if settings.target == "all":
+        return None
+    sizes = Counter(example.label for example in train if example.label is not None)
+    if not sizes:
+        raise KilotuneError(
+            "there are no labels to balance",
+            where="augment.target",
+            fix="Leave it at 'all', or make the task classify",
+        )
+    return {label: max(sizes.values()) - size for label, size in sizes.items()}
+
+
+def _draws(
+    train: Sequence[Example],
+    wanted: Mapping[str, int] | None,
+    how: OperationSettings,
+    operations: int,
+    seed: int,
+    name: str,
+) -> list[Draw]:
+    """Each example as often as it is to be worked on, with chance of its own each time."""
+    sizes = Counter(example.label for example in train)
+
+    def copies(example: Example) -> int:
+        if wanted is None:
+            return how.copies
+        lacking = wanted.get(example.label or "", 0)
+        each_one = SPARE * lacking / (operations * sizes[example.label])
+        return min(MOST_COPIES, -int(-each_one // 1))
+
+    return [
+        Draw(example, rng_of(seed, name, example.id, copy))
+        for example in train
+        for copy in range(copies(example))
+    ]
+
+
+def _balanced(kept: Sequence[Example], wanted: Mapping[str, int], seed: int) -> tuple[Example, ...]:
+    """So many of each label as are wanted, from as many parents as there are."""
+    turns: dict[str, list[Example]] = defaultdict(list)
+    for example in kept:
+        turns[example.origin.parent].append(example)
+    order = sorted(turns, key=lambda parent: rng_of(seed, "balance", parent).random())
+    rounds = zip_longest(*(turns[parent] for parent in order))
+    left = dict(wanted)
+    chosen = set()
+    for example in chain(*rounds):
+        if example is not None and left.get(example.label or "", 0) > 0:
+            left[example.label or ""] -= 1
+            chosen.add(example.id)
+    return tuple(example for example in kept if example.id in chosen)
+
+
+def _counts(
+    made: Mapping[str, Sequence[Example]],
+    kept: Sequence[Example],
+    taken: Mapping[str, Sequence[str]],
+) -> dict[str, Count]:
+    reasons = {id: reason for reason, ids in taken.items() for id in ids}
+    counts = Counter(example.origin.operation for example in kept)
+    return {
+        name: Count(
+            len(examples),
+            counts[name],
+            dict(Counter(reasons[e.id] for e in examples if e.id in reasons)),
+        )
+        for name, examples in made.items()
+    }
