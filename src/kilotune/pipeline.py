@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from kilotune import processes
+from kilotune.augmentation import augmented, check_record, write_record
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError, some
@@ -59,10 +60,12 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     recipe = prepared.recipe
     source = _source(prepared)
     check_weights(source)
+    prepared, added = augmented(prepared, progress)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
         folder.write_recipe(recipe)
         folder.write_json(record.DATA, prepared.record())
+        write_record(folder, added)
         try:
             return _run_stages(prepared, source, folder, progress)
         except KeyboardInterrupt:
@@ -88,8 +91,11 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             where=str(recipe.data.train),
             fix=f"Restore them, or start a new run: {again}",
         )
+    source = _source(prepared)
+    prepared, added = augmented(prepared, progress)
+    check_record(folder, added)
     with folder.writing():
-        return _run_stages(prepared, _source(prepared), folder, progress)
+        return _run_stages(prepared, source, folder, progress)
 
 
 def _source(prepared: Prepared) -> str:

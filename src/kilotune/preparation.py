@@ -163,6 +163,12 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         for name in ("train", "validation", "test")
         if (path := getattr(data, name)) is not None
     }
+    lists = {
+        name: path.expanduser().absolute()
+        for name in ("wordnet", "synonyms")
+        if (path := getattr(recipe.augment, name)) is not None
+    }
+    recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update=lists)})
     model = recipe.model
     if Path(model.name).expanduser().is_dir():
         name = str(Path(model.name).expanduser().absolute())

@@ -159,7 +159,8 @@ class Session:
 
     def judge_training(self) -> Judgement:
         """The tuned model on a sample of its own training examples, asked in the same way."""
-        train, judge = self.prepared.parts.train, self.prepared.recipe.judge
+        judge = self.prepared.recipe.judge
+        train = [example for example in self.prepared.parts.train if not example.origin.parent]
         # Drawn, since a file is often sorted by label.
         size = min(judge.train_sample, len(train))
         sample = random.Random(self.prepared.recipe.seed).sample(train, size)

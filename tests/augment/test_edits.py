@@ -28,7 +28,9 @@ def test_the_same_seed_gives_the_same_text() -> None:
     text = "The plot moves slowly, but the two actors are a joy."
     assert first(text, EDITS["swap"]) == "The plot moves slowly, but the actors two are a joy."
     assert first(text, EDITS["delete"]) == "The plot moves slowly, but the two actors a joy."
-    assert first(text, EDITS["insert"]) == "The plot moves slowly, but the two two actors are a joy."
+    assert (
+        first(text, EDITS["insert"]) == "The plot moves slowly, but the two two actors are a joy."
+    )
 
 
 def test_alpha_says_how_many_words_change() -> None:

@@ -61,8 +61,8 @@ def test_protected_words_are_not_replaced(wordnet: WordNet) -> None:
 
 def test_insertion_inserts_synonyms(wordnet: WordNet) -> None:
     words = words_from({"English": wordnet}, None, "English")
-    assert words(["the", "story"], random.Random(0)) == "tale"
-    assert words(["the", "unheard"], random.Random(0)) is None
+    assert words(["the", "story"], random.Random(0), 2) == ["tale"]
+    assert words(["the", "unheard"], random.Random(0), 2) == []
 
 
 def test_cilin_sets_are_read_and_ambiguous_words_left_out(tmp_path: Path) -> None:

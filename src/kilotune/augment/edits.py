@@ -13,23 +13,24 @@ from kilotune.augment.protection import Protection
 from kilotune.augment.segments import Piece, joined, pieces, spaced
 from kilotune.data.example import Example
 
-# A word to insert, given the text's words: a synonym of one of them.
-Words = Callable[[list[str], random.Random], str | None]
+# So many words to insert, given the text's words: synonyms of some of them, fewer where few have any.
+Words = Callable[[list[str], random.Random, int], list[str]]
 Edit = Callable[[list[Piece], random.Random, float], list[Piece]]
 
 
 def insert(protection: Protection, alpha: float, words: Words | None = None) -> Operation:
     """Random insertion: synonyms of random words of the text, at random places.
 
-    Without a dictionary (`words`) the words themselves are inserted again.
+    Without a dictionary (`words`), or where it has too few, the text's own words come again.
     """
 
     def edit(parts: list[Piece], rng: random.Random, alpha: float) -> list[Piece]:
         said = [part.text for part in parts if part.word]
-        gap = " " if spaced(joined(parts)) else ""
+        gap = " " if spaced("".join(said)) else ""
         done = list(parts)
-        for _ in range(times(alpha, len(said))):
-            word = (words(said, rng) if words else None) or rng.choice(said).lower()
+        count = times(alpha, len(said))
+        new = words(said, rng, count) if words else []
+        for word in new + [rng.choice(said).lower() for _ in range(count - len(new))]:
             place = rng.choice([i for i, part in enumerate(done) if part.word])
             done[place:place] = [Piece(word, True), Piece(gap, False)]
         return done

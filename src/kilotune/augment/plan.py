@@ -9,6 +9,7 @@ from itertools import chain, zip_longest
 from kilotune.augment import edits, synonyms
 from kilotune.augment.dictionaries import own_thesaurus, thesauri
 from kilotune.augment.filters import Judges, filtered
+from kilotune.augment.models import Models, NoModels
 from kilotune.augment.operation import Bulk, Draw, each, imported, rng_of, stamped
 from kilotune.augment.protection import Protection, protection
 from kilotune.augment.segments import CHINESE, ENGLISH, language_of, segmented_by
@@ -25,9 +26,18 @@ SPARE, MOST_COPIES = 1.5, 20
 class Tools:
     """What operations are made with: the settings, and what the training examples share."""
 
-    def __init__(self, settings: AugmentSettings, train: Sequence[Example]) -> None:
+    def __init__(
+        self,
+        settings: AugmentSettings,
+        train: Sequence[Example],
+        models: Models | None = None,
+        seed: int = 0,
+    ) -> None:
         self.settings = settings
         self.train = train
+        self.seed = seed
+        self.models = models or NoModels()
+        self.refused: Counter[str] = Counter()  # by the operation at work, by reason
         self.protection: Protection = protection(settings.protect).of(train)
 
     @cached_property
@@ -77,10 +87,17 @@ OPERATIONS: dict[str, Maker] = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What became of one operation: how many it made, how many were kept, what was taken why."""
+    """What became of one operation.
 
+    How often it was `asked`, how many it `made`, what it `refused` itself, by reason (such as a
+    translation that came back identical), what filters have `taken`, by reason, and how many were
+    `kept`.
+    """
+
+    asked: int
     made: int
     kept: int
+    refused: Mapping[str, int] = field(default_factory=dict)
     taken: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -93,14 +110,13 @@ class Augmented:
 
     def lines(self) -> list[str]:
         """The counts in words, a line an operation."""
-        return [
-            f"{name}: {count.kept} of {count.made} kept"
-            + (
-                f" ({', '.join(f'{n} {why}' for why, n in count.taken.items())})"
-                * bool(count.taken)
-            )
-            for name, count in self.counts.items()
-        ]
+        lines = []
+        for name, count in self.counts.items():
+            lost = {**count.refused, **count.taken}
+            why = ", ".join(f"{number} {reason}" for reason, number in lost.items())
+            said = f"{name}: asked {count.asked} times, made {count.made}, kept {count.kept}"
+            lines.append(said + (f" (not: {why})" if why else ""))
+        return lines
 
 
 def augment(
@@ -111,24 +127,26 @@ def augment(
     seed: int,
     progress: Progress,
     judges: Judges | None = None,
+    models: Models | None = None,
 ) -> Augmented:
     """New examples for `train`, made by the settings' operations and filtered.
 
     The same for any order of `train`, but for the order of what is returned. Raises KilotuneError
     for an operation that is not known or lacks what it needs.
     """
-    tools = Tools(settings, train)
+    tools = Tools(settings, train, models, seed)
     if tools.languages[CHINESE]:
         progress.say(f"Chinese is cut {segmented_by()}")
     wanted = _wanted(train, settings)
     made: dict[str, list[Example]] = defaultdict(list)
+    asked: dict[str, tuple[int, Mapping[str, int]]] = {}
     for how in settings.operations:
-        name = _unused(how.op, made)
+        name = _unused(how.op, asked)
         bulk = operation(tools, how)
         draws = _draws(train, wanted, how, len(settings.operations), seed, name)
-        with progress.bar(how.op, len(draws)) as bar:
-            results = bulk(draws)
-            bar.advance(len(draws))
+        tools.refused.clear()
+        results = bulk(draws)
+        asked[name] = len(draws), dict(tools.refused)
         counts: Counter[str] = Counter()
         for draw, result in zip(draws, results, strict=True):
             parent = draw.example
@@ -139,7 +157,7 @@ def augment(
     kept = _balanced(done.kept, wanted, seed) if wanted is not None else done.kept
     surplus = {example.id for example in done.kept} - {example.id for example in kept}
     taken = {**done.taken, **({"surplus": tuple(surplus)} if surplus else {})}
-    return Augmented(tuple(kept), _counts(made, kept, taken))
+    return Augmented(tuple(kept), _counts(asked, made, kept, taken))
 
 
 def operation(tools: Tools, how: OperationSettings) -> Bulk:
@@ -216,6 +234,7 @@ def _balanced(kept: Sequence[Example], wanted: Mapping[str, int], seed: int) -> 
 
 
 def _counts(
+    asked: Mapping[str, tuple[int, Mapping[str, int]]],
     made: Mapping[str, Sequence[Example]],
     kept: Sequence[Example],
     taken: Mapping[str, Sequence[str]],
@@ -224,9 +243,11 @@ def _counts(
     counts = Counter(example.origin.operation for example in kept)
     return {
         name: Count(
-            len(examples),
+            times,
+            len(made[name]),
             counts[name],
-            dict(Counter(reasons[e.id] for e in examples if e.id in reasons)),
+            refused,
+            dict(Counter(reasons[e.id] for e in made[name] if e.id in reasons)),
         )
-        for name, examples in made.items()
+        for name, (times, refused) in asked.items()
     }

@@ -111,16 +111,18 @@ def synonym(
 def words_from(
     thesauri: Mapping[str, Thesaurus], own: Thesaurus | None, usual: str | None
 ) -> Words:
-    """What random insertion inserts: a synonym of a random word of the text, where one has any."""
+    """What random insertion inserts: synonyms of random words of the text that have any."""
 
-    def words(said: list[str], rng: random.Random) -> str | None:
+    def words(said: list[str], rng: random.Random, count: int) -> list[str]:
         language = language_of(" ".join(said), usual) or ""
         chosen = [t for t in (own, thesauri.get(language)) if t]
-        order = list(said)
-        rng.shuffle(order)
-        found = (_synonyms(word, chosen) for word in order)
-        some = next((synonyms for synonyms in found if synonyms), ())
-        return rng.choice(some) if some else None
+        found: list[str] = []
+        for word in rng.sample(said, len(said)):
+            if len(found) == count:
+                break
+            if others := _synonyms(word, chosen):
+                found.append(rng.choice(others))
+        return found
 
     return words
 

@@ -1,4 +1,4 @@
-"""`kilotune fetch`: get a built-in model before going offline."""
+"""`kilotune fetch`: get a built-in model or a dictionary before going offline."""
 
 from typing import Annotated
 
@@ -7,23 +7,38 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.terminal import command, log, out, print_json
 
-EXAMPLES = """Example:
+EXAMPLES = """Examples:
 
     kilotune fetch smollm2
+
+    kilotune fetch wordnet
 """
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A built-in model: smollm2.")] = "smollm2",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A built-in model: smollm2; or a dictionary: wordnet (English synonyms), "
+            "cilin (Chinese)."
+        ),
+    ] = "smollm2",
     as_json: options.Json = False,
 ) -> None:
-    """Fetch a built-in model into the cache, so that runs need no network."""
+    """Fetch a built-in model or a dictionary into the cache, so that runs need no network."""
     with command(as_json):
-        from kilotune.models.builtin import make_builtin
+        from kilotune.augment.dictionaries import DICTIONARIES, fetch_dictionary
 
-        with log.status(f"fetching and converting {name}"):
-            folder = make_builtin(name)
+        if name in DICTIONARIES:
+            with log.status(f"fetching {name}"):
+                folder = fetch_dictionary(name)
+        else:
+            from kilotune.models.builtin import make_builtin
+
+            with log.status(f"fetching and converting {name}"):
+                folder = make_builtin(name)
         if as_json:
-            print_json({"model": name, "folder": str(folder)})
+            kind = "dictionary" if name in DICTIONARIES else "model"
+            print_json({kind: name, "folder": str(folder)})
         else:
             out.print(str(folder), markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import typer
 
 from kilotune import __version__
 from kilotune.cli import (
+    augment,
     check,
     convert,
     export,
@@ -59,6 +60,7 @@ _add(resume.resume, resume.EXAMPLES)
 _add(predict.predict, predict.EXAMPLES, "1 rows were left unanswered")
 _add(check.check, check.EXAMPLES, FOUND)
 _add(convert.convert, convert.EXAMPLES)
+_add(augment.augment, augment.EXAMPLES)
 _add(render.render, render.EXAMPLES, FOUND)
 _add(plan.plan, plan.EXAMPLES)
 _add(report.report, report.EXAMPLES)

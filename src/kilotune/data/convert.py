@@ -74,22 +74,29 @@ def convert(
         if finding.severity != "error":
             progress.say(f"{finding.severity}: {finding}")
     stop_on_errors(dataset.findings, str(source))
-    name = to if to != "auto" else _usual(dataset)
+    name = to if to != "auto" else usual_format(dataset.format)
     progress.stage(f"Writing {out}")
-    rows = _rows(dataset, name, out, progress)
+    rows = rows_of(dataset.examples, name, out, progress, str(dataset.path))
     names = list(dict.fromkeys(column for row in rows for column in row))
     write_table(out, names, rows, force=force)
     left = tuple(column for column in dataset.unused if column not in {group, "tools"})
     return Conversion(dataset, out, name, len(rows), left)
 
 
-def _usual(dataset: Dataset) -> str:
-    return "text-label" if dataset.format == "text-label" else "messages"
+def usual_format(read: str) -> str:
+    """The format to write what was read in another: text and label stay, all else is messages."""
+    return "text-label" if read == "text-label" else "messages"
 
 
-def _rows(dataset: Dataset, name: str, out: Path, progress: Progress) -> list[dict[str, Any]]:
-    """The rows to write, each proved to be read back as its example, by whoever asks no format."""
-    examples = [_moved(example, out.parent) for example in dataset.examples]
+def rows_of(
+    examples: Sequence[Example], name: str, out: Path, progress: Progress, where: str
+) -> list[dict[str, Any]]:
+    """The rows to write, each proved to be read back as its example, by whoever asks no format.
+
+    Paths of images become relative to `out`'s folder. Raises KilotuneError about `where` for
+    examples that the format `name` cannot hold whole.
+    """
+    examples = [_moved(example, out.parent) for example in examples]
     rows = FORMATS[name].write(examples)
     names = list(dict.fromkeys(column for row in rows for column in row))
     form = FORMATS[detect(names, rows, {}, answered=True) or name]
@@ -107,7 +114,7 @@ def _rows(dataset: Dataset, name: str, out: Path, progress: Progress) -> list[di
         raise KilotuneError(
             f"{FORMATS[name].title} cannot hold all of {len(lost)} rows "
             f"({', '.join(reasons)}): {some(lost)}",
-            where=str(dataset.path),
+            where=where,
             fix="Convert to messages, which holds everything: --to messages",
         )
     if any(example.group is not None for example in examples):

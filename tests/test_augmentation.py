@@ -1,0 +1,70 @@
+"""Augmentation within a run, on a tiny random model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import kilotune
+from kilotune.augmentation import as_document, augmented, check_record
+from kilotune.errors import KilotuneError
+from kilotune.experiments.record import RunFolder
+from kilotune.preparation import prepare
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import AugmentSettings, Recipe
+from tests.made import sentences
+
+
+def recipe(folder: Path, model: Path) -> Recipe:
+    rows = [f"{line},{('good', 'bad')[i % 2]}" for i, line in enumerate(sentences(40))]
+    (folder / "films.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    (folder / "own.tsv").write_text("harbour\tport\nlibrary\treading room\n")
+    file = folder / "recipe.yaml"
+    file.write_text(
+        f"data: {{train: films.csv}}\nmodel: {{name: {model}, precision: float32}}\n"
+        "augment: {operations: [synonym, {op: swap, copies: 2}], synonyms: own.tsv}\n"
+        "tune: {epochs: 1}\njudge: {bootstrap_samples: 100}\n"
+    )
+    return load_recipe(file)
+
+
+def test_a_run_trains_on_more_and_says_what_it_made(tmp_path: Path, tiny_model: Path) -> None:
+    run = kilotune.run(recipe(tmp_path, tiny_model), tmp_path / "run")
+    folder = RunFolder(run.folder)
+    told = folder.read_json("augmentation.json")
+    parts = folder.read_json("data.json")["split"]
+    made = {example["id"]: example for example in told["examples"]}
+    assert told["applied"] == "once, before the first epoch, to the training part alone"
+    assert told["counts"]["swap"] == {
+        "asked": 50, "made": 50, "kept": told["counts"]["swap"]["kept"], "refused": {},
+        "taken": told["counts"]["swap"]["taken"],
+    }  # fmt: skip
+    originals = [name for name in parts["train"] if name not in made]
+    assert len(originals) == 25
+    assert set(parts["train"]) == {*originals, *made}
+    assert {example["parent"] for example in made.values()} <= set(originals)
+    assert any("reading room" in example["text"] for example in made.values())
+    assert not made.keys() & {*parts["validation"], *parts["test"]}
+
+
+def test_a_run_goes_on_only_with_the_examples_it_began_with(tmp_path: Path) -> None:
+    prepared = prepare(recipe(tmp_path, Path("smollm2")), Silent())
+    assert prepared.recipe.augment.synonyms == tmp_path / "own.tsv"
+    more, added = augmented(prepared, Silent())
+    again, same = augmented(prepared, Silent())
+    assert added is not None
+    assert same == added
+    assert again.parts.train == (*prepared.parts.train, *added.examples) == more.parts.train
+    folder = RunFolder(tmp_path)
+    folder.write_json("augmentation.json", as_document(added))
+    check_record(folder, added)
+    with pytest.raises(KilotuneError, match="other examples than when the run began"):
+        check_record(folder, replace(added, examples=added.examples[1:]))
+
+
+def test_without_operations_nothing_changes(tmp_path: Path) -> None:
+    chosen = recipe(tmp_path, Path("smollm2"))
+    plain = chosen.model_copy(update={"augment": AugmentSettings()})
+    prepared = prepare(plain, Silent())
+    assert augmented(prepared, Silent()) == (prepared, None)
