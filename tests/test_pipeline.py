@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import token_f1
-from kilotune.experiments.record import RunFolder
+from kilotune.experiments.record import RunFolder, code_digest
 from kilotune.pipeline import Run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
@@ -25,7 +25,7 @@ from tests.tiny import CHATML, labelled_csv
 RECORDS = {
     "adapter", "checkpoints", "data.json", "environment.json", "findings.json",
     "freeze_proof.json", "judgement.json", "metrics.jsonl", "predictions.parquet", "recipe.yaml",
-    "report.html", "run.lock", "verdict.json",
+    "report.html", "run.lock", "validation.parquet", "verdict.json",
 }  # fmt: skip
 
 
@@ -73,6 +73,33 @@ def test_the_figures_are_those_of_the_predictions(finished: Run) -> None:
         right = sum(row[f"{judgement.name}_right"] for row in rows)
         assert judgement.figures["accuracy"].value == pytest.approx(right / len(rows))
     assert [j.name for j in finished.judgements] == ["majority", "tfidf", "base", "tuned"]
+
+
+def test_the_cost_and_the_code_are_on_record(finished: Run) -> None:
+    folder = RunFolder(finished.folder)
+    environment = folder.read_json("environment.json")
+    assert environment["code"] == code_digest()
+    data, log = folder.read_json("data.json"), folder.read_metrics()
+    lines = folder.read_recipe().data.train.read_text().splitlines()
+    asked = data["wording"]["system"] + data["wording"]["question"].replace("{text}", "")
+    # A byte is a token; a turn adds its role, a line's end, and two markers.
+    turns = len("system\n\nuser\n\nassistant\n") + 6
+    once = sum(
+        len(lines[int(id.split(":")[1]) - 1].replace(",", "")) + len(asked) + turns
+        for id in data["split"]["train"]
+    )
+    assert environment["tokens"]["trained"] == once * max(line["epoch"] for line in log)
+    answers = [row["tuned_output"] for row in folder.read_predictions()]
+    assert environment["tokens"]["generated"] > sum(map(len, answers))
+
+
+def test_validation_answers_are_kept_by_example(finished: Run) -> None:
+    folder = RunFolder(finished.folder)
+    rows = folder.read_predictions("validation.parquet")
+    assert [row["id"] for row in rows] == folder.read_json("data.json")["split"]["validation"]
+    judged = {j["name"]: j for j in folder.read_json("judgement.json")["validation"]}
+    right = sum(row["tuned_right"] for row in rows)
+    assert judged["tuned"]["figures"]["accuracy"]["value"] == pytest.approx(right / len(rows))
 
 
 def test_the_frozen_part_is_proved(finished: Run) -> None:

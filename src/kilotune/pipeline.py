@@ -1,6 +1,7 @@
 """The whole job, stage by stage: from a labelled file to a judged adapter."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
+from kilotune.render.labels import Rendering
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, open_session, references
 from kilotune.train.trainer import Tuning
@@ -152,7 +154,8 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     clock.lap("judge")
 
     weights = session.save(folder)
-    folder.write_json(record.ENVIRONMENT, _environment(session, clock))
+    tokens = {"trained": trained_tokens(tuning, train), "generated": session.spent.generated}
+    folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens))
     paired = _record(session.prepared.task, folder, tuning, on_validation, on_test, verdict)
     judgements = tuple(on_test.judgements.values())
     report = build_report(folder) if folder.writes else folder / record.REPORT
@@ -190,6 +193,7 @@ def _record(
     right = {name: on_test.right(name, task) for name in ("base", "tuned")}
     paired = mcnemar(right["base"], right["tuned"])
     folder.write_predictions(_prediction_rows(on_test, task))
+    folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
     judged = {
         "task": task,
         "test": list(on_test.judgements.values()),
@@ -230,13 +234,20 @@ def _shown(example: Example) -> str:
     return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
 
 
-def _environment(session: Session, clock: "_Clock") -> dict[str, object]:
+def trained_tokens(tuning: Tuning, train: Sequence[Rendering]) -> int:
+    """Tokens that went through the training, those of prompts included, each time they did."""
+    epochs = max((line["epoch"] for line in tuning.history if "epoch" in line), default=0.0)
+    return round(epochs * sum(len(rendering.token_ids) for rendering in train))
+
+
+def _environment(session: Session, clock: "_Clock", tokens: dict[str, int]) -> dict[str, object]:
     model = session.tunable.model
     return record.environment(
         dtype=str(model.dtype),
         device=str(model.device),
         threads=torch.get_num_threads(),
         seconds=clock.seconds,
+        tokens=tokens,
     )
 
 

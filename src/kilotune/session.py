@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import GenerationConfig
@@ -69,6 +69,13 @@ class Judged:
         return scores(task, references(self.examples), self.answers[name].predictions)
 
 
+@dataclass(slots=True)
+class Spent:
+    """Tokens that a session's model has generated."""
+
+    generated: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A run's model in memory, with the data and the wording it is asked about."""
@@ -77,6 +84,7 @@ class Session:
     prompting: Prompting
     tunable: Tunable
     progress: Progress
+    spent: Spent = field(default_factory=Spent)
 
     def render(self) -> tuple[list[Rendering], list[Rendering], list[Finding]]:
         """Training and validation as token ids with label masks, and what was found in them.
@@ -103,6 +111,7 @@ class Session:
     def answer(self, model: Model, examples: Sequence[Example], title: str) -> Answers:
         """What `model` generates for `examples`, and what its answers are read as."""
         said = self.prompting.answers(model, examples, self.progress, title)
+        self.spent.generated += sum(answer.tokens for answer in said)
         read = TASKS[self.prepared.task].read
         return Answers(
             predictions=tuple(read(answer.text, self.prepared.labels) for answer in said),

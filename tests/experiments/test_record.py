@@ -5,7 +5,13 @@ import pytest
 
 from kilotune.data.example import Example, Message, Origin
 from kilotune.errors import KilotuneError
-from kilotune.experiments.record import RunFolder, check_new, create_run, fingerprint
+from kilotune.experiments.record import (
+    VALIDATION,
+    RunFolder,
+    check_new,
+    create_run,
+    fingerprint,
+)
 from kilotune.recipe.load import load_recipe
 
 
@@ -57,6 +63,8 @@ def test_recipe_and_predictions_come_back(tmp_path: Path) -> None:
     rows = [{"id": "data:2", "prompt": "a\nb", "reference": "x"}]
     folder.write_predictions(rows)
     assert folder.read_predictions() == rows
+    folder.write_predictions([{"id": "data:3"}], VALIDATION)
+    assert [row["id"] for row in folder.read_predictions(VALIDATION)] == ["data:3"]
 
 
 def test_a_step_logged_twice_counts_once(tmp_path: Path) -> None:

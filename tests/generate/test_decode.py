@@ -65,8 +65,10 @@ def test_an_answer_ends_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> 
     stop = tokenizer.eos_token_id
     word = tokenizer.encode("yes", add_special_tokens=False)
     ended = decode._read(tokenizer, [*word, stop, *word], {stop})
-    assert ended == Generation("yes", stopped=True)
-    assert decode._read(tokenizer, word, {stop}) == Generation("yes", stopped=False)
+    assert ended == Generation("yes", stopped=True, tokens=len(word) + 1)
+    assert decode._read(tokenizer, word, {stop}) == Generation(
+        "yes", stopped=False, tokens=len(word)
+    )
 
 
 def test_decoding_settings_reach_transformers() -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+import kilotune
 from kilotune import processes
 from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
@@ -26,9 +27,11 @@ from kilotune.recipe.schema import Recipe
 RECIPE, DATA, ENVIRONMENT = "recipe.yaml", "data.json", "environment.json"
 FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
 PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
-AUGMENTATION = "augmentation.json"
+AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 
+# What decides what a run does: code, presets, chat templates.
+SOURCES = (".py", ".yaml", ".jinja")
 PACKAGES = ("kilotune", "torch", "transformers", "peft", "accelerate", "scikit-learn")
 
 
@@ -112,17 +115,17 @@ class RunFolder:
             by_key[line["step"], "eval_loss" in line, "loss" in line] = line
         return list(by_key.values())
 
-    def write_predictions(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the judged examples, one a row, as Parquet."""
+    def write_predictions(self, rows: Sequence[Mapping[str, Any]], name: str = PREDICTIONS) -> None:
+        """Write the judged examples, one a row, as Parquet: of the test, or of VALIDATION."""
         if not self.writes:
             return
-        part = self / f".{PREDICTIONS}.part"
+        part = self / f".{name}.part"
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
-        os.replace(part, self / PREDICTIONS)
+        os.replace(part, self / name)
 
-    def read_predictions(self) -> list[dict[str, Any]]:
+    def read_predictions(self, name: str = PREDICTIONS) -> list[dict[str, Any]]:
         """The judged examples."""
-        rows: list[dict[str, Any]] = pq.read_table(self / PREDICTIONS).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(self / name).to_pylist()
         return rows
 
 
@@ -182,8 +185,19 @@ def environment(**facts: Any) -> dict[str, Any]:
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "code": code_digest(),
         **facts,
     }
+
+
+def code_digest() -> str:
+    """SHA-256 over kilotune's own source files: the same code alone, released or not."""
+    root = Path(kilotune.__file__).parent
+    made = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.suffix in SOURCES:
+            made.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return made.hexdigest()
 
 
 def _version(name: str) -> str | None:

@@ -21,10 +21,14 @@ TOKEN_BUDGET = 4096
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One answer. `stopped` says that it ended by itself and not at the length limit."""
+    """One answer. `stopped` says that it ended by itself and not at the length limit.
+
+    `tokens` counts what was generated for it, the one that ended it included.
+    """
 
     text: str
     stopped: bool
+    tokens: int
 
 
 def generation_config(
@@ -116,4 +120,4 @@ def _left_padded(
 def _read(tokenizer: Any, ids: list[int], stops: set[int]) -> Generation:
     end = next((i for i, token in enumerate(ids) if token in stops), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-    return Generation(text.strip(), end is not None)
+    return Generation(text.strip(), end is not None, len(ids) if end is None else end + 1)

@@ -245,11 +245,7 @@ class Recipe(Settings):
     seed: NonNegativeInt = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
-<<<<<<< HEAD
-    tune: Annotated[Method, Field(discriminator="method")]
-=======
     augment: AugmentSettings = AugmentSettings()
-    tune: Annotated[LoraSettings | TopLayersSettings | FullSettings, Field(discriminator="method")]
->>>>>>> 16305cb (Augmentation begins: operations with chance of their own, dictionary synonyms, random edits, and filters that let nothing held out back in)
+    tune: Annotated[Method, Field(discriminator="method")]
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()
