@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-import kilotune
 from kilotune import processes
 from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
@@ -192,7 +191,7 @@ def environment(**facts: Any) -> dict[str, Any]:
 
 def code_digest() -> str:
     """SHA-256 over kilotune's own source files: the same code alone, released or not."""
-    root = Path(kilotune.__file__).parent
+    root = Path(processes.__file__).parent
     made = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         if path.suffix in SOURCES:
