@@ -18,6 +18,7 @@ from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
+from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import read_config
@@ -60,7 +61,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     """The rest of `run`, of data that were read and checked before."""
     progress = progress or Silent()
     recipe = prepared.recipe
-    source = _source(prepared)
+    source = _source(prepared, progress)
     check_weights(source)
     prepared, added = augmented(prepared, progress)
     folder = _new_folder(out, recipe.data.train.stem)
@@ -93,16 +94,18 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             where=str(recipe.data.train),
             fix=f"Restore them, or start a new run: {again}",
         )
-    source = _source(prepared)
+    source = _source(prepared, progress)
     prepared, added = augmented(prepared, progress)
     check_record(folder, added)
     with folder.writing():
         return _run_stages(prepared, source, folder, progress)
 
 
-def _source(prepared: Prepared) -> str:
+def _source(prepared: Prepared, progress: Progress) -> str:
     """Where the model is; raises KilotuneError for images where it takes none."""
     recipe, pictured = prepared.recipe, prepared.pictured
+    if is_gguf(recipe.model.name):
+        progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
     source = locate(recipe.model)
     if pictured and not sees_images(read_config(recipe.model)):
         raise KilotuneError(

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def fetch(package: Package) -> Path:
                 fix="Check the package index that pip uses",
             )
         shutil.move(found, target)
+    return target
+
+
+def made_once(target: Path, make: Callable[[Path], None]) -> Path:
+    """The folder `target`, which `make` fills unless it is there already. Never half made."""
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        make(made)
+        try:
+            os.rename(made, target)
+        except OSError:  # another process was faster: its folder is as good
+            if not target.is_dir():
+                raise
     return target
 
 

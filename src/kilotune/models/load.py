@@ -20,6 +20,8 @@ from kilotune import processes
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
 from kilotune.models.checkpoint import Checkpoint
+from kilotune.models.gguf import gguf_folder, is_gguf
+from kilotune.models.hub import check_files, how_to_get, not_found
 from kilotune.models.qwen import (
     RANKS,
     QwenCheckpoint,
@@ -40,27 +42,29 @@ def locate(settings: ModelSettings) -> str:
     Raises KilotuneError that says what is missing and where it was looked for.
     """
     name = settings.name
-    if name in BUILTIN:
-        return str(builtin_folder(name))
-    folder = Path(name).expanduser()
-    source = str(folder.resolve()) if folder.is_dir() else _without_its_code(name, "*.safetensors")
+    folder = local_folder(name)
+    source = str(folder) if folder else _without_its_code(name, "*.safetensors")
     try:
         load_config(source, settings)
     except (OSError, ValueError) as error:
-        raise KilotuneError(
-            "not a built-in model, not a model folder, and not found on the hub or in its cache",
-            where=name,
-            fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds config.json",
-        ) from error
+        raise not_found(name, folder, error, BUILTIN) from error
     return source
 
 
 def locate_tokenizer(settings: ModelSettings) -> str:
     """Where `load_tokenizer` finds the tokenizer of `settings.name`; no weights need be there."""
-    if settings.name in BUILTIN:
-        return str(builtin_folder(settings.name))
-    folder = Path(settings.name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else _without_its_code(settings.name)
+    folder = local_folder(settings.name)
+    return str(folder) if folder else _without_its_code(settings.name)
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of a built-in model, of what a GGUF file holds, or of that name; None without."""
+    if name in BUILTIN:
+        return builtin_folder(name)
+    if is_gguf(name):
+        return gguf_folder(name)
+    folder = Path(name).expanduser()
+    return folder.resolve() if folder.is_dir() else None
 
 
 def load_config(source: str, settings: ModelSettings) -> Any:
@@ -80,12 +84,14 @@ def open_checkpoint(source: str) -> Checkpoint:
 
 
 def check_weights(source: str) -> None:
-    """Raise KilotuneError for a first-generation Qwen whose weights cannot be read.
+    """Raise KilotuneError for weights at `source` that cannot be read, or are not all there.
 
-    Names and headers are looked at, and no weights.
+    Names and headers are looked at, and no weights. What a hub can still give is not missing.
     """
     if first_generation(source):
         QwenCheckpoint(source)
+    else:
+        check_files(source)
 
 
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
@@ -100,7 +106,7 @@ def load_tokenizer(source: str, settings: ModelSettings) -> Any:
             "no tokenizer there, in no built-in model, and not on the hub or in its cache",
             where=source,
             fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds "
-            "tokenizer.json and tokenizer_config.json, or qwen.tiktoken",
+            f"tokenizer.json and tokenizer_config.json, or qwen.tiktoken. {how_to_get(source)}",
         ) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:

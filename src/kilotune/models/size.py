@@ -7,8 +7,14 @@ from typing import Any
 import torch
 
 from kilotune.errors import KilotuneError
-from kilotune.models.builtin import BUILTIN, builtin_folder
-from kilotune.models.load import Model, decoder_layers, layer_count, load_config, model_kind
+from kilotune.models.load import (
+    Model,
+    decoder_layers,
+    layer_count,
+    load_config,
+    local_folder,
+    model_kind,
+)
 from kilotune.models.lora import linear_names
 from kilotune.models.lower import first_trained_layer
 from kilotune.models.selection import of_adapter, select_trained
@@ -180,7 +186,7 @@ def trained_part(model: Model, settings: Method) -> Trained:
 
 
 def _place(name: str) -> Path:
-    return builtin_folder(name) if name in BUILTIN else Path(name).expanduser()
+    return local_folder(name) or Path(name).expanduser()
 
 
 def _in_and_out(module: Any) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """The pretrained model."""
 
-    name: str = Field("smollm2", description="a built-in name, a folder, or a hub id")
+    name: str = Field("smollm2", description="a built-in name, a folder, a GGUF file, or a hub id")
     chat_template: str = Field("auto", description="auto, chatml, plain, or a Jinja file")
     template_arguments: dict[str, bool | int | str] = Field(
         default_factory=dict, description="what the chat template takes, as enable_thinking"
