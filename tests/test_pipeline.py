@@ -14,6 +14,7 @@ import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import token_f1
 from kilotune.experiments.record import RunFolder, code_digest
+from kilotune.generate.decode import Generation
 from kilotune.pipeline import Run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
@@ -380,3 +381,61 @@ def test_a_cut_text_is_found_and_said(labelled: Path, tiny_model: Path, tmp_path
     parts = RunFolder(run.folder).read_json("data.json")["split"]
     cut = [] if "data:2" in parts["test"] else [["truncated", ["data:2"]]]
     assert [[f["code"], f["rows"]] for f in findings] == [["long-outlier", ["data:2"]], *cut]
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """From here on every model says `text` to everything."""
+
+    def generate(*args: object, **_: object) -> list[Generation]:
+        return [Generation(text, stopped=True) for _ in args[2]]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("kilotune.generate.answer.generate", generate)
+
+
+@pytest.mark.parametrize(("text", "why"), [("", "are empty"), ("!!!!!!", "are '!!!!!!'")])
+def test_a_pretrained_model_that_does_not_generate_stops_the_run_before_tuning(
+    text: str,
+    why: str,
+    labelled: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answering(monkeypatch, text)
+    with pytest.raises(KilotuneError, match=f"(?s)does not generate: all 7 answers {why}.*=say"):
+        kilotune.run(recipe(labelled, tiny_model), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_model_whose_logits_are_not_finite_stops_the_run(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    broken = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    broken.model.layers[1].mlp.up_proj.weight.data.fill_(float("nan"))
+    broken.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "model")
+    with pytest.raises(KilotuneError, match="does not generate: its logits are not finite"):
+        kilotune.run(recipe(labelled, tmp_path / "model"), tmp_path / "run")
+
+
+def test_a_recipe_may_have_a_model_tuned_that_does_not_generate(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, "")
+    chosen = recipe(labelled, tiny_model, "judge.base_check=say", "tune.epochs=1")
+    run = kilotune.run(chosen, tmp_path / "run")
+    tuned = RunFolder(run.folder).read_json("judgement.json")["test"][-1]
+    assert (tuned["name"], tuned["health"]["empty"]) == ("tuned", tuned["examples"])
+
+
+def test_how_answers_came_out_is_recorded_for_both_models_on_every_judged_part(
+    finished: Run,
+) -> None:
+    judged = RunFolder(finished.folder).read_json("judgement.json")
+    for part, size in (("validation", 13), ("test", 16)):
+        by_name = {system["name"]: system["health"] for system in judged[part]}
+        assert by_name["majority"] is by_name["tfidf"] is None
+        for name in ("base", "tuned"):
+            assert by_name[name]["answers"] == size
+            assert by_name[name]["stopped"] + by_name[name]["cut"] == size
+    assert by_name["tuned"]["unparsable"] == judged["test"][-1]["unreadable"]

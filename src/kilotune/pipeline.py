@@ -138,7 +138,7 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     clock.lap("load")
 
     progress.stage("Baseline: the base model's own answers on validation")
-    base = session.base_answer(parts.validation)
+    base = session.first_answers()
     progress.say(_base_line(session, base))
     clock.lap("baseline")
 

@@ -9,10 +9,12 @@ from transformers import GenerationConfig
 
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
+from kilotune.errors import KilotuneError
 from kilotune.evaluate.baselines import majority, nearest, tfidf
 from kilotune.evaluate.evidence import Figure, paired_gain
+from kilotune.evaluate.health import Health, broken, faults, health
 from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics, scores
-from kilotune.evaluate.tasks import TASKS
+from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import generation_config
@@ -42,13 +44,13 @@ from kilotune.train.trainer import Tuning, tune
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a system's answers to some examples were read as; what it said, and how often it
-    stopped by itself.
+    """What a system's answers to some examples were read as; what it said, and where it stopped
+    by itself.
     """
 
     predictions: tuple[str, ...]
     texts: tuple[str, ...] = ()
-    stopped: float | None = None
+    stopped: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,31 @@ class Session:
         return Answers(
             predictions=tuple(read(answer.text, self.prepared.labels) for answer in said),
             texts=tuple(answer.text for answer in said),
-            stopped=sum(answer.stopped for answer in said) / max(1, len(said)),
+            stopped=tuple(answer.stopped for answer in said),
         )
 
     def base_answer(self, examples: Sequence[Example]) -> Answers:
         """What the model as it came generates for `examples`."""
         with self.tunable.as_base() as model:
             return self.answer(model, examples, "base model")
+
+    def first_answers(self) -> Answers:
+        """What the model as it came generates for the validation examples.
+
+        Raises KilotuneError where it cannot generate at all; by `judge.base_check` that is said
+        alone, as is what else is odd.
+        """
+        examples = self.prepared.parts.validation
+        with self.tunable.as_base() as model:
+            if not self.prompting.finite(model, examples[0]):
+                self._unable("its logits are not finite")
+        said = self.base_answer(examples)
+        found = self.health(examples, said)
+        if why := broken(said.texts, found):
+            self._unable(why)
+        for fault in faults(found):
+            self.progress.say(f"base model: {fault}")
+        return said
 
     def tune(
         self, train: Sequence[Rendering], validation: Sequence[Rendering], folder: RunFolder
@@ -194,6 +214,29 @@ class Session:
         vision = None if eyes is None else eyes.vision
         return save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path, vision)
 
+    def health(self, examples: Sequence[Example], said: Answers) -> Health:
+        """How the answers to `examples` came out as texts."""
+        return health(
+            said.texts,
+            stopped=said.stopped,
+            unread=[prediction == UNREADABLE for prediction in said.predictions],
+            prompts=[self.prompting.asked(example) for example in examples],
+            references=references(examples),
+        )
+
+    def _unable(self, what: str) -> None:
+        settings = self.prepared.recipe
+        error = KilotuneError(
+            f"the pretrained model does not generate: {what}",
+            where=settings.model.name,
+            fix="Look at the prompts (kilotune render) and at the model's card; try another "
+            "--chat-template, or --set model.precision=float32. To tune it all the same: "
+            "--set judge.base_check=say",
+        )
+        if settings.judge.base_check == "stop":
+            raise error
+        self.progress.say(f"warning: {error.what}")
+
     def figures(self, name: str, examples: Sequence[Example], said: Answers) -> Judgement:
         """The figures of one system's answers."""
         return judge_system(
@@ -202,7 +245,7 @@ class Session:
             references(examples),
             said.predictions,
             self.prepared.labels,
-            stopped=said.stopped,
+            health=self.health(examples, said) if said.texts else None,
             bootstrap_samples=self.prepared.recipe.judge.bootstrap_samples,
             seed=self.prepared.recipe.seed,
         )

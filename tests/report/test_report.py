@@ -4,6 +4,7 @@ import pytest
 
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.evidence import PairedTest
+from kilotune.evaluate.health import Health
 from kilotune.evaluate.judgement import judge_system
 from kilotune.evaluate.verdict import NextStep, Verdict
 from kilotune.experiments.record import RunFolder, create_run
@@ -44,7 +45,7 @@ def folder(tmp_path: Path) -> RunFolder:
             ["a", "b"],
             bootstrap_samples=50,
             seed=0,
-            stopped=0.5,
+            health=Health(4, 2, 2, 1, 0, 0, 0, 3) if name == "tuned" else None,
         )
         for name, said in systems.items()
     ]
@@ -81,6 +82,8 @@ def test_the_page_holds_verdict_figures_and_examples_and_needs_nothing_else(
         "tuned model",
         "2 better, 1 worse, 1 the same",
         "0.750",
+        "at the length limit",
+        '<td class="number">50%</td><td class="number">25%</td><td class="number">75%</td>',
     ):
         assert words in body, words
     # Outside plotly's own code nothing points anywhere.

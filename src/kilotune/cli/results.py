@@ -33,6 +33,7 @@ def as_document(run: "Run") -> dict[str, Any]:
 
 
 def _print(run: "Run") -> None:
+    from kilotune.evaluate.health import faults
     from kilotune.evaluate.tasks import TITLES as METRICS
     from kilotune.report.view import system_title
 
@@ -56,6 +57,9 @@ def _print(run: "Run") -> None:
         title = system_title(row.name, row.figures)
         table.add_row(title, *map(Text, figures), style="bold" if row.name == "tuned" else None)
     out.print(table)
+    for row in run.judgements:
+        if row.name == "tuned" and row.health and (found := faults(row.health)):
+            put(out, f"Answers of the tuned model: {', '.join(found)}", style="bold yellow")
     paired = run.tuned_against_base
     put(
         out,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kilotune.data.example import Task
 from kilotune.evaluate.evidence import Figure, macro_f1_figure, mean_figure, wilson
+from kilotune.evaluate.health import Health
 from kilotune.evaluate.metrics import ClassFigures, macro_f1, per_class
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
 
@@ -14,8 +15,8 @@ class Judgement:
     """Figures of one system, by name: the share of right answers, then the graded one.
 
     `unreadable` counts answers that named no label or held no JSON: wrong, and apart. `classes`
-    is empty but for closed labels. `stopped` is the share of answers that ended by themselves;
-    None for what does not generate.
+    is empty but for closed labels. `health` is how the answers came out as texts; None for what
+    does not generate.
     """
 
     name: str
@@ -23,7 +24,12 @@ class Judgement:
     figures: dict[str, Figure]
     classes: tuple[ClassFigures, ...]
     unreadable: int
-    stopped: float | None
+    health: Health | None
+
+    @property
+    def stopped(self) -> float | None:
+        """The share of answers that ended by themselves."""
+        return None if self.health is None else self.health.share("stopped")
 
 
 def quick_metrics(
@@ -46,7 +52,7 @@ def judge_system(
     predictions: Sequence[str],
     labels: Sequence[str],
     *,
-    stopped: float | None = None,
+    health: Health | None = None,
     bootstrap_samples: int,
     seed: int,
 ) -> Judgement:
@@ -69,7 +75,7 @@ def judge_system(
         figures={metrics.exact: wilson(right, len(references)), metrics.graded: graded},
         classes=classes,
         unreadable=sum(prediction == UNREADABLE for prediction in predictions),
-        stopped=stopped,
+        health=health,
     )
 
 

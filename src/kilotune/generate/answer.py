@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 from kilotune.data.example import Example, Image
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import without_answer
-from kilotune.generate.decode import Generation, generate
+from kilotune.generate.decode import Generation, finite, generate
 from kilotune.generate.score import LabelScores, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.models.vision import Eyes
@@ -71,6 +71,17 @@ class Prompting:
             eyes=self.eyes,
         )
 
+    def asked(self, example: Example) -> str:
+        """The texts of an example's prompt, as they are put to a model."""
+        return "\n".join(message.text for message in self._cut(example).prompt)
+
+    def finite(self, model: Model, example: Example) -> bool:
+        """Whether what `model` predicts to follow on the prompt of `example` is finite."""
+        (prompt,) = self._prompts([example])
+        return finite(
+            model, prompt.token_ids, self.generation.pad_token_id, prompt.images, self.eyes
+        )
+
     def scores(
         self,
         model: Model,
@@ -92,6 +103,10 @@ class Prompting:
             eyes=self.eyes,
         )
 
+    def _cut(self, example: Example) -> Example:
+        # What is asked must not depend on how long the right answer is.
+        return self.fit(without_answer(example))[0]
+
     def _within_limit(self, prompt: Sequence[int]) -> tuple[int, ...]:
         room = self.generation.max_new_tokens
         if self.limit is not None and len(prompt) + room > self.limit:
@@ -110,8 +125,7 @@ class Prompting:
         refused: dict[tuple[str, str], list[str]] = {}
         for example in examples:
             try:
-                # What is asked must not depend on how long the right answer is.
-                asked = self.fit(without_answer(example))[0]
+                asked = self._cut(example)
                 images = tuple(image for message in asked.prompt for image in message.images)
                 if images and self.template.image_text is None:
                     raise RenderError("images-unsupported")

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from kilotune.data.example import Image
 from kilotune.generate.prefix import NONE, Prefix, shared_prefix
-from kilotune.models.load import Model
+from kilotune.models.load import Model, takes_argument
 from kilotune.models.vision import Eyes, forget_positions
 from kilotune.progress import Progress
 from kilotune.recipe.schema import DecodingSettings
@@ -78,18 +78,29 @@ def generate(
             torch.manual_seed(seed)
         prefix = NONE if any(images) else shared_prefix(model, prompts, config.max_new_tokens)
         for batch in batches(prompts, TOKEN_BUDGET):
-            inputs = _left_padded([prompts[i] for i in batch], config.pad_token_id, prefix)
-            if eyes is not None and any(images):
-                shown = [image for i in batch for image in images[i]]
-                inputs.update(eyes.inputs(shown, inputs["input_ids"]))
-            inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-            forget_positions(model)
+            shown = [image for i in batch for image in images[i]] if any(images) else []
+            rows = [prompts[i] for i in batch]
+            inputs = _inputs(model, rows, config.pad_token_id, prefix, shown, eyes)
             cache = {"cache": prefix.cache(len(batch))} if prefix else {}
             output = model.generate(**inputs, **cache, generation_config=config)
             for index, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):
                 answers[index] = _read(tokenizer, ids.tolist(), stops)
             bar.advance(len(batch))
     return [answer for answer in answers if answer is not None]
+
+
+def finite(
+    model: Model,
+    prompt: Sequence[int],
+    pad_id: int,
+    images: Sequence[Image] = (),
+    eyes: Eyes | None = None,
+) -> bool:
+    """Whether all that `model` predicts to follow on a prompt (token ids) is finite."""
+    one = {"logits_to_keep": 1} if takes_argument(model, "logits_to_keep") else {}
+    with torch.inference_mode():
+        logits = model(**_inputs(model, [prompt], pad_id, NONE, images, eyes), **one).logits
+    return bool(logits[:, -1].isfinite().all())
 
 
 def batches(rows: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
@@ -103,6 +114,22 @@ def batches(rows: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[i
         size = max(1, token_budget // len(rows[order[start]]))
         yield order[start : start + size]
         start += size
+
+
+def _inputs(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    pad_id: int,
+    prefix: Prefix,
+    images: Sequence[Image],
+    eyes: Eyes | None,
+) -> dict[str, torch.Tensor]:
+    """What the model takes for a batch of prompts and all their images, on its device."""
+    inputs = _left_padded(prompts, pad_id, prefix)
+    if eyes is not None and images:
+        inputs.update(eyes.inputs(images, inputs["input_ids"]))
+    forget_positions(model)
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}
 
 
 def _left_padded(

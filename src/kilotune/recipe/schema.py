@@ -194,6 +194,9 @@ class JudgeSettings(Settings):
     before_after: NonNegativeInt = Field(10, description="examples shown before and after")
     train_sample: PositiveInt = Field(100, description="training examples judged for the verdict")
     bootstrap_samples: PositiveInt = 2000
+    base_check: Literal["stop", "say"] = Field(
+        "stop", description="what to do about a pretrained model that does not generate"
+    )
 
 
 class OperationSettings(Settings):

@@ -7,6 +7,7 @@ import jinja2
 import plotly
 
 from kilotune.data.writers import write_atomically
+from kilotune.evaluate.health import FAULTS
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.report.figures import loss_figure, systems_figure
@@ -30,7 +31,7 @@ def build_report(folder: RunFolder) -> Path:
         lstrip_blocks=True,
     )
     page = templates.get_template("run.html.j2").render(
-        view=view, charts=charts, plotly_js=plotly.offline.get_plotlyjs()
+        view=view, charts=charts, plotly_js=plotly.offline.get_plotlyjs(), faults=FAULTS
     )
     write_atomically(folder / record.REPORT, page)
     return folder / record.REPORT

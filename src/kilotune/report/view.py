@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kilotune.data.example import Task
+from kilotune.evaluate.health import Health
 from kilotune.evaluate.tasks import TASKS
 from kilotune.evaluate.tasks import TITLES as METRICS
 from kilotune.experiments import record
@@ -30,7 +31,7 @@ class SystemRow:
     title: str
     figures: dict[str, dict[str, float]]
     unreadable: int
-    stopped: float | None
+    health: Health | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +133,5 @@ def _system(system: dict[str, Any]) -> SystemRow:
         title=system_title(system["name"], system["figures"]),
         figures={METRICS[name]: figure for name, figure in system["figures"].items()},
         unreadable=system["unreadable"],
-        stopped=system["stopped"],
+        health=system["health"] and Health(**system["health"]),
     )
