@@ -51,6 +51,24 @@ def cached_states(
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of closed labels; copy it before changing it."""
+    import kilotune
+    from kilotune.recipe.load import load_recipe
+    from tests.tiny import labelled_csv
+
+    folder = tmp_path_factory.mktemp("tiny_run")
+    data = labelled_csv(folder / "films.csv", 80)
+    overrides = [
+        "model.precision=float32", "tune.learning_rate=1e-2", "tune.epochs=4",
+        "judge.bootstrap_samples=50",
+    ]  # fmt: skip
+    settings = {"data": {"train": str(data)}, "model": {"name": str(tiny_model)}}
+    recipe = load_recipe(settings=settings, overrides=overrides)
+    return kilotune.run(recipe, folder / "run").folder
+
+
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """A labelled file of 40 rows."""

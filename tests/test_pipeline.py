@@ -387,7 +387,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """From here on every model says `text` to everything."""
 
     def generate(*args: object, **_: object) -> list[Generation]:
-        return [Generation(text, stopped=True) for _ in args[2]]  # type: ignore[attr-defined]
+        return [Generation(text, stopped=True, tokens=1) for _ in args[2]]  # type: ignore[attr-defined]
 
     monkeypatch.setattr("kilotune.generate.answer.generate", generate)
 
@@ -438,4 +438,5 @@ def test_how_answers_came_out_is_recorded_for_both_models_on_every_judged_part(
         for name in ("base", "tuned"):
             assert by_name[name]["answers"] == size
             assert by_name[name]["stopped"] + by_name[name]["cut"] == size
-    assert by_name["tuned"]["unparsable"] == judged["test"][-1]["unreadable"]
+    tuned = by_name["tuned"]
+    assert tuned["unparsable"] + tuned["empty"] == judged["test"][-1]["unreadable"]

@@ -1,5 +1,6 @@
 """Answers to new prompts, by a finished run."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,20 +14,21 @@ from kilotune.data.writers import check_writable, write_table
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments import record
-from kilotune.experiments.record import RunFolder
+from kilotune.experiments.journal import Journal
+from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.generate.answer import Prompting
-from kilotune.models.export import load_tuned
-from kilotune.models.load import Model, locate
-from kilotune.models.vision import load_vision
+from kilotune.models.export import tuned_folder
+from kilotune.models.load import Model
 from kilotune.preparation import reading
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
-from kilotune.render.probe import chat_template
-from kilotune.render.wording import wording
-from kilotune.session import open_prompting
-from kilotune.train.memory import available_bytes
+from kilotune.session import open_tuned
 
 COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
+# Examples that are answered together, and lost together when the work is stopped.
+CHUNK = 64
+
+Answer = dict[str, str | float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     answer; the generated answer decides, not the probability. Rows that cannot be put to the
     model (too long, refused by its template) are left without an answer; only where there are
     any, a column `not_answered` says why. Raises KilotuneError rather than overwrite anything.
+
+    Answers are kept in `OUT.part` as they come; the same call goes on from there, to the same
+    file as if it had not been stopped.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
     recipe = folder.read_recipe()
-    if not folder.finished:
-        raise KilotuneError(
-            "the run is not finished", where=str(run), fix=f"Go on with it: kilotune resume {run}"
-        )
+    folder.check_finished()
     data = folder.read_json(record.DATA)
     task, labels = data["task"], data["labels"]
     check_writable(out)
@@ -75,11 +77,17 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
             progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(e) for e in dataset.examples if e.text or e.images]
     progress.stage("Loading the model")
-    model, prompting = _load(run, recipe, labels, pictured=any(e.images for e in examples))
+    model, prompting = open_tuned(run, recipe, labels, pictured=any(e.images for e in examples))
     findings = (*dataset.findings, *prompting.refusals(examples))
     refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
-    answers = _answers(model, prompting, examples, task, labels, progress)
+    journal = Journal(out, _job(folder, examples))
+    asked = _Asked(model, prompting, task, tuple(labels))
+    try:
+        answers = _all_answers(asked, examples, journal, progress)
+    except KeyboardInterrupt:
+        progress.say(f"Stopped; what was answered is in {journal.path}, the same command goes on")
+        raise
     nothing = {COLUMN: UNREADABLE, PROBABILITY: None} if labels else {COLUMN: UNREADABLE}
     rows = [{**row.values, **answers.get(row.id("file"), nothing)} for row in table.rows]
     added = _added(labels)
@@ -88,6 +96,7 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         for row, source in zip(rows, table.rows, strict=True):
             row[NOT_ANSWERED] = refused.get(source.id("file"), "")
     write_table(out, (*table.columns, *added), rows)
+    journal.remove()
     empty = sum(row[COLUMN] == UNREADABLE for row in rows)
     return Predictions(task, len(rows), empty, findings)
 
@@ -113,35 +122,60 @@ def _read(file: Path, recipe: Recipe, format: str, labels: Sequence[str]) -> tup
     return dataset, table
 
 
-def _load(
-    run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
-) -> tuple[Model, Prompting]:
-    """The tuned model, and how it is asked."""
-    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
-    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
-    # The tokenizer was saved with the template that it was tuned with.
-    template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
-    words = wording(recipe.data.system, recipe.data.question, labels)
-    return model, open_prompting(model, template, words, generation, recipe, vision)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The tuned model, how it is asked, and how its answers are read."""
+
+    model: Model
+    prompting: Prompting
+    task: Task
+    labels: tuple[str, ...]
 
 
-def _answers(
-    model: Model,
-    prompting: Prompting,
-    examples: Sequence[Example],
-    task: Task,
-    labels: Sequence[str],
-    progress: Progress,
-) -> dict[str, dict[str, str | float | None]]:
-    """What is added to the row of each example, by its id."""
-    said = prompting.answers(model, examples, progress, "answering")
-    read = TASKS[task].read
-    answers: dict[str, dict[str, str | float | None]] = {
+def _job(folder: RunFolder, examples: Sequence[Example]) -> str:
+    """What tells one job from another: the run, its decoding, and what is asked."""
+    digest = hashlib.sha256(fingerprint(examples).encode())
+    for path in (
+        folder / record.RECIPE,
+        folder / record.VERDICT,
+        tuned_folder(folder.path) / "generation_config.json",
+    ):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _all_answers(
+    asked: _Asked, examples: Sequence[Example], journal: Journal, progress: Progress
+) -> dict[str, Answer]:
+    """What is added to the row of each example, by its id; what `journal` has is not done anew."""
+    answers: dict[str, Answer] = journal.read()
+    if answers:
+        progress.say(f"{len(answers)} of {len(examples)} rows are answered already")
+    by_length = sorted(examples, key=lambda example: -len(example.text))
+    with progress.bar("answering", len(examples)) as bar:
+        for start in range(0, len(by_length), CHUNK):
+            chunk = by_length[start : start + CHUNK]
+            if not all(example.id in answers for example in chunk):
+                seed = asked.prompting.seed + start
+                found = _answers(
+                    replace(asked, prompting=replace(asked.prompting, seed=seed)), chunk
+                )
+                journal.append(found)
+                answers.update(found)
+            bar.advance(len(chunk))
+    return answers
+
+
+def _answers(asked: _Asked, examples: Sequence[Example]) -> dict[str, Answer]:
+    labels, quiet = asked.labels, Silent()
+    said = asked.prompting.answers(asked.model, examples, quiet, "answering")
+    read = TASKS[asked.task].read
+    answers: dict[str, Answer] = {
         example.id: {COLUMN: read(answer.text, labels)}
         for example, answer in zip(examples, said, strict=True)
     }
     if labels:
-        scored = prompting.scores(model, examples, labels, progress, "scoring labels")
+        scored = asked.prompting.scores(asked.model, examples, labels, quiet, "scoring labels")
         for example, scores in zip(examples, scored, strict=True):
             answer = answers[example.id]
             by_label = dict(zip(labels, (round(p, 6) for p in scores.probabilities), strict=True))

@@ -17,13 +17,14 @@ from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics, 
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
-from kilotune.generate.decode import generation_config
-from kilotune.models.export import save_tuned
+from kilotune.generate.decode import generation_config, room
+from kilotune.models.export import load_tuned, save_tuned
 from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import (
     Model,
     compute_dtype,
+    locate,
     stop_ids,
     weight_dtype,
 )
@@ -35,9 +36,10 @@ from kilotune.preview import load_template
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.render.labels import Rendering
+from kilotune.render.probe import chat_template
 from kilotune.render.renderings import render_examples
 from kilotune.render.template import ChatTemplate
-from kilotune.render.wording import Wording
+from kilotune.render.wording import Wording, wording
 from kilotune.train.memory import available_bytes
 from kilotune.train.trainer import Tuning, tune
 
@@ -265,7 +267,7 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         )
     generation = generation_config(
         recipe.decoding,
-        answer_tokens=longest_answer(prepared, template),
+        answer_tokens=answer_room(prepared, template),
         stop_ids=stop_ids(model, template.stop_id),
         pad_id=template.tokenizer.pad_token_id,
     )
@@ -274,6 +276,18 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
         tunable.model, template, prepared.wording, generation, recipe, vision
     )
     return Session(prepared, prompting, tunable, progress)
+
+
+def open_tuned(
+    run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
+) -> tuple[Model, Prompting]:
+    """The tuned model of the finished run in `run`, and how it is asked."""
+    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
+    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
+    # The tokenizer was saved with the template that it was tuned with.
+    template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
+    words = wording(recipe.data.system, recipe.data.question, labels)
+    return model, open_prompting(model, template, words, generation, recipe, vision)
 
 
 def open_prompting(
@@ -295,11 +309,14 @@ def _stopping_on_loss(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
 
 
-def longest_answer(prepared: Prepared, template: ChatTemplate) -> int:
-    """Tokens of the longest answer of training and validation, with the token that ends it."""
+def answer_room(prepared: Prepared, template: ChatTemplate) -> int:
+    """Tokens that an answer may take, by those of training and validation, or by the labels."""
     parts = prepared.parts
-    answers = {e.answer or "" for e in (*parts.train, *parts.validation)} | set(prepared.labels)
-    return max(len(template.encode(answer)) for answer in answers) + 1
+    known = [e.answer or "" for e in (*parts.train, *parts.validation)]
+    # Of labels the rarest has as much right to its room as the commonest.
+    longest = max((len(template.encode(label)) for label in prepared.labels), default=0)
+    lengths = [longest] if longest else [len(template.encode(answer)) for answer in known]
+    return room([length + 1 for length in lengths])
 
 
 def baselines(

@@ -3,9 +3,16 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from kilotune.generate import decode
-from kilotune.generate.decode import Generation, generate, generation_config
+from kilotune.generate.decode import (
+    Generation,
+    decoding_settings,
+    generate,
+    generation_config,
+    room,
+)
 from kilotune.models.load import load_model, load_tokenizer
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, ModelSettings
@@ -80,10 +87,64 @@ def test_decoding_settings_reach_transformers() -> None:
         50,
         0.9,
     )
-    assert (config.max_new_tokens, config.eos_token_id) == (7, [2, 5])
+    assert (config.max_new_tokens, config.eos_token_id) == (3, [2, 5])
     assert not generation_config(
         DecodingSettings(), answer_tokens=3, stop_ids=[2], pad_id=0
     ).do_sample
+
+
+def test_decoding_settings_survive_the_way_to_transformers_and_back(tmp_path: Path) -> None:
+    for settings in (
+        DecodingSettings(max_new_tokens=9),
+        DecodingSettings(temperature=0.7, top_k=20, max_new_tokens=9),
+        DecodingSettings(top_p=0.8, temperature=1, repetition_penalty=1.1, max_new_tokens=9),
+        DecodingSettings(stop=("END", "\n\n"), max_new_tokens=9),
+    ):
+        config = generation_config(settings, answer_tokens=3, stop_ids=[2, 5], pad_id=0)
+        config.save_pretrained(tmp_path)
+        assert decoding_settings(GenerationConfig.from_pretrained(tmp_path)) == settings
+
+
+def test_room_is_the_99th_percentile_and_a_fifth_more_at_least_four() -> None:
+    assert room([2]) == 6
+    assert room([*[100] * 199, 5000]) == 120
+    assert room([10, 100]) == 120
+
+
+def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(loaded: tuple[Any, Any]) -> None:
+    plain = answers(loaded, PROMPTS)
+    assert plain[:2] == [Generation(s * 8, False, 8) for s in "/;"]
+    found = answers(loaded, PROMPTS, stop=("none such", ";;;"))
+    assert found == [plain[0], Generation("", True, 3), *plain[2:]]
+    model, _ = loaded
+    steps = []
+    forward = model.register_forward_hook(lambda *_: steps.append(1))
+    answers(loaded, [PROMPTS[1]], stop=(";;;",))
+    forward.remove()
+    assert len(steps) == 3
+
+
+def test_padding_does_not_change_what_a_repetition_penalty_does(loaded: tuple[Any, Any]) -> None:
+    _, tokenizer = loaded
+    # The padding is a token that the model likes to say.
+    plain = answers(loaded, [PROMPTS[1]])
+    tokenizer.pad_token_id = tokenizer.encode(plain[0].text, add_special_tokens=False)[0]
+    try:
+        alone = [answers(loaded, [prompt], repetition_penalty=3.0)[0] for prompt in ALIKE]
+        assert answers(loaded, ALIKE, repetition_penalty=3.0) == alone
+        assert answers(loaded, ALIKE) != alone
+    finally:
+        tokenizer.pad_token_id = 256
+
+
+def test_a_models_own_penalty_does_not_slip_into_greedy_decoding(loaded: tuple[Any, Any]) -> None:
+    model, _ = loaded
+    plain = answers(loaded, PROMPTS)
+    model.generation_config.repetition_penalty = 5.0
+    try:
+        assert answers(loaded, PROMPTS) == plain
+    finally:
+        model.generation_config.repetition_penalty = 1.0
 
 
 SYSTEM = list(range(10, 30))

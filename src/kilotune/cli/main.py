@@ -8,6 +8,7 @@ import typer
 from kilotune import __version__
 from kilotune.cli import (
     augment,
+    chat,
     check,
     convert,
     export,
@@ -58,6 +59,7 @@ def _add(command: Callable[..., None], examples: str, wanting: str = "") -> None
 _add(run.run, run.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
 _add(predict.predict, predict.EXAMPLES, "1 rows were left unanswered")
+_add(chat.chat, chat.EXAMPLES)
 _add(check.check, check.EXAMPLES, FOUND)
 _add(convert.convert, convert.EXAMPLES)
 _add(augment.augment, augment.EXAMPLES)

@@ -24,7 +24,8 @@ def predict(
 ) -> None:
     """Answer every row of a file: its columns, a prediction and, for labels, a probability.
 
-    Rows that cannot be put to the model are named; the others are answered.
+    Rows that cannot be put to the model are named; the others are answered. After Ctrl-C the same
+    command goes on where it stopped.
     """
     with command(as_json):
         from kilotune.data.readers import read_table

@@ -8,6 +8,8 @@ from statistics import median
 from kilotune.data.example import Example, Task, comparable
 from kilotune.data.finding import Finding, about_rows
 
+# Tasks in which what was said before belongs to the question.
+CONVERSING: tuple[Task, ...] = ("generate", "chat")
 # `chat`: this share of the examples has several answers; fewer are named by a finding.
 SEVERAL_SHARE = 0.1
 # `extract`: this share of the answers is a JSON object or list; the checks name the others.

@@ -52,6 +52,15 @@ class RunFolder:
         """Whether the run came to its verdict."""
         return (self / VERDICT).exists()
 
+    def check_finished(self) -> None:
+        """Raise KilotuneError for a run that did not come to its verdict."""
+        if not self.finished:
+            raise KilotuneError(
+                "the run is not finished",
+                where=str(self.path),
+                fix=f"Go on with it: kilotune resume {self.path}",
+            )
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the run's one lock. Raises KilotuneError while another process holds it.

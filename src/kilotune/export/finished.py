@@ -118,8 +118,5 @@ def open_finished(run: Path) -> Finished:
     """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished."""
     folder = RunFolder(run)
     recipe = folder.read_recipe()
-    if not folder.finished:
-        raise KilotuneError(
-            "the run is not finished", where=str(run), fix=f"Go on with it: kilotune resume {run}"
-        )
+    folder.check_finished()
     return Finished(folder, recipe)

@@ -1,6 +1,6 @@
 """Examples to answers: prompts by the chat template, cut to fit, then generated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import GenerationConfig
@@ -52,10 +52,16 @@ class Prompting:
         return self._asked(examples)[1]
 
     def answers(
-        self, model: Model, examples: Sequence[Example], progress: Progress, title: str
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        progress: Progress,
+        title: str,
+        show: Callable[[str], None] | None = None,
     ) -> list[Generation]:
         """What `model` generates for each of `examples`, in their order.
 
+        `show` is given the text of a single example's answer, as it grows.
         Raises KilotuneError that names every example that cannot be put to it.
         """
         prompts = self._prompts(examples)
@@ -69,6 +75,7 @@ class Prompting:
             title=title,
             images=[prompt.images for prompt in prompts],
             eyes=self.eyes,
+            show=show,
         )
 
     def asked(self, example: Example) -> str:

@@ -1,12 +1,22 @@
 """Batched generation, shortest waste first, each answer in its prompt's place."""
 
-from collections.abc import Iterator, Sequence
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import GenerationConfig
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from kilotune.data.example import Image
 from kilotune.generate.prefix import NONE, Prefix, shared_prefix
@@ -17,6 +27,8 @@ from kilotune.recipe.schema import DecodingSettings
 
 # Tokens of prompt, padding included, that one batch may hold.
 TOKEN_BUDGET = 4096
+# The answers that must have room, and how much more there is than they take.
+USUAL, MARGIN, LEAST_MARGIN = 0.99, 0.2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,7 @@ class Generation:
 def generation_config(
     settings: DecodingSettings, *, answer_tokens: int, stop_ids: Sequence[int], pad_id: int
 ) -> GenerationConfig:
-    """The recipe's decoding for transformers; `answer_tokens` is the longest answer expected."""
+    """The recipe's decoding for transformers; `answer_tokens` is the room that `auto` gives."""
     limit = settings.max_new_tokens
     sampled = settings.temperature > 0
     # transformers reads 0 and 1.0 as "off", and warns of sampling settings beside greedy.
@@ -45,11 +57,38 @@ def generation_config(
     }
     return GenerationConfig(
         do_sample=sampled,
-        max_new_tokens=answer_tokens + 4 if limit == "auto" else limit,
+        max_new_tokens=answer_tokens if limit == "auto" else limit,
         eos_token_id=list(stop_ids),
         pad_token_id=pad_id,
+        # What is left out comes from the model's own settings, and theirs may have a penalty.
+        repetition_penalty=settings.repetition_penalty,
         **(sampling if sampled else {}),
+        **({"stop_strings": list(settings.stop)} if settings.stop else {}),
     )
+
+
+def decoding_settings(config: GenerationConfig) -> DecodingSettings:
+    """What `generation_config` was made of, `max_new_tokens` as a number."""
+    sampling = {}
+    if config.do_sample:
+        limits = {"top_k": config.top_k or 0, "top_p": config.top_p or 1.0}
+        sampling = {"temperature": config.temperature or 1.0, **limits}
+    return DecodingSettings(
+        **sampling,
+        repetition_penalty=config.repetition_penalty or 1.0,
+        max_new_tokens=config.max_new_tokens,
+        stop=tuple(config.stop_strings or ()),
+    )
+
+
+def room(lengths: Sequence[int]) -> int:
+    """How many tokens an answer may take, by those of known ones, the end token included.
+
+    Their 99th percentile and a fifth more, at least four: one answer of a hundred times the usual
+    length must not let every answer that does not stop run so far.
+    """
+    usual = math.ceil(float(np.quantile(lengths, USUAL, method="higher")))
+    return usual + max(LEAST_MARGIN, math.ceil(MARGIN * usual))
 
 
 def generate(
@@ -63,28 +102,47 @@ def generate(
     title: str = "generating",
     images: Sequence[Sequence[Image]] = (),
     eyes: Eyes | None = None,
+    show: Callable[[str], None] | None = None,
 ) -> list[Generation]:
     """An answer for every prompt (token ids), in the order of `prompts`.
 
     `images` are those of each prompt, if any has some, and need the model's `eyes`. What all
     prompts begin with is computed once, unless there are images. Sampling draws from `seed` alone,
-    and leaves the global generators as they were.
+    and leaves the global generators as they were. `show` is given the text of a single prompt's
+    answer, as it grows.
     """
     answers: list[Generation | None] = [None] * len(prompts)
-    stops = set(config.eos_token_id)
+    stops, endings = set(config.eos_token_id), list(config.stop_strings or ())
+    # transformers would find a stop string that begins in the prompt.
+    plain = copy.copy(config)
+    plain.stop_strings = None
+
+    def read(ids: list[int]) -> Generation:
+        return _read(tokenizer, ids, stops, endings)
+
     sampling = torch.random.fork_rng() if config.do_sample else nullcontext()
     with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
         if config.do_sample:
             torch.manual_seed(seed)
-        prefix = NONE if any(images) else shared_prefix(model, prompts, config.max_new_tokens)
+        apart = any(images) or config.repetition_penalty not in (None, 1.0)
+        prefix = NONE if apart else shared_prefix(model, prompts, config.max_new_tokens)
         for batch in batches(prompts, TOKEN_BUDGET):
             shown = [image for i in batch for image in images[i]] if any(images) else []
             rows = [prompts[i] for i in batch]
             inputs = _inputs(model, rows, config.pad_token_id, prefix, shown, eyes)
             cache = {"cache": prefix.cache(len(batch))} if prefix else {}
-            output = model.generate(**inputs, **cache, generation_config=config)
-            for index, ids in zip(batch, output[:, inputs["input_ids"].shape[1] :], strict=True):
-                answers[index] = _read(tokenizer, ids.tolist(), stops)
+            width = inputs["input_ids"].shape[1]
+            streamer = _Shown(read, show) if show else None
+            output = model.generate(
+                **inputs,
+                **cache,
+                generation_config=plain,
+                stopping_criteria=StoppingCriteriaList(endings and [_Ended(read, width)]),
+                logits_processor=_penalty(config, inputs["attention_mask"]),
+                streamer=streamer,
+            )
+            for index, ids in zip(batch, output[:, width:], strict=True):
+                answers[index] = read(ids.tolist())
             bar.advance(len(batch))
     return [answer for answer in answers if answer is not None]
 
@@ -144,7 +202,57 @@ def _left_padded(
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def _read(tokenizer: Any, ids: list[int], stops: set[int]) -> Generation:
+def _read(
+    tokenizer: Any, ids: list[int], stops: set[int], endings: Sequence[str] = ()
+) -> Generation:
+    """The answer before the first stop token or stop string."""
     end = next((i for i, token in enumerate(ids) if token in stops), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+    places = [place for ending in endings if (place := text.find(ending)) >= 0]
+    if places:
+        said = (tokenizer.decode(ids[:n], skip_special_tokens=True) for n in range(1, len(ids)))
+        tokens = 1 + sum(not any(ending in so_far for ending in endings) for so_far in said)
+        return Generation(text[: min(places)].strip(), True, tokens)
     return Generation(text.strip(), end is not None, len(ids) if end is None else end + 1)
+
+
+def _penalty(config: GenerationConfig, mask: torch.Tensor) -> LogitsProcessorList:
+    """What keeps the padding of a batch out of the repetition penalty.
+
+    It may be the token that ends answers. The prompt counts, as it does for transformers.
+    """
+    if config.repetition_penalty in (None, 1.0):
+        return LogitsProcessorList()
+    pads = (mask == 0).sum(dim=1)
+    return LogitsProcessorList(
+        [RepetitionPenaltyLogitsProcessor(config.repetition_penalty, prompt_ignore_length=pads)]
+    )
+
+
+class _Ended(StoppingCriteria):
+    """Ends the rows whose answer, behind the prompt's `width` columns, holds a stop string."""
+
+    def __init__(self, read: Callable[[list[int]], Generation], width: int):
+        self._read, self._width = read, width
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        ended = [self._read(row).stopped for row in input_ids[:, self._width :].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
+
+
+class _Shown(BaseStreamer):
+    """Reads one answer anew with every token, and shows it."""
+
+    def __init__(self, read: Callable[[list[int]], Generation], show: Callable[[str], None]):
+        self._read, self._show = read, show
+        self._ids: list[int] | None = None
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._ids is None:  # the prompt comes first
+            self._ids = []
+            return
+        self._ids += value.tolist()
+        self._show(self._read(self._ids).text)
+
+    def end(self) -> None:
+        pass

@@ -181,7 +181,7 @@ def tree_scores(
     own = (torch.arange(longest) + len(prefix) - pads[:, None]).clamp(min=0)
     branches = lengths[:, None] - 1 + torch.tensor(tree.depths, dtype=torch.long)
     cache = {"cache": prefix.cache(len(rests))} if prefix else {}
-    logits = _logits(
+    logits = logits_at(
         model,
         torch.arange(longest - 1, longest + len(tree.tokens)),
         input_ids=torch.tensor(ids),
@@ -219,7 +219,7 @@ def rows_scores(
         ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
         shown = [image for i in batch for image in images[i // len(labels)]] if any(images) else []
         seen = eyes.inputs(shown, ids) if eyes is not None else {}
-        logits = _logits(
+        logits = logits_at(
             model,
             torch.arange(first, longest),
             input_ids=ids,
@@ -254,7 +254,7 @@ def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, lowest)[:, None]
 
 
-def _logits(model: Model, columns: torch.Tensor, **inputs: Any) -> torch.Tensor:
+def logits_at(model: Model, columns: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """Float32 logits in `columns` alone, where the model can do that."""
     inputs = {
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value

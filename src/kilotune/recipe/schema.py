@@ -183,9 +183,14 @@ class DecodingSettings(Settings):
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     top_k: NonNegativeInt = 0
     top_p: float = Field(1.0, gt=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, description="1 is none; of the prompt's words too")
     max_new_tokens: PositiveInt | Literal["auto"] = Field(
-        "auto", description="auto: the longest answer plus its end token and a margin of 4"
+        "auto", description="auto: by the lengths of the answers, with a margin"
     )
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="texts that end an answer, besides the template's own end"
+    )
+    search: bool = Field(False, description="choose temperature and the like on validation")
 
 
 class JudgeSettings(Settings):

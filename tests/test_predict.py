@@ -1,0 +1,80 @@
+"""Predicting can be stopped: the same call goes on, and the file is the same as in one go."""
+
+from pathlib import Path
+
+import pytest
+
+import kilotune.predict
+from kilotune.errors import KilotuneError
+from kilotune.generate.answer import Prompting
+from kilotune.predict import predict
+
+
+@pytest.fixture
+def chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many examples were asked each time; three at once."""
+    sizes: list[int] = []
+    answers = Prompting.answers
+
+    def counted(self, model, examples, *rest):  # type: ignore[no-untyped-def]
+        sizes.append(len(examples))
+        return answers(self, model, examples, *rest)
+
+    monkeypatch.setattr(Prompting, "answers", counted)
+    monkeypatch.setattr(kilotune.predict, "CHUNK", 3)
+    return sizes
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "new.csv"
+    path.write_text("text\n" + "".join(f"film {'x' * i} was great\n" for i in range(8)))
+    return path
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    counted, calls = Prompting.answers, []
+
+    def stopping(self, *rest):  # type: ignore[no-untyped-def]
+        if len(calls) == times:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return counted(self, *rest)
+
+    monkeypatch.setattr(Prompting, "answers", stopping)
+
+
+def test_a_stopped_prediction_goes_on_to_the_same_file(
+    tiny_run: Path, tmp_path: Path, file: Path, chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
+    predict(tiny_run, file, whole)
+    assert chunks == [3, 3, 2]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            predict(tiny_run, file, parts)
+    kept = tmp_path / "parts.csv.part"
+    assert len(kept.read_text().splitlines()) == 3
+    assert not parts.exists()
+    with kept.open("a") as half:
+        half.write('{"file:2": {"predic')  # killed in the middle of a line
+    chunks.clear()
+    predict(tiny_run, file, parts)
+    assert chunks == [2]
+    assert parts.read_bytes() == whole.read_bytes()
+    assert not kept.exists()
+
+
+def test_what_another_job_kept_is_neither_used_nor_overwritten(
+    tiny_run: Path, tmp_path: Path, file: Path, chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            predict(tiny_run, file, tmp_path / "out.csv")
+    before = (tmp_path / "out.csv.part").read_bytes()
+    file.write_text(file.read_text() + "one more film\n")
+    with pytest.raises(KilotuneError, match=r"out\.csv\.part: it holds the beginning of another"):
+        predict(tiny_run, file, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv.part").read_bytes() == before
