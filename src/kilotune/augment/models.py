@@ -15,6 +15,10 @@ Conversation = tuple[Message, ...]
 class Writer(Protocol):
     """A chat model that writes the next message of conversations."""
 
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
     def write(
         self, conversations: Sequence[Conversation], *, temperature: float, seed: int
     ) -> list[str]:
@@ -47,6 +51,20 @@ class Guesser(Protocol):
         """
 
 
+class Translator(Protocol):
+    """One pivot: into its language and back. `name` tells its translations from all others."""
+
+    @property
+    def name(self) -> str:
+        """What the translator is called, with its model."""
+
+    def there(self, sentences: Sequence[str]) -> list[str]:
+        """Each sentence in the other language."""
+
+    def back(self, sentences: Sequence[str]) -> list[str]:
+        """Each sentence of the other language in the first one."""
+
+
 class Models(Protocol):
     """The models at hand."""
 
@@ -55,6 +73,9 @@ class Models(Protocol):
 
     def guesser(self) -> Guesser:
         """A language model for words in context. Raises KilotuneError where there is none."""
+
+    def translator(self, name: str, seed: int) -> Translator:
+        """Sequence-to-sequence models as one pivot, as `translation.translator` names them."""
 
 
 class NoModels:
@@ -65,6 +86,10 @@ class NoModels:
         raise _lacking()
 
     def guesser(self) -> Guesser:
+        """Raise KilotuneError."""
+        raise _lacking()
+
+    def translator(self, name: str, seed: int) -> Translator:
         """Raise KilotuneError."""
         raise _lacking()
 

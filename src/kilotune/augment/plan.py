@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, zip_longest
 
-from kilotune.augment import edits, synonyms
+from kilotune.augment import edits, paraphrase, synonyms, translation
 from kilotune.augment.dictionaries import own_thesaurus, thesauri
 from kilotune.augment.filters import Judges, filtered
-from kilotune.augment.models import Models, NoModels
+from kilotune.augment.models import Models, NoModels, Translator
 from kilotune.augment.operation import Bulk, Draw, each, imported, rng_of, stamped
 from kilotune.augment.protection import Protection, protection
 from kilotune.augment.segments import CHINESE, ENGLISH, language_of, segmented_by
@@ -68,6 +68,11 @@ class Tools:
             return thesauri(wanted, self.settings.wordnet)
         return {}
 
+    def translators(self) -> list[Translator]:
+        """The translators that are named. Raises KilotuneError for one that is not there."""
+        named = self.settings.translators
+        return [translation.translator(spec, self.models, self.seed) for spec in named]
+
     def words(self) -> edits.Words:
         """Synonyms for random insertion."""
         return synonyms.words_from(self.thesauri, self.own, self.usual)
@@ -82,6 +87,22 @@ OPERATIONS: dict[str, Maker] = {
     "insert": lambda tools, how: each(edits.insert(tools.protection, how.alpha, tools.words())),
     "delete": lambda tools, how: each(edits.delete(tools.protection, how.alpha)),
     "swap": lambda tools, how: each(edits.swap(tools.protection, how.alpha)),
+    "back-translation": lambda tools, how: translation.back_translation(
+        [translation.Kept(pivot) for pivot in tools.translators()],
+        tools.protection,
+        tools.refused,
+    ),
+    "paraphrase": lambda tools, how: paraphrase.paraphrases(
+        tools.models.writer(),
+        tools.protection,
+        tools.refused,
+        prompt=tools.settings.prompt,
+        temperature=tools.settings.temperature,
+        seed=tools.seed,
+    ),
+    "context": lambda tools, how: paraphrase.in_context(
+        tools.models.guesser(), tools.protection, how.alpha
+    ),
 }
 
 

@@ -242,6 +242,7 @@ class AugmentSettings(Settings):
     translators: tuple[str, ...] = Field((), description="there and back, each a pivot")
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
     temperature: float = Field(0.8, ge=0, description="of what the model writes")
+    masked: str | None = Field(None, description="masked language model for words in context")
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
     filters: FilterSettings = FilterSettings()
 
