@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, zip_longest
 
-from kilotune.augment import edits, paraphrase, synonyms, translation
+from kilotune.augment import dialogue, edits, paraphrase, synonyms, translation
 from kilotune.augment.dictionaries import own_thesaurus, thesauri
 from kilotune.augment.filters import Judges, filtered
 from kilotune.augment.models import Models, NoModels, Translator
@@ -73,6 +73,16 @@ class Tools:
         named = self.settings.translators
         return [translation.translator(spec, self.models, self.seed) for spec in named]
 
+    def rewriting(self) -> dialogue.Rewriting:
+        """How the model is asked to write for dialogues."""
+        return dialogue.Rewriting(
+            self.models.writer(),
+            self.protection,
+            self.refused,
+            self.settings.temperature,
+            self.seed,
+        )
+
     def words(self) -> edits.Words:
         """Synonyms for random insertion."""
         return synonyms.words_from(self.thesauri, self.own, self.usual)
@@ -100,6 +110,13 @@ OPERATIONS: dict[str, Maker] = {
         temperature=tools.settings.temperature,
         seed=tools.seed,
     ),
+    "prefixes": lambda tools, how: each(dialogue.prefixes),
+    "system": lambda tools, how: each(dialogue.systems(tools.settings.systems)),
+    "merge": lambda tools, how: dialogue.merge(tools.train),
+    "extend": lambda tools, how: dialogue.extend(tools.train),
+    "follow-up": lambda tools, how: dialogue.follow_up(tools.rewriting()),
+    "rewrite-user": lambda tools, how: dialogue.rewrite_user(tools.rewriting()),
+    "rewrite-turn": lambda tools, how: dialogue.rewrite_turn(tools.rewriting()),
     "context": lambda tools, how: paraphrase.in_context(
         tools.models.guesser(), tools.protection, how.alpha
     ),
