@@ -9,7 +9,6 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from kilotune.errors import KilotuneError
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.models.export import ADAPTER, tuned_folder
