@@ -1,6 +1,7 @@
 """Augmentation of a run's training part, and of a file; models are loaded only when asked for."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilotune.augment.filters import Judges, LabelScores
+from kilotune.augment.image import CHANGES, Bounds, contact_sheet
 from kilotune.augment.models import Guesser, Translator, Writer
 from kilotune.augment.plan import Augmented, augment
 from kilotune.data.convert import rows_of, usual_format
 from kilotune.data.example import Example
-from kilotune.data.writers import check_writable, write_table
+from kilotune.data.writers import check_writable, write_atomically, write_table
 from kilotune.errors import KilotuneError
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from kilotune.render.template import ChatTemplate
 
 # The columns that say where a row of a written file is from.
+SHOWN = 6  # examples on a contact sheet
 ROW, OPERATION, PARENT = "source_row", "operation", "parent"
 
 
@@ -182,6 +185,34 @@ def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
     for name, path in beside.items():
         _write(prepared.parts.named()[name], form, path, progress, origins=False)
     return Written(out, len(prepared.parts.train), added, beside)
+
+
+def write_sheet(recipe: Recipe, path: Path, progress: Progress) -> list[str]:
+    """Write a picture of what the recipe's operations make of some images. Returns their ids.
+
+    Without operations all of images but `flip` are shown. Raises KilotuneError over an old file,
+    and where there are no images.
+    """
+    if path.suffix.lower() != ".png":
+        raise KilotuneError("not a name of a PNG file", where=str(path), fix="End it in .png")
+    if path.exists():
+        raise KilotuneError(
+            "the file exists and is left as it is", where=str(path), fix="Choose another name"
+        )
+    named = [how.op for how in recipe.augment.operations if how.op in CHANGES]
+    train = prepare(recipe, progress).parts.train
+    shown = [example for example in train if example.images][:SHOWN]
+    if not shown:
+        raise KilotuneError(
+            "there are no images to preview", where=str(recipe.data.train), fix="Use -o OUT instead"
+        )
+    strength = next((h.strength for h in recipe.augment.operations if h.op in CHANGES), (0.3, 1.0))
+    bounds = Bounds(*strength, recipe.augment.filters.image_similarity)
+    names = named or [name for name in CHANGES if name != "flip"]
+    file = io.BytesIO()
+    contact_sheet(shown, names, bounds, recipe.seed).save(file, "PNG")
+    write_atomically(path, file.getvalue())
+    return [example.id for example in shown]
 
 
 def _write(

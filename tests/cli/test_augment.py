@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
 from kilotune.data.checks.duplicates import check_leakage
 from kilotune.data.normalise import load_examples
+from kilotune.data.pictures import open_picture
 from tests.made import sentences
 
 runner = CliRunner()
@@ -92,3 +94,42 @@ def test_nothing_is_overwritten(films: Path, tmp_path: Path) -> None:
     assert "exists and is left as it is" in result.stderr
     assert (tmp_path / "more.test.csv").read_text() == "mine"
     assert not (tmp_path / "more.csv").exists()
+
+
+def photos(folder: Path) -> Path:
+    rows = []
+    for index, line in enumerate(sentences(24)):
+        shade = (40 + 8 * index, 90, 200 - 4 * index)
+        picture = Pillow.linear_gradient("L").resize((40, 30))
+        Pillow.merge("RGB", [picture.point(lambda v, s=s: (v + s) // 2) for s in shade]).save(
+            folder / f"{index}.png"
+        )
+        question = [{"type": "text", "text": f"Is it on the left? {line}"},
+                    {"type": "image_url", "image_url": {"url": f"{index}.png"}}]  # fmt: skip
+        turns = [{"role": "user", "content": question},
+                 {"role": "assistant", "content": f"It is number {index}"}]  # fmt: skip
+        rows.append(json.dumps({"messages": turns}))
+    (folder / "photos.jsonl").write_text("\n".join(rows))
+    return folder / "photos.jsonl"
+
+
+def test_a_preview_shows_images_and_what_is_made_of_them(tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    arguments = ("augment", photos(tmp_path), "--op", "rotate", "--op", "noise", "--preview", sheet)
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    with Pillow.open(sheet) as opened:
+        assert opened.size == (3 * 160, 6 * 178)
+    assert invoke(*arguments).exit_code == 2  # it is there now
+
+
+def test_changed_images_are_written_into_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "more.jsonl"
+    result = invoke("augment", photos(tmp_path), "--op", "brightness", "--op", "flip", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "warning: flip: 15 examples speak of left, right, digits or words" in result.stderr
+    every = load_examples(out)
+    made = [example for example in every if example.images[0].data is not None]
+    assert len(every) == 15 + len(made)
+    assert len(made) == 30
+    assert {open_picture(example.images[0]).size for example in made} == {(40, 30)}

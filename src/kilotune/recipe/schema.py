@@ -204,12 +204,24 @@ class JudgeSettings(Settings):
     )
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
 class OperationSettings(Settings):
     """One operation of augmentation: a name, or `module:function` of the user's own."""
 
     op: str
     copies: PositiveInt = Field(1, description="how often it is applied to each example")
     alpha: float = Field(0.1, gt=0, lt=1, description="share of the words that are changed")
+    strength: tuple[Share, Share] = Field(
+        (0.3, 1.0), description="of images, as shares of the strongest change"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.strength[0] > self.strength[1]:
+            raise ValueError("strength goes from the weakest to the strongest")
+        return self
 
 
 def _operation(value: object) -> object:
@@ -223,6 +235,9 @@ class FilterSettings(Settings):
     shortest: float = Field(0.5, gt=0, le=1, description="least length as a share of the parent's")
     longest: float = Field(2.0, ge=1, description="greatest length, in parents")
     language: bool = Field(True, description="the same script and language as the parent")
+    image_similarity: float = Field(
+        0.5, gt=0, lt=1, description="least structural similarity of an image to its original"
+    )
     label_score: float | None = Field(
         None, gt=0, lt=1, description="least probability of the label, by the base model"
     )
