@@ -27,11 +27,22 @@ def augment(
     source: options.Source,
     target: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="OUT", help="The file to write; must be new."),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="The file to write; must be new.",
+            show_default="none",
+        ),
     ] = None,
     ops: Annotated[
         list[str] | None,
-        typer.Option("--op", metavar="NAME", help="An operation; repeatable. docs/augmentation.md"),
+        typer.Option(
+            "--op",
+            metavar="NAME",
+            help="An operation; repeatable. docs/augmentation.md",
+            show_default="the recipe's",
+        ),
     ] = None,
     copies: Annotated[
         int, typer.Option(min=1, help="How often each is applied to each example.")
@@ -47,12 +58,19 @@ def augment(
     ] = False,
     translators: Annotated[
         list[str] | None,
-        typer.Option("--translator", metavar="KIND:NAME", help="For back-translation; repeatable."),
+        typer.Option(
+            "--translator",
+            metavar="KIND:NAME",
+            help="For back-translation; repeatable.",
+            show_default="the recipe's",
+        ),
     ] = None,
     preview: Annotated[
         Path | None,
         typer.Option(
-            metavar="PNG", help="Show what is made of some images, in one picture; must be new."
+            metavar="PNG",
+            help="Show what is made of some images, in one picture; must be new.",
+            show_default="none",
         ),
     ] = None,
     text: options.TextColumn = None,
