@@ -34,6 +34,8 @@ def test_help_and_check_load_no_torch(tmp_path: Path) -> None:
         ["run", "none.csv"],
         ["run", str(faulty)],
         ["render", "none.csv"],
+        ["runs", str(tmp_path)],
+        ["compare", "a", "b"],
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True
@@ -65,6 +67,8 @@ def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> Non
         "augment",
         "plan",
         "render",
+        "runs",
+        "compare",
         "report",
         "export",
         "sample",

@@ -10,6 +10,7 @@ from kilotune.cli import (
     augment,
     chat,
     check,
+    compare,
     convert,
     export,
     fetch,
@@ -19,6 +20,7 @@ from kilotune.cli import (
     report,
     resume,
     run,
+    runs,
     sample,
 )
 
@@ -65,6 +67,8 @@ _add(convert.convert, convert.EXAMPLES)
 _add(augment.augment, augment.EXAMPLES)
 _add(render.render, render.EXAMPLES, FOUND)
 _add(plan.plan, plan.EXAMPLES)
+_add(runs.runs, runs.EXAMPLES)
+_add(compare.compare, compare.EXAMPLES)
 _add(report.report, report.EXAMPLES)
 _add(export.export, export.EXAMPLES)
 _add(sample.sample, sample.EXAMPLES)

@@ -1,0 +1,100 @@
+"""`kilotune compare`: two runs side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from kilotune.cli import options
+from kilotune.cli.terminal import command, out, print_json, put
+
+if TYPE_CHECKING:
+    from kilotune.experiments.comparison import Epoch, Paired, RunComparison
+
+EXAMPLES = """Example:
+
+    kilotune compare runs/2026-01-31-reviews runs/2026-01-31-reviews-2
+"""
+MOST_SHOWN = 10
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The folder of a finished run.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The folder of another.")],
+    as_json: options.Json = False,
+) -> None:
+    """Show how B differs from A: recipe, paired evidence on validation, curves, answers."""
+    with command(as_json):
+        from kilotune.experiments.comparison import compare_runs
+        from kilotune.experiments.record import RunFolder
+
+        found = compare_runs(RunFolder(before), RunFolder(after))
+        if as_json:
+            print_json(found)
+        else:
+            _print(found)
+
+
+def _print(found: "RunComparison") -> None:
+    put(out, "Recipe", style="bold")
+    for name, change in found.changes.items():
+        put(out, f"{name}: {change.before} → {change.after}", lead="  ")
+    if not found.changes:
+        put(out, "the same", lead="  ")
+    put(out, f"Data: {'the same' if found.same_data else 'not the same'}", style="bold")
+    put(out, f"Code: {'the same' if found.same_code else 'not the same'}", style="bold")
+    for name, cost in zip("AB", found.costs, strict=True):
+        if cost is not None:
+            words = f"{cost.seconds:.0f} s, {cost.trained:,} tokens trained, "
+            put(out, f"Cost of {name}: {words}{cost.generated:,} generated")
+    _print_curves(*found.curves)
+    put(out, "Validation: to choose by", style="bold")
+    _print_paired(found.validation, "validation")
+    put(out, "Held-out test: not to choose by, both have opened it", style="bold")
+    _print_paired(found.test, "test", examples=False)
+
+
+def _print_curves(before: tuple["Epoch", ...], after: tuple["Epoch", ...]) -> None:
+    table = Table(title="Curves", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    measured = dict.fromkeys(k for epoch in (*before, *after) for k in epoch.validation)
+    table.add_column("epoch", justify="right")
+    for name in ("training loss", *(f"validation {name}" for name in measured)):
+        table.add_column(f"{name}, A", justify="right")
+        table.add_column("B", justify="right")
+    rows = [{epoch.epoch: epoch for epoch in run} for run in (before, after)]
+    for number in sorted({*rows[0], *rows[1]}):
+        both = [run.get(number) for run in rows]
+        cells = [epoch.loss if epoch else None for epoch in both]
+        for name in measured:
+            cells += [epoch.validation.get(name) if epoch else None for epoch in both]
+        table.add_row(f"{number:g}", *("" if c is None else f"{c:.3f}" for c in cells))
+    out.print(table)
+
+
+def _print_paired(paired: "Paired | None", part: str, *, examples: bool = True) -> None:
+    if paired is None:
+        put(out, f"the two have no {part} example in common", lead="  ")
+        return
+    found, right = paired.evidence, paired.right
+    put(out, f"A {found.before:.3f}, B {found.after:.3f} on {found.examples} examples", lead="  ")
+    put(out, f"gain {found.gain}; {right.wins} better, {right.losses} worse "
+        f"(McNemar p = {right.p_value:.2g})", lead="  ")  # fmt: skip
+    if paired.left_out:
+        put(out, f"{paired.left_out} examples that only one was asked are left out", lead="  ")
+    if not examples:
+        return
+    put(out, f"B instead of A? {found.decision}: {found.reason}", lead="  ")
+    for example in paired.changed[:MOST_SHOWN]:
+        mark = Text("better ", "green") if example.better else Text("worse  ", "red")
+        words = f"{example.id}: {_short(example.prompt)} → {_short(example.reference)}; "
+        put(out, f"{words}A: {_short(example.before)}; B: {_short(example.after)}", lead=mark)
+    if len(paired.changed) > MOST_SHOWN:
+        put(out, f"and {len(paired.changed) - MOST_SHOWN} more; all of them: --json", lead="  ")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}…"

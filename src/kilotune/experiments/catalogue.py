@@ -1,0 +1,119 @@
+"""The runs in a folder, each as one line: what they were, what came of them, what they cost.
+
+Of the held-out test nothing is listed: whoever lists runs is about to choose among them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune.errors import KilotuneError
+from kilotune.experiments import record
+from kilotune.experiments.condition import Condition, Value
+from kilotune.experiments.record import RunFolder
+from kilotune.recipe.difference import flat_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One run: its folder, and by name everything that can be listed, filtered and sorted by.
+
+    Settings have their full names (`tune.rank`), validation figures `val.` before theirs.
+    """
+
+    folder: Path
+    fields: dict[str, Value]
+
+
+def find_runs(places: Iterable[Path]) -> list[Entry]:
+    """The runs at `places`, each a run or a folder with runs in it; oldest first.
+
+    Raises KilotuneError for a place that does not exist, or that has no run.
+    """
+    entries = []
+    for place in places:
+        if not place.is_dir():
+            raise KilotuneError(
+                "no such folder", where=str(place), fix="Give a run, or a folder of runs"
+            )
+        found = [_entry(path) for path in _run_folders(place)]
+        if not found:
+            raise KilotuneError("no run there", where=str(place), fix="Make one: kilotune run DATA")
+        entries += found
+    return sorted(entries, key=lambda entry: (str(entry.fields["started"]), str(entry.folder)))
+
+
+def select(
+    entries: Sequence[Entry], where: Condition | None, sort: str | None = None
+) -> list[Entry]:
+    """Those that `where` holds for; by the field `sort`, the greatest first, with `-` the least.
+
+    Raises KilotuneError for a field that none of the runs has.
+    """
+    known = {name for entry in entries for name in entry.fields}
+    kept = list(entries)
+    if where is not None:
+        where.check_fields(known)
+        kept = [entry for entry in kept if where.test(entry.fields)]
+    if sort is None:
+        return kept
+    name = sort.removeprefix("-")
+    Condition(lambda run: True, (name,)).check_fields(known)
+    having = [entry for entry in kept if entry.fields.get(name) is not None]
+    ordered = sorted(having, key=lambda e: _sortable(e.fields[name]), reverse=sort == name)
+    return ordered + [entry for entry in kept if entry.fields.get(name) is None]
+
+
+def _sortable(value: Value) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return not number, float(value) if isinstance(value, int | float) else 0.0, str(value)
+
+
+def _run_folders(place: Path) -> Iterator[Path]:
+    """Runs by the recipe and the data on record; those inside another run are its own."""
+    if (place / record.RECIPE).is_file() and (place / record.DATA).is_file():
+        yield place
+        return
+    for path in sorted(place.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from _run_folders(path)
+
+
+def _entry(path: Path) -> Entry:
+    folder = RunFolder(path)
+    data = folder.read_json(record.DATA)
+    fields: dict[str, Value] = {"name": path.name, "state": "unfinished", "started": None}
+    if (folder / record.ENVIRONMENT).exists():
+        fields |= _environment(folder.read_json(record.ENVIRONMENT))
+    if folder.finished:
+        fields |= {"state": "finished", "verdict": folder.read_json(record.VERDICT)["name"]}
+        fields |= validation_figures(folder)
+    fields |= {"task": data["task"], "data.fingerprint": data["fingerprint"]}
+    fields |= {f"examples.{part}": len(ids) for part, ids in data["split"].items()}
+    settings = flat_settings(folder.read_recipe())
+    return Entry(path, fields | {name: _plain(value) for name, value in settings.items()})
+
+
+def validation_figures(folder: RunFolder) -> dict[str, Value]:
+    """What the tuned model came to on validation, as `val.accuracy`."""
+    systems = folder.read_json(record.JUDGEMENT)["validation"]
+    tuned = next((system for system in systems if system["name"] == "tuned"), None)
+    figures = tuned["figures"] if tuned else {}
+    return {f"val.{name}": figure["value"] for name, figure in figures.items()}
+
+
+def _environment(environment: dict[str, Any]) -> dict[str, Value]:
+    # Runs of before these were recorded have no tokens and no digest of the code.
+    tokens = {f"tokens.{name}": count for name, count in environment.get("tokens", {}).items()}
+    seconds = sum(environment["seconds"].values())
+    return {
+        "started": environment["started"],
+        "code": environment.get("code"),
+        "seconds": round(seconds, 1),
+        **tokens,
+    }
+
+
+def _plain(value: Any) -> Value:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

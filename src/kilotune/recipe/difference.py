@@ -1,0 +1,39 @@
+"""In which settings two recipes differ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kilotune.recipe.schema import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting before and after; None where a recipe has no such setting."""
+
+    before: Any
+    after: Any
+
+
+def flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting by its full name, such as `tune.learning_rate`, in plain JSON values."""
+    return _flat(recipe.model_dump(mode="json"), "")
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, Change]:
+    """The settings that are not the same, by name."""
+    first, second = flat_settings(before), flat_settings(after)
+    names = [*first, *(name for name in second if name not in first)]
+    return {
+        name: Change(first.get(name), second.get(name))
+        for name in names
+        if first.get(name) != second.get(name)
+    }
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return flat
