@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -71,7 +72,7 @@ def runs(
         for entry in chosen:
             table.add_row(*(Text(_cell(entry.fields.get(name))) for name in columns))
         # A pipe has no width: there a run is a line, whatever its length.
-        out.print(table, width=None if out.is_terminal else WIDE)
+        (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
 
 
 def _cell(value: object) -> str:
