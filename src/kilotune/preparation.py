@@ -142,13 +142,21 @@ def _settled(recipe: Recipe, task: Task) -> Recipe:
     So that a resumed or repeated run does the same.
     """
     stopping, metrics = recipe.tune.stopping, TASKS[task]
+    unchecked = recipe.data.validation is None and recipe.data.validation_fraction == 0
     if stopping.metric == "auto":
-        stopping = stopping.model_copy(update={"metric": metrics.graded})
-    if stopping.metric not in (metrics.exact, metrics.graded, "loss"):
+        metric = "none" if unchecked else metrics.graded
+        stopping = stopping.model_copy(update={"metric": metric})
+    if stopping.metric not in (metrics.exact, metrics.graded, "loss", "none"):
         raise KilotuneError(
             f"the task '{task}' has no metric '{stopping.metric}'",
             where="tune.stopping.metric",
-            fix=f"Choose {metrics.exact}, {metrics.graded} or loss",
+            fix=f"Choose {metrics.exact}, {metrics.graded}, loss or none",
+        )
+    if unchecked and stopping.metric != "none":
+        raise KilotuneError(
+            "there is no validation part to stop by",
+            where="tune.stopping.metric",
+            fix="Set it to none, or data.validation_fraction above 0",
         )
     tune = recipe.tune.model_copy(update={"stopping": stopping})
     data = recipe.data.model_copy(update={"task": task})

@@ -1,7 +1,7 @@
 """A loaded model and all that is asked of it: the same questions before and after tuning."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -253,8 +253,22 @@ class Session:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as it came, its chat template, and how it sees, if it does."""
+
+    model: Model
+    template: ChatTemplate
+    vision: Vision | None
+
+
 def open_session(prepared: Prepared, source: str, progress: Progress) -> Session:
     """Load the model at `source` with fresh adapters or unfrozen layers, ready to be asked."""
+    return begin_session(load(prepared, source, progress), prepared, progress)
+
+
+def load(prepared: Prepared, source: str, progress: Progress) -> Loaded:
+    """The model at `source`, of the type and with the layers in memory that the recipe needs."""
     recipe = prepared.recipe
     vision = load_vision(source, recipe.model, needed=bool(prepared.pictured))
     template = load_template(source, recipe.model, vision)
@@ -265,15 +279,26 @@ def open_session(prepared: Prepared, source: str, progress: Progress) -> Session
             f"{len(streamed)} lower layers stay on disk and are read one at a time. Tuning stops "
             "on the validation loss; each generated token reads them all once, so judging is slow"
         )
+    return Loaded(model, template, vision)
+
+
+def begin_session(
+    loaded: Loaded,
+    prepared: Prepared,
+    progress: Progress,
+    known: Mapping[str, str] | None = None,
+) -> Session:
+    """A session of a model that is loaded; `known` are the digests of its tensors, if taken."""
+    recipe, template = prepared.recipe, loaded.template
     generation = generation_config(
         recipe.decoding,
         answer_tokens=answer_room(prepared, template),
-        stop_ids=stop_ids(model, template.stop_id),
+        stop_ids=stop_ids(loaded.model, template.stop_id),
         pad_id=template.tokenizer.pad_token_id,
     )
-    tunable = Tunable(model, recipe.tune, recipe.seed)
+    tunable = Tunable(loaded.model, recipe.tune, recipe.seed, known)
     prompting = open_prompting(
-        tunable.model, template, prepared.wording, generation, recipe, vision
+        tunable.model, template, prepared.wording, generation, recipe, loaded.vision
     )
     return Session(prepared, prompting, tunable, progress)
 

@@ -48,17 +48,19 @@ def split_examples(
 ) -> Split:
     """Split `examples`; a part that is given is used as it is and nothing is taken for it.
 
-    Fractions are of what is left at that point: test first, then validation. The same input and
-    seed give the same parts.
+    Fractions are of what is left at that point: test first, then validation, which may be 0. The
+    same input and seed give the same parts.
     """
     rest = list(examples)
     if test is not None and validation is not None:
         return Split(tuple(rest), tuple(validation), tuple(test))
     whole = {e.id: number for e, number in zip(rest, components(rest), strict=True)}
-    asked: list[float] = []
+    asked = [float(len(rest))]
     if test is None:
         asked.append(test_fraction * len(rest))
         rest, test = hold_out(rest, whole, test_fraction, seed)
+    if validation is None and validation_fraction == 0:
+        validation = ()
     if validation is None:
         asked.append(validation_fraction * len(rest))
         rest, validation = hold_out(rest, whole, validation_fraction, seed + 1)
@@ -92,8 +94,8 @@ def hold_out(
     Examples for whose ids `whole` has the same number stay together. Both parts keep the order of
     `examples`. Raises KilotuneError when everything must stay together.
     """
-    groups = [whole[example.id] for example in examples]
-    if len(set(groups)) < 2:
+    groups = {whole[example.id] for example in examples}
+    if len(groups) < 2:
         raise KilotuneError(
             "the examples are of one group or nearly repeat each other, so none can be held out",
             where=examples[0].origin.file if examples else "",
@@ -101,21 +103,33 @@ def hold_out(
         )
     # One fold of k is a fraction 1/k; above a half, the other k - 1 folds are held out.
     wanted = round(1 / min(fraction, 1 - fraction))
-    folds = min(wanted, len(set(groups)))
-    labels = stratifiable([example.label or "" for example in examples], folds)
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class rarer than the folds is reported by the checks, with its rows.
-        warnings.simplefilter("ignore", UserWarning)
-        found = list(splitter.split(np.zeros(len(examples)), labels, groups))
+    folds = min(wanted, len(groups))
+    found = stratified_folds(examples, whole, folds, seed)
     # A large group can make a fold far larger than it should be: then the smallest that has any.
     limit = LARGEST_FOLD * len(examples) / folds
     filled = [fold for fold in found if len(fold[1])]
     fitting = (fold for fold in filled if len(fold[1]) <= limit)
     larger, smaller = next(fitting, None) or min(filled, key=lambda fold: len(fold[1]))
-    held = set((smaller if fraction <= 0.5 else larger).tolist())
+    held = set(smaller if fraction <= 0.5 else larger)
     kept = [example for index, example in enumerate(examples) if index not in held]
     return kept, [example for index, example in enumerate(examples) if index in held]
+
+
+def stratified_folds(
+    examples: Sequence[Example], whole: Mapping[str, int], folds: int, seed: int
+) -> list[tuple[list[int], list[int]]]:
+    """The places of `examples` in the larger and the smaller part of each of `folds` divisions.
+
+    Stratified by label; examples for whose ids `whole` has the same number stay together.
+    """
+    groups = [whole[example.id] for example in examples]
+    labels = stratifiable([example.label or "" for example in examples], folds)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class rarer than the folds is reported by the checks, with its rows.
+        warnings.simplefilter("ignore", UserWarning)
+        found = splitter.split(np.zeros(len(examples)), labels, groups)
+        return [(larger.tolist(), smaller.tolist()) for larger, smaller in found]
 
 
 def stratifiable(labels: Sequence[str], folds: int) -> Sequence[str]:

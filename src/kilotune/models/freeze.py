@@ -48,14 +48,18 @@ class Tunable:
     `model` is what to train and to generate with.
     """
 
-    def __init__(self, model: Model, settings: Method, seed: int) -> None:
+    def __init__(
+        self, model: Model, settings: Method, seed: int, known: Mapping[str, str] | None = None
+    ) -> None:
+        """Wrap `model`. `known` are the digests of its tensors, if they have been taken."""
+        known = known or {}
         self.model = select_trained(model, settings, seed)
         self._trained = frozenset(n for n, p in self.model.named_parameters() if p.requires_grad)
         self.adapted = hasattr(self.model, "peft_config")
         # Whether adapters are all that differs from the base.
         self.adapter = self.adapted and all(map(of_adapter, self._trained))
         self._start = {name: p.detach().clone() for name, p in self.trained()}
-        self._hashes = {name: _digest(tensor) for name, tensor in self.frozen()}
+        self._hashes = {n: known.get(_bare(n)) or _digest(tensor) for n, tensor in self.frozen()}
 
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Names and parameters that the optimiser may change."""
@@ -127,6 +131,13 @@ class Tunable:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(name in self._trained)
 
+    def release(self) -> Model:
+        """The model as it came, for another `Tunable`: adapters gone, trained weights put back."""
+        self._put(self._start, [name for name in self._start if not of_adapter(name)])
+        model = self.model.unload() if self.adapted else self.model
+        vars(model).pop("peft_config", None)  # PEFT's mark would make the next one a second
+        return model.requires_grad_(True)
+
     def parameter_counts(self) -> tuple[int, int]:
         """Trained and total parameters."""
         total = sum(p.numel() for p in self.model.parameters())
@@ -158,6 +169,17 @@ def check_reached(trained: Iterable[str], gradients: Gradients) -> None:
             where="tune",
             fix="Nothing in the data trains them: name them in tune.frozen, or leave out the part",
         )
+
+
+def digests_of(model: Model) -> dict[str, str]:
+    """Of every parameter and buffer of a model as it came, those on disk left out."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: _digest(tensor) for name, tensor in named}
+
+
+def _bare(name: str) -> str:
+    """The name that a tensor has without PEFT's wrapping."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def _digest(tensor: torch.Tensor) -> str:

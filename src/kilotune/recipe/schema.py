@@ -17,7 +17,9 @@ from pydantic import (
 # Chat templates by name; anything else is a file.
 TEMPLATES = ("auto", "chatml", "plain")
 
-Metric = Literal["auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss"]
+Metric = Literal[
+    "auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss", "none"
+]
 
 
 def _layers(value: object) -> object:
@@ -80,7 +82,7 @@ class DataSettings(Settings):
     train_on: Literal["auto", "last", "all_assistant", "completion"] = Field(
         "auto", description="which tokens are trained; auto: every answer of chats, else the last"
     )
-    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    validation_fraction: float = Field(0.2, ge=0, lt=1, description="0: none, all is trained on")
     test_fraction: float = Field(0.2, gt=0, lt=1)
     system: str | None = Field(None, description="system message; {labels} lists the labels")
     question: str | None = Field(None, description="user message; {text} stands for the text")
@@ -90,7 +92,11 @@ class DataSettings(Settings):
 class StoppingSettings(Settings):
     """When to stop before the last epoch. `patience` counts evaluations, one an epoch."""
 
-    metric: Metric = Field("auto", description="auto: macro_f1, token_f1 or field_f1, by task")
+    metric: Metric = Field(
+        "auto",
+        description="auto: macro_f1, token_f1 or field_f1, by task; none: every epoch is trained "
+        "and the last weights are kept",
+    )
     patience: PositiveInt = 1
     minimum_gain: float = Field(0.0, ge=0)
 

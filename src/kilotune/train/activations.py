@@ -100,10 +100,12 @@ def open_activations(
     autocast: torch.dtype | None,
     progress: Progress,
     eyes: Eyes | None = None,
+    checked: CacheUse | None = None,
 ) -> tuple[Activations | None, CacheUse]:
     """The cached states for `renderings`, those that are missing computed now; and the record.
 
-    Checked against the plain forward on the first renderings. `autocast` is the type that float32
+    Checked against the plain forward on the first renderings, unless it is known from `checked`
+    what came of that for the same model and method. `autocast` is the type that float32
     weights are multiplied in, if not their own. Where the cache cannot be used the first is None
     and the record says why. Raises KilotuneError for that with `tune.cache: always`, and for a
     streamed model, which cannot do without.
@@ -117,7 +119,10 @@ def open_activations(
             activations, computed = cache.open()
         except OSError as error:  # a folder that may not be written, a disk that is full
             raise NotUsedError(str(error)) from error
-        states, restart = cache.check(activations)
+        if checked and checked.used:
+            states, restart = checked.states, checked.restart
+        else:
+            states, restart = cache.check(activations)
     except NotUsedError as error:
         if settings.cache == "always" or streamed:
             raise KilotuneError(

@@ -38,6 +38,8 @@ class EarlyStopping(TrainerCallback, ExportableState):
         **kwargs: Any,
     ) -> None:
         """Count an evaluation, and ask the Trainer to stop when patience is over."""
+        if self.metric == "none":
+            return
         value = metrics[f"eval_{self.metric}"]
         gain = value if self.metric != "loss" else -value
         if self.best is None or gain > self.best + self.minimum_gain:

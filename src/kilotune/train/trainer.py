@@ -61,6 +61,14 @@ class Tuning:
     gradients: Gradients | None
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the first checks of a training came to, for others of the same model and method."""
+
+    agreement: Agreement
+    cache: CacheUse
+
+
 class Interrupted(KeyboardInterrupt):
     """The user pressed Ctrl-C; a checkpoint of the last step has been written."""
 
@@ -229,12 +237,15 @@ def tune(
     on_log: Callable[[dict[str, float]], None],
     progress: Progress,
     eyes: Eyes | None = None,
+    checked: Checked | None = None,
+    keep: bool = True,
 ) -> Tuning:
     """Train `tunable` in place, the best checkpoint restored.
 
     Goes on from the last checkpoint in `folder`, if there is one. `on_log` receives each line of
-    the training log; examples with images need the model's `eyes`. Raises Interrupted after
-    Ctrl-C, once a checkpoint is written.
+    the training log; examples with images need the model's `eyes`. What `checked` knows is not
+    found out again. Without `keep` there are no checkpoints, and no best but the last step. Raises
+    Interrupted after Ctrl-C, once a checkpoint is written.
     """
     settings = recipe.tune
     folder = folder.absolute()
@@ -247,10 +258,14 @@ def tune(
         autocast=_autocast(recipe),
         progress=progress,
         eyes=eyes,
+        checked=checked.cache if checked else None,
     )
     longest = max(len(rendering.token_ids) for rendering in (*train, *validation))
-    agreement = agree(tunable, _first_batch(train, recipe), pad_id, longest, activations, eyes)
-    progress.say(f"Batches are {agreement.path}: {agreement.reason}")
+    if checked is None:
+        agreement = agree(tunable, _first_batch(train, recipe), pad_id, longest, activations, eyes)
+        progress.say(f"Batches are {agreement.path}: {agreement.reason}")
+    else:
+        agreement = checked.agreement
     micro = _micro_batch_size(
         tunable, settings, (*train, *validation), eyes, packed=agreement.packed
     )
@@ -259,9 +274,9 @@ def tune(
     packed = partial(pack, states=states, eyes=eyes)
     trainer = LabelledTrainer(
         model=tunable.model,
-        args=_arguments(settings, recipe, micro, folder),
+        args=_arguments(settings, recipe, micro, folder, validated=bool(validation), keep=keep),
         train_dataset=_Items(train),
-        eval_dataset=_Items(validation),
+        eval_dataset=_Items(validation) if validation else None,
         data_collator=packed if agreement.packed else padded,
         callbacks=[EarlyStopping.of(settings.stopping), GradientWatch(), watch],
         measure=measure,
@@ -382,8 +397,15 @@ def _autocast(recipe: Recipe) -> torch.dtype | None:
 
 
 def _arguments(
-    settings: TuneSettings, recipe: Recipe, micro: int, folder: Path
+    settings: TuneSettings,
+    recipe: Recipe,
+    micro: int,
+    folder: Path,
+    *,
+    validated: bool,
+    keep: bool,
 ) -> TrainingArguments:
+    stops = settings.stopping.metric != "none"
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
@@ -399,11 +421,11 @@ def _arguments(
         bf16=_autocast(recipe) == torch.bfloat16,
         use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         seed=recipe.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
+        eval_strategy="epoch" if validated else "no",
+        save_strategy="epoch" if keep else "no",
         save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=f"eval_{settings.stopping.metric}",
+        load_best_model_at_end=keep and stops,
+        metric_for_best_model=f"eval_{settings.stopping.metric}" if stops else None,
         greater_is_better=settings.stopping.metric != "loss",
         restore_callback_states_from_checkpoint=True,
         logging_steps=1,
