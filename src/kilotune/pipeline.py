@@ -1,7 +1,6 @@
 """The whole job, stage by stage: from a labelled file to a judged adapter."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.evidence import PairedTest, mcnemar
 from kilotune.evaluate.judgement import Judgement, quick_metrics
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
-from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
+from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.models.gguf import is_gguf
@@ -26,7 +25,6 @@ from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
-from kilotune.render.labels import Rendering
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, open_session, references
 from kilotune.train.trainer import Tuning
@@ -137,9 +135,11 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     progress.say(_where(session))
     clock.lap("load")
 
-    progress.stage("Baseline: the base model's own answers on validation")
-    base = session.first_answers()
-    progress.say(_base_line(session, base))
+    base = None
+    if parts.validation:
+        progress.stage("Baseline: the base model's own answers on validation")
+        base = session.first_answers()
+        progress.say(_base_line(session, base))
     clock.lap("baseline")
 
     progress.stage("Tuning")
@@ -151,13 +151,13 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     clock.lap("tune")
 
     progress.stage("Judging: the held-out test is opened now, once")
-    on_validation = session.judge(parts.validation, parts.train, base)
+    on_validation = session.judge(parts.validation, parts.train, base) if base else None
     on_test = session.judge(parts.test, (*parts.train, *parts.validation))
     verdict = _verdict(session, tuning, on_validation, on_test)
     clock.lap("judge")
 
     weights = session.save(folder)
-    tokens = {"trained": trained_tokens(tuning, train), "generated": session.spent.generated}
+    tokens = {"trained": tuning.tokens, "generated": session.spent.generated}
     folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens))
     paired = _record(session.prepared.task, folder, tuning, on_validation, on_test, verdict)
     judgements = tuple(on_test.judgements.values())
@@ -165,22 +165,28 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     return Run(folder.path, verdict, judgements, paired, weights, report)
 
 
-def _verdict(session: Session, tuning: Tuning, on_validation: Judged, on_test: Judged) -> Verdict:
+def _verdict(
+    session: Session, tuning: Tuning, on_validation: Judged | None, on_test: Judged
+) -> Verdict:
     metrics = TASKS[session.prepared.task]
     closed = metrics.score is None
     metric = metrics.exact if closed else metrics.graded
+    test = on_test.judgements
+    remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
+    train = session.judge_training().figures[metric]
+    losses = [line["loss"] for line in tuning.history if "loss" in line]
+    if on_validation is None:
+        return decide_unvalidated(session.prepared.recipe, metric, train, losses, remarks)
     floor = "majority" if closed else "base"
     seen = Observed(
         metric=metric,
-        train=session.judge_training().figures[metric],
+        train=train,
         validation=on_validation.judgements["tuned"].figures[metric],
         floor="always answering the commonest label" if closed else "the base model",
         gain=session.gain(on_validation, floor, "tuned"),
-        losses=[line["loss"] for line in tuning.history if "loss" in line],
+        losses=losses,
         validation_losses=[line["eval_loss"] for line in tuning.history if "eval_loss" in line],
     )
-    test = on_test.judgements
-    remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
     return decide(session.prepared.recipe, seen, remarks)
 
 
@@ -188,7 +194,7 @@ def _record(
     task: Task,
     folder: RunFolder,
     tuning: Tuning,
-    on_validation: Judged,
+    on_validation: Judged | None,
     on_test: Judged,
     verdict: Verdict,
 ) -> PairedTest:
@@ -196,11 +202,12 @@ def _record(
     right = {name: on_test.right(name, task) for name in ("base", "tuned")}
     paired = mcnemar(right["base"], right["tuned"])
     folder.write_predictions(_prediction_rows(on_test, task))
-    folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
+    if on_validation:
+        folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
     judged = {
         "task": task,
         "test": list(on_test.judgements.values()),
-        "validation": list(on_validation.judgements.values()),
+        "validation": list(on_validation.judgements.values()) if on_validation else [],
         "tuned_against_base": paired,
         "test_opened": "once, after the best checkpoint was chosen",
         "tuning": replace(tuning, history=(), gradients=None),  # they are in the proof
@@ -235,12 +242,6 @@ def _shown(example: Example) -> str:
     asked = next((m for m in reversed(example.messages) if m.role == "user"), None)
     parts = () if asked is None else asked.parts
     return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
-
-
-def trained_tokens(tuning: Tuning, train: Sequence[Rendering]) -> int:
-    """Tokens that went through the training, those of prompts included, each time they did."""
-    epochs = max((line["epoch"] for line in tuning.history if "epoch" in line), default=0.0)
-    return round(epochs * sum(len(rendering.token_ids) for rendering in train))
 
 
 def _environment(session: Session, clock: "_Clock", tokens: dict[str, int]) -> dict[str, object]:

@@ -36,5 +36,5 @@ def test_groups_stay_together_and_the_same_seed_gives_the_same_folds() -> None:
 
 
 def test_more_folds_than_groups_are_refused() -> None:
-    with pytest.raises(KilotuneError, match="12 examples of 3 groups .* into 4 folds"):
+    with pytest.raises(KilotuneError, match=r"12 examples of 3 groups .* into 4 folds"):
         make_folds(examples(12, group=4), 4, seed=0)

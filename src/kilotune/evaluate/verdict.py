@@ -10,7 +10,7 @@ from kilotune.evaluate.judgement import Judgement
 from kilotune.evaluate.tasks import TITLES
 from kilotune.recipe.schema import LoraSettings, Recipe
 
-Name = Literal["healthy", "underfit", "overfit", "unstable", "no_signal"]
+Name = Literal["healthy", "underfit", "overfit", "unstable", "no_signal", "unvalidated"]
 
 # Tuned at a rate that works, these models answer nearly all of their own training examples
 # right within three epochs; below this the training has not taken hold.
@@ -114,6 +114,30 @@ def decide(recipe: Recipe, seen: Observed, remarks: Sequence[str] = ()) -> Verdi
     summary = SUMMARIES[name].format(**figures, **_words(seen))
     if name == "healthy":
         summary += HEALTHY_GAP if seen.gap.low > OVERFIT_GAP else HEALTHY
+    return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
+
+
+def decide_unvalidated(
+    recipe: Recipe,
+    metric: str,
+    train: Figure,
+    losses: Sequence[float],
+    remarks: Sequence[str] = (),
+) -> Verdict:
+    """The verdict on a run that kept no example for validation: what training alone shows."""
+    first, last = (_mean(part) for part in _ends(losses))
+    name: Name = "unvalidated"
+    if not all(math.isfinite(loss) for loss in losses) or last > DIVERGED_LOSS_RATIO * first:
+        name = "unstable"
+    elif metric == "accuracy":
+        name = "unvalidated" if train.value >= FITTED_ACCURACY else "underfit"
+    elif last > FITTED_LOSS_RATIO * first:
+        name = "underfit"
+    figures = {f"train_{metric}": train.value, "first_loss": first, "last_loss": last}
+    summary = (
+        f"{name}: {TITLES[metric]} is {train.value:.2f} on the training examples, the "
+        f"loss went from {first:.3g} to {last:.3g}; no part was kept for validation"
+    )
     return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
 
 
@@ -238,6 +262,7 @@ NEXT_STEPS = {
     "overfit": _when_overfit,
     "unstable": _when_unstable,
     "no_signal": _when_no_signal,
+    "unvalidated": lambda recipe: (),
 }
 
 

@@ -48,7 +48,10 @@ Measure = Callable[[Model], dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What came of a training: its log, where it was best and why it ended."""
+    """What came of a training: its log, where it was best and why it ended.
+
+    `tokens` went through it, those of prompts included, each time they did.
+    """
 
     history: tuple[dict[str, float], ...]
     steps: int
@@ -59,6 +62,7 @@ class Tuning:
     agreement: Agreement
     cache: CacheUse
     gradients: Gradients | None
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +302,13 @@ def tune(
         agreement=agreement,
         cache=cache,
         gradients=gradients_of(state),
+        tokens=_trained_tokens(state, train),
     )
+
+
+def _trained_tokens(state: TrainerState, train: Sequence[Rendering]) -> int:
+    epochs = max((line["epoch"] for line in state.log_history if "epoch" in line), default=0.0)
+    return round(epochs * sum(len(rendering.token_ids) for rendering in train))
 
 
 def _train(trainer: LabelledTrainer, watch: "_Watch", folder: Path, *, packed: bool) -> None:

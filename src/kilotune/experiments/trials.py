@@ -1,0 +1,106 @@
+"""Trials: one training on one fold with one seed, each kept as a small file of its own."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune.data.writers import to_json, write_atomically
+from kilotune.errors import KilotuneError
+from kilotune.experiments.cost import Cost
+from kilotune.recipe.difference import flat_settings
+from kilotune.recipe.schema import Recipe
+
+# What changes no answer: who is told, how the figures are made, how an experiment is led.
+IDLE = ("preset", "judge.", "tune.report_to", "tune.cache", "tune.streaming", "ablation.")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One fold and one seed: what every candidate is tried on."""
+
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of one training.
+
+    `scores` are those of the fold's held-out examples by id, in [0, 1]; `training` those of a
+    sample of the examples trained on. `losses` has one value a step, `validation_losses` one an
+    epoch. `overhead` are the seconds of `cost` that neither steps nor answers took.
+    """
+
+    unit: Unit
+    scores: Mapping[str, float]
+    predictions: Mapping[str, str]
+    training: Mapping[str, float]
+    losses: tuple[float, ...]
+    validation_losses: tuple[float, ...]
+    cost: Cost
+    overhead: float = 0.0
+
+
+class TrialStore:
+    """The finished trials of an experiment, a file each; nothing of an unfinished one."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        """`fingerprint` is of the data: trials on other data are others."""
+        self.folder, self.fingerprint = folder, fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, recipe: Recipe, unit: Unit) -> Trial | None:
+        """The trial, if it is finished. Raises KilotuneError where its file is damaged."""
+        path = self._path(recipe, unit)
+        if not path.exists():
+            return None
+        try:
+            return _trial(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise KilotuneError(
+                "the record of a trial is damaged",
+                where=str(path),
+                fix="Delete it, and the trial is done again",
+            ) from error
+
+    def keep(self, recipe: Recipe, trial: Trial) -> None:
+        """Write a finished trial, whole or not at all."""
+        content = {"settings": relevant_settings(recipe), **_plain(trial)}
+        write_atomically(self._path(recipe, trial.unit), to_json(content) + "\n")
+
+    def _path(self, recipe: Recipe, unit: Unit) -> Path:
+        content = [relevant_settings(recipe), unit.fold, unit.seed, self.fingerprint]
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+        return self.folder / f"{key}.json"
+
+
+def relevant_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide what a trial answers; its seed is the unit's."""
+    flat = flat_settings(recipe)
+    return {name: v for name, v in flat.items() if not name.startswith(IDLE) and name != "seed"}
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in Trial.__dataclass_fields__}
+
+
+def _trial(tree: Mapping[str, Any]) -> Trial:
+    return Trial(
+        unit=Unit(**tree["unit"]),
+        scores=tree["scores"],
+        predictions=tree["predictions"],
+        training=tree["training"],
+        losses=_numbers(tree["losses"]),
+        validation_losses=_numbers(tree["validation_losses"]),
+        cost=Cost(**tree["cost"]),
+        overhead=tree["overhead"],
+    )
+
+
+def _numbers(values: list[float | None]) -> tuple[float, ...]:
+    """JSON has no number for a loss that is none."""
+    return tuple(math.nan if value is None else value for value in values)

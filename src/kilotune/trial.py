@@ -1,0 +1,182 @@
+"""Trials on a model that is loaded once: fresh adapters each, texts and checks shared."""
+
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kilotune.augmentation import augmented
+from kilotune.data.example import Example
+from kilotune.data.split import Split
+from kilotune.errors import KilotuneError, some
+from kilotune.evaluate.judgement import scores
+from kilotune.experiments.cost import Cost
+from kilotune.experiments.folds import Fold
+from kilotune.experiments.trials import Trial, Unit
+from kilotune.models.freeze import digests_of
+from kilotune.models.load import compute_dtype, weight_dtype
+from kilotune.preparation import Prepared
+from kilotune.progress import Progress, Silent
+from kilotune.recipe.schema import Recipe
+from kilotune.render.labels import Rendering
+from kilotune.render.wording import wording
+from kilotune.session import Answers, Loaded, Session, begin_session, load, references
+from kilotune.train.trainer import Checked, Tuning, tune
+
+# Training examples that all trials of a candidate together ask, for its verdict.
+LEAST_ASKED = 5
+# What leaves the checks as they are: steps of other sizes or numbers take the same path.
+UNCHECKED = {
+    "learning_rate", "epochs", "batch_size", "schedule", "warmup_ratio", "weight_decay",
+    "max_grad_norm", "stopping", "report_to",
+}  # fmt: skip
+
+
+class Workbench:
+    """The model in memory, and what one trial leaves for the next: nothing but what is the same."""
+
+    def __init__(
+        self, prepared: Prepared, source: str, folds: Sequence[Fold], progress: Progress
+    ) -> None:
+        """`prepared` is of the data without a validation part; the model is loaded when needed."""
+        self.prepared, self.source, self.folds, self.progress = prepared, source, folds, progress
+        self._loaded: Loaded | None = None
+        self._kind: object = None
+        self._digests: dict[str, str] = {}
+        self._renderings: dict[str, dict[str, Rendering]] = {}
+        self._checked: dict[str, Checked] = {}
+
+    def run(self, recipe: Recipe, unit: Unit, sample: int) -> Trial:
+        """Train by `recipe` on a fold with a seed, and answer what the fold holds out.
+
+        `sample` of the training examples are asked too. The base weights are afterwards proved to
+        be as they were. Raises Interrupted after Ctrl-C.
+        """
+        began = time.perf_counter()
+        fold = self.folds[unit.fold]
+        prepared = self._of(recipe, fold, unit.seed)
+        session = begin_session(self._model(prepared), prepared, Silent(), self._digests)
+        try:
+            tuning, tokens = self._tune(session)
+            ready = time.perf_counter()
+            model = session.tunable.model
+            said = session.answer(model, fold.validation, "validating")
+            asked = random.Random(unit.seed).sample(fold.train, min(sample, len(fold.train)))
+            known = session.answer(model, asked, "training sample")
+            answering = time.perf_counter() - ready
+        finally:
+            self._put_back(session)
+        seconds = time.perf_counter() - began
+        return Trial(
+            unit=unit,
+            scores=_scores(prepared, fold.validation, said),
+            predictions={e.id: p for e, p in zip(fold.validation, said.predictions, strict=True)},
+            training=_scores(prepared, asked, known),
+            losses=tuple(line["loss"] for line in tuning.history if "loss" in line),
+            validation_losses=tuple(x["eval_loss"] for x in tuning.history if "eval_loss" in x),
+            cost=Cost(round(seconds, 2), tokens, session.spent.generated),
+            overhead=round(seconds - _stepping(tuning) - answering, 2),
+        )
+
+    def base_scores(self, recipe: Recipe) -> dict[str, float]:
+        """How the model as it came answers every example of the folds."""
+        every = [example for fold in self.folds for example in fold.validation]
+        prepared = self._of(recipe, self.folds[0], 0)
+        session = begin_session(self._model(prepared), prepared, self.progress, self._digests)
+        try:
+            return _scores(prepared, every, session.base_answer(every))
+        finally:
+            self._put_back(session)
+
+    def _of(self, recipe: Recipe, fold: Fold, seed: int) -> Prepared:
+        chosen = recipe.model_copy(update={"seed": seed})
+        labels = self.prepared.labels
+        prepared = replace(
+            self.prepared,
+            recipe=chosen,
+            parts=Split(fold.train, fold.validation, ()),
+            wording=wording(recipe.data.system, recipe.data.question, labels),
+        )
+        return augmented(prepared, Silent())[0]
+
+    def _model(self, prepared: Prepared) -> Loaded:
+        """The model, loaded anew only where a method needs its weights in another type or place."""
+        recipe = prepared.recipe
+        dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
+        layers = getattr(recipe.tune, "layers", None) if recipe.tune.streaming == "always" else None
+        kind = (recipe.model, dtype, layers)
+        if self._loaded is None or kind != self._kind:
+            self._loaded, self._kind = None, kind  # the old one goes before the new one comes
+            self._loaded = load(prepared, self.source, self.progress)
+            self._digests = digests_of(self._loaded.model)
+            self._checked.clear()
+        return self._loaded
+
+    def _tune(self, session: Session) -> tuple[Tuning, int]:
+        """Train; returns also how many tokens went through it."""
+        train, validation = self._rendered(session)
+        recipe = session.prepared.recipe
+        method = recipe.tune.model_dump_json(exclude=UNCHECKED) + recipe.data.model_dump_json()
+        with TemporaryDirectory() as scratch:
+            tuning = tune(
+                session.tunable,
+                recipe,
+                train=train,
+                validation=validation,
+                pad_id=session.prompting.template.tokenizer.pad_token_id,
+                folder=Path(scratch),
+                measure=lambda model: {},
+                on_log=lambda line: None,
+                progress=session.progress,
+                eyes=session.prompting.eyes,
+                checked=self._checked.get(method),
+                keep=False,
+            )
+        self._checked[method] = Checked(tuning.agreement, tuning.cache)
+        return tuning, tuning.tokens
+
+    def _rendered(self, session: Session) -> tuple[list[Rendering], list[Rendering]]:
+        """The fold's texts as token ids; each text is rendered once for all trials that share it.
+
+        What augmentation makes is another text in each fold, and rendered there.
+        """
+        recipe, parts = session.prepared.recipe, session.prepared.parts
+        content = [recipe.data.model_dump_json(), recipe.model.model_dump_json()]
+        known = self._renderings.setdefault(json.dumps(content), {})
+        if recipe.augment.operations:
+            train, validation, _ = session.render()
+            return train, validation
+        if not known:
+            pool = replace(parts, train=(*parts.train, *parts.validation), validation=())
+            whole = replace(session, prepared=replace(session.prepared, parts=pool))
+            known.update({rendering.example_id: rendering for rendering in whole.render()[0]})
+        train, validation = ([known[e.id] for e in p] for p in (parts.train, parts.validation))
+        return train, validation
+
+    def _put_back(self, session: Session) -> None:
+        """Take the adapters off; raises KilotuneError where the model is not what it was."""
+        assert self._loaded is not None
+        model = session.tunable.release()
+        self._loaded = replace(self._loaded, model=model)
+        now = digests_of(model)
+        if now != self._digests:
+            changed = [n for n in self._digests if now.get(n) != self._digests[n]]
+            raise KilotuneError(
+                f"the base model is not as it was before the trial: {some(changed or [*now])}",
+                fix="This is a fault of kilotune or of the model's code; please report it",
+            )
+
+
+def _scores(prepared: Prepared, examples: Sequence[Example], said: Answers) -> dict[str, float]:
+    values = scores(prepared.task, references(examples), said.predictions)
+    return {example.id: value for example, value in zip(examples, values, strict=True)}
+
+
+def _stepping(tuning: Tuning) -> float:
+    """Seconds from the first step of the training to its last, evaluations included."""
+    lines: list[dict[str, Any]] = [line for line in tuning.history if "train_runtime" in line]
+    return float(lines[-1]["train_runtime"]) if lines else 0.0

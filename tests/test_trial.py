@@ -1,0 +1,139 @@
+"""Trials that share a loaded model: nothing of one shows in the next."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kilotune import pipeline
+from kilotune.data.split import Split
+from kilotune.errors import KilotuneError
+from kilotune.experiments.cost import Cost
+from kilotune.experiments.folds import make_folds
+from kilotune.experiments.record import VALIDATION, RunFolder
+from kilotune.experiments.trials import Trial, TrialStore, Unit
+from kilotune.models.freeze import Tunable, digests_of
+from kilotune.models.load import load_model
+from kilotune.preparation import prepare
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.trial import Workbench
+
+
+def recipe(data: Path, model: Path, *overrides: str) -> Recipe:
+    always = [
+        "model.precision=float32", "tune.learning_rate=1e-2", "data.validation_fraction=0",
+        "tune.epochs=1",
+    ]  # fmt: skip
+    settings = {"data": {"train": str(data)}, "model": {"name": str(model)}}
+    return load_recipe(settings=settings, overrides=[*always, *overrides])
+
+
+def workbench(chosen: Recipe) -> Workbench:
+    prepared = prepare(chosen, Silent())
+    folds = make_folds(prepared.parts.train, 2, chosen.seed)
+    return Workbench(prepared, chosen.model.name, folds, Silent())
+
+
+def result(trial: Trial) -> tuple[object, ...]:
+    return (trial.scores, trial.predictions, trial.training, trial.losses, trial.validation_losses)
+
+
+def test_a_trial_after_others_is_one_in_a_fresh_process_to_the_bit(
+    labelled: Path, tiny_model: Path
+) -> None:
+    chosen = recipe(labelled, tiny_model)
+    used = workbench(chosen)
+    settings = prepare(chosen, Silent()).recipe
+    others = [
+        settings.model_copy(update={"tune": settings.tune.model_copy(update=update)})
+        for update in (
+            {"rank": 2, "target_modules": ("q_proj",)}, {"lora_dropout": 0.2}, {"layers": "top:1"},
+        )
+    ]  # fmt: skip
+    for other in others:
+        used.run(other, Unit(1, 3), 5)
+    again = used.run(settings, Unit(0, 1), 5)
+    fresh = workbench(chosen).run(settings, Unit(0, 1), 5)
+    assert result(again) == result(fresh)
+    assert len(again.scores) == 16
+    assert len(again.training) == 5
+    assert again.cost.trained == fresh.cost.trained > 16 * 100
+    assert result(used.run(settings, Unit(0, 2), 5)) != result(again)  # the seed counts
+
+
+def test_a_trial_is_a_plain_run_on_the_same_parts(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    chosen = recipe(labelled, tiny_model)
+    prepared = prepare(chosen, Silent())
+    bench = workbench(chosen)
+    trial = bench.run(prepared.recipe, Unit(0, 0), 5)
+    fold = bench.folds[0]
+    plain = replace(prepared, parts=Split(fold.train, fold.validation, prepared.parts.test))
+    run = pipeline.start(plain, tmp_path / "run")
+    rows = RunFolder(run.folder).read_predictions(VALIDATION)
+    assert {row["id"]: row["tuned_prediction"] for row in rows} == trial.predictions
+    log = RunFolder(run.folder).read_metrics()
+    assert tuple(line["loss"] for line in log if "loss" in line) == trial.losses
+    assert tuple(x["eval_loss"] for x in log if "eval_loss" in x) == trial.validation_losses
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("tune.method=dora",), ("tune.method=top_layers", "tune.layers=top:1")],
+)
+def test_a_released_model_is_as_it_came(tiny_model: Path, overrides: tuple[str, ...]) -> None:
+    model = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    before, names = digests_of(model), [name for name, _ in model.named_modules()]
+    settings = load_recipe(settings={"data": {"train": "x.csv"}}, overrides=overrides).tune
+    tunable = Tunable(model, settings, 0, before)
+    assert (
+        tunable.digests
+        == Tunable(load_model(str(tiny_model), ModelSettings(), torch.float32), settings, 0).digests
+    )
+    with torch.no_grad():
+        for _, parameter in tunable.trained():
+            parameter.add_(1)
+    released = tunable.release()
+    assert released is model
+    assert digests_of(released) == before
+    assert [name for name, _ in released.named_modules()] == names
+    assert all(parameter.requires_grad for parameter in released.parameters())
+
+
+def test_a_base_that_a_trial_has_changed_is_found(labelled: Path, tiny_model: Path) -> None:
+    chosen = recipe(labelled, tiny_model)
+    bench = workbench(chosen)
+    settings = prepare(chosen, Silent()).recipe
+    bench.run(settings, Unit(0, 0), 1)
+    assert bench._loaded is not None
+    with torch.no_grad():
+        bench._loaded.model.model.norm.weight[0] += 1
+    with pytest.raises(KilotuneError, match=r"not as it was before the trial: model\.norm\.weight"):
+        bench.run(settings, Unit(1, 0), 1)
+
+
+def test_finished_trials_are_found_again_by_what_decides_them(tmp_path: Path) -> None:
+    def settings(*overrides: str) -> Recipe:
+        return load_recipe(settings={"data": {"train": "/x.csv"}}, overrides=overrides)
+
+    trial = Trial(
+        Unit(0, 1), {"data:2": 1.0}, {"data:2": "good"}, {}, (1.5, float("nan")), (1.0,),
+        Cost(1.5, 100, 10), 0.1,
+    )  # fmt: skip
+    store = TrialStore(tmp_path / "trials", "f")
+    store.keep(settings(), trial)
+    found = TrialStore(tmp_path / "trials", "f").find(settings("seed=7"), Unit(0, 1))
+    assert found is not None
+    assert repr(found) == repr(trial)
+    assert store.find(settings("tune.report_to=[tensorboard]"), Unit(0, 1)) is not None
+    assert store.find(settings("tune.rank=4"), Unit(0, 1)) is None
+    assert store.find(settings(), Unit(1, 1)) is None
+    assert TrialStore(tmp_path / "trials", "other").find(settings(), Unit(0, 1)) is None
+    (path,) = (tmp_path / "trials").iterdir()
+    path.write_text("{")
+    with pytest.raises(KilotuneError, match="damaged"):
+        store.find(settings(), Unit(0, 1))
