@@ -19,6 +19,7 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
+from kilotune.models.quantisation import check_quantisable
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import read_config
 from kilotune.models.tree import module_tree, tree_lines
@@ -61,6 +62,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     recipe = prepared.recipe
     source = _source(prepared, progress)
     check_weights(source)
+    check_quantisable(source, recipe.model, recipe.tune)
     prepared, added = augmented(prepared, progress)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():

@@ -66,6 +66,7 @@ def _merged(finished: Finished, out: Path) -> None:
     if not finished.has_adapter:
         shutil.copytree(tuned, out, dirs_exist_ok=True)  # it is whole already
         return
+    settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
     base = load_model(locate(settings), settings, compute_dtype(settings.precision))
     write_merged(PeftModel.from_pretrained(base, tuned), out)
     load_tokenizer(str(tuned), settings).save_pretrained(out)

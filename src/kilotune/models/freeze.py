@@ -9,7 +9,8 @@ import torch
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.load import Model
-from kilotune.models.selection import of_adapter, select_trained
+from kilotune.models.quantisation import elements
+from kilotune.models.selection import of_adapter, plain_name, select_trained
 from kilotune.models.sharding import whole
 from kilotune.models.streaming import streamed_layers
 from kilotune.recipe.schema import Method
@@ -59,7 +60,7 @@ class Tunable:
         # Whether adapters are all that differs from the base.
         self.adapter = self.adapted and all(map(of_adapter, self._trained))
         self._start = {name: p.detach().clone() for name, p in self.trained()}
-        self._hashes = {n: known.get(_bare(n)) or _digest(tensor) for n, tensor in self.frozen()}
+        self._hashes = {n: known.get(plain_name(n)) or _digest(tensor) for n, tensor in self.frozen()}
 
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Names and parameters that the optimiser may change."""
@@ -136,11 +137,13 @@ class Tunable:
         self._put(self._start, [name for name in self._start if not of_adapter(name)])
         model = self.model.unload() if self.adapted else self.model
         vars(model).pop("peft_config", None)  # PEFT's mark would make the next one a second
-        return model.requires_grad_(True)
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return model
 
     def parameter_counts(self) -> tuple[int, int]:
         """Trained and total parameters."""
-        total = sum(p.numel() for p in self.model.parameters())
+        total = sum(map(elements, self.model.parameters()))
         for _, layer in streamed_layers(self.model):
             total += sum(p.numel() for p in layer.layer.parameters())
         return sum(p.numel() for _, p in self.trained()), total
@@ -175,11 +178,6 @@ def digests_of(model: Model) -> dict[str, str]:
     """Of every parameter and buffer of a model as it came, those on disk left out."""
     named = (*model.named_parameters(), *model.named_buffers())
     return {name: _digest(tensor) for name, tensor in named}
-
-
-def _bare(name: str) -> str:
-    """The name that a tensor has without PEFT's wrapping."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def _digest(tensor: torch.Tensor) -> str:

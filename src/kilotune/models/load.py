@@ -22,6 +22,7 @@ from kilotune.models.builtin import BUILTIN, builtin_folder
 from kilotune.models.checkpoint import Checkpoint
 from kilotune.models.gguf import gguf_folder, is_gguf
 from kilotune.models.hub import check_files, how_to_get, not_found
+from kilotune.models.quantisation import load_quantised
 from kilotune.models.qwen import (
     RANKS,
     QwenCheckpoint,
@@ -140,9 +141,10 @@ def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Mode
     """The language model at `source` on this machine's best device, ready to generate."""
     if first_generation(source):
         return load_qwen(source, dtype, best_device())
-    model = model_kind(load_config(source, settings)).from_pretrained(
-        source, dtype=dtype, trust_remote_code=settings.trust_remote_code
-    )
+    kind = model_kind(load_config(source, settings))
+    if settings.quantization != "none":
+        return load_quantised(kind, source, settings, dtype, best_device()).eval()
+    model = kind.from_pretrained(source, dtype=dtype, trust_remote_code=settings.trust_remote_code)
     return model.to(best_device()).eval()
 
 

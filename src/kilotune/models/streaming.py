@@ -77,7 +77,7 @@ def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: i
     KilotuneError where streaming is asked for and cannot be.
     """
     tune = recipe.tune
-    if tune.streaming == "never":
+    if tune.streaming == "never" or recipe.model.quantization != "none":
         return 0
     config = load_config(source, recipe.model)
     total = int(config.get_text_config().num_hidden_layers)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kilotune.models.load import Model
+from kilotune.models.quantisation import elements
 from kilotune.models.selection import of_adapter, plain_name
 from kilotune.models.streaming import streamed_layers
 
@@ -32,7 +33,7 @@ def module_tree(model: Model) -> tuple[Branch, ...]:
 def parameter_sizes(model: Model) -> Iterator[tuple[str, int, bool]]:
     """Plain name, size and whether it is trained of every parameter, those on disk included."""
     for name, parameter in model.named_parameters():
-        yield plain_name(name), parameter.numel(), parameter.requires_grad
+        yield plain_name(name), elements(parameter), parameter.requires_grad
     for path, streamed in streamed_layers(model):
         for name, parameter in streamed.layer.named_parameters():
             yield f"{plain_name(path)}.{name}", parameter.numel(), False

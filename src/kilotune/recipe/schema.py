@@ -56,6 +56,9 @@ class ModelSettings(Settings):
         default_factory=dict, description="what the chat template takes, as enable_thinking"
     )
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    quantization: Literal["none", "nf4", "int8"] = Field(
+        "none", description="frozen weights in 4 or 8 bits, by bitsandbytes"
+    )
     trust_remote_code: bool = False
     min_pixels: PositiveInt | None = Field(
         None, description="smaller images are scaled up to so many pixels (Qwen2-VL kinds)"

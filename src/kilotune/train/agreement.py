@@ -12,6 +12,7 @@ from kilotune.models.attention import UnsupportedError, packing_attention
 from kilotune.models.freeze import Tunable
 from kilotune.models.fused_lora import fused_lora
 from kilotune.models.load import Model
+from kilotune.models.quantisation import quantised
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.vision import Eyes
 from kilotune.render.labels import Rendering
@@ -131,7 +132,8 @@ def _dropout(model: Model) -> str:
 def _in_float32(model: Model) -> Iterator[None]:
     """All weights in float32 for a while, if memory allows; going back loses nothing.
 
-    A streamed model stays as it is: memory is what it lacks.
+    A streamed model stays as it is: memory is what it lacks. So does a quantised one, whose
+    weights have no such form.
     """
     tensors = [*model.parameters(), *model.buffers()]
     half = [t for t in tensors if t.dtype in (torch.bfloat16, torch.float16)]
@@ -139,7 +141,8 @@ def _in_float32(model: Model) -> Iterator[None]:
     room = psutil.virtual_memory().available
     if model.device.type == "cuda":
         room, _ = torch.cuda.mem_get_info(model.device)
-    if streamed_layers(model) or 4 * sum(tensor.numel() for tensor in half) > room // 2:
+    fixed = streamed_layers(model) or quantised(model)
+    if fixed or 4 * sum(tensor.numel() for tensor in half) > room // 2:
         yield
         return
     for tensor in half:

@@ -1,0 +1,84 @@
+"""Frozen weights in 4 or 8 bits, by bitsandbytes.
+
+QLoRA (Dettmers et al. 2023) and LLM.int8() (Dettmers et al. 2022).
+"""
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from kilotune.errors import KilotuneError
+from kilotune.models.qwen import first_generation
+from kilotune.recipe.schema import ModelSettings, TuneSettings
+
+Model = Any  # transformers.PreTrainedModel, which ships no types
+
+
+def check_quantisable(source: str, settings: ModelSettings, tune: TuneSettings) -> None:
+    """Raise KilotuneError where the model at `source` cannot be tuned quantised as asked."""
+    if settings.quantization == "none":
+        return
+    if not tune.adapters_alone:
+        raise _refusal(
+            "quantised weights cannot be trained themselves",
+            "Set tune.method=lora or dora without tune.trainable",
+        )
+    if tune.streaming == "always":
+        raise _refusal("quantised layers cannot be streamed", "Set tune.streaming=never")
+    if first_generation(source):
+        raise _refusal("a first-generation Qwen is not quantised", "Set model.quantization=none")
+    if find_spec("bitsandbytes") is None:
+        raise _refusal("bitsandbytes is not installed", "pip install 'kilotune[quantization]'")
+
+
+def load_quantised(
+    kind: Any, source: str, settings: ModelSettings, dtype: torch.dtype, device: torch.device
+) -> Model:
+    """The model at `source` of the class `kind`, its linear layers but the head quantised.
+
+    Products are done in `dtype`. Raises KilotuneError where this machine cannot.
+    """
+    nf4 = settings.quantization == "nf4"
+    config = BitsAndBytesConfig(
+        load_in_4bit=nf4,
+        load_in_8bit=not nf4,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+    )
+    try:
+        model = kind.from_pretrained(
+            source,
+            dtype=dtype,
+            quantization_config=config,
+            device_map={"": device},
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except (ImportError, RuntimeError, ValueError, NotImplementedError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise _refusal(
+            f"bitsandbytes does not quantise on {device.type} here ({said})",
+            "Set model.quantization=none, or use a device that it supports",
+        ) from error
+    for module in model.modules():
+        # Or the first answer on such a processor repacks the frozen weights, with coarser scales.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def quantised(model: Model) -> bool:
+    """Whether any weights of `model` are held in 4 or 8 bits."""
+    return any(p.dtype in (torch.uint8, torch.int8) for p in model.parameters())
+
+
+def elements(parameter: torch.Tensor) -> int:
+    """How many numbers `parameter` stands for; in 4 bits it holds two a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
+
+
+def _refusal(what: str, fix: str) -> KilotuneError:
+    return KilotuneError(what, where="model.quantization", fix=fix)
