@@ -60,7 +60,7 @@ class Tunable:
         # Whether adapters are all that differs from the base.
         self.adapter = self.adapted and all(map(of_adapter, self._trained))
         self._start = {name: p.detach().clone() for name, p in self.trained()}
-        self._hashes = {n: known.get(plain_name(n)) or _digest(tensor) for n, tensor in self.frozen()}
+        self._hashes = {n: known.get(plain_name(n)) or _digest(t) for n, t in self.frozen()}
 
     def trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Names and parameters that the optimiser may change."""
