@@ -1,6 +1,7 @@
 """The whole job, stage by stage: from a labelled file to a judged adapter."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -154,14 +155,17 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
 
     progress.stage("Judging: the held-out test is opened now, once")
     on_validation = session.judge(parts.validation, parts.train, base) if base else None
-    on_test = session.judge(parts.test, (*parts.train, *parts.validation))
+    on_test = session.judge(parts.test, (*parts.train, *parts.validation), scored=True)
+    folder.write_json(
+        record.FINDINGS, [*prepared.findings, *cut, *_disagreement(on_test, progress)]
+    )
     verdict = _verdict(session, tuning, on_validation, on_test)
     clock.lap("judge")
 
     weights = session.save(folder)
     tokens = {"trained": tuning.tokens, "generated": session.spent.generated}
     folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens))
-    paired = _record(session.prepared.task, folder, tuning, on_validation, on_test, verdict)
+    paired = _record(session, folder, tuning, on_validation, on_test, verdict)
     judgements = tuple(on_test.judgements.values())
     report = build_report(folder) if folder.writes else folder / record.REPORT
     return Run(folder.path, verdict, judgements, paired, weights, report)
@@ -176,24 +180,51 @@ def _verdict(
     test = on_test.judgements
     remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
     train = session.judge_training().figures[metric]
-    losses = [line["loss"] for line in tuning.history if "loss" in line]
+    losses = logged(tuning.history, "loss")
     if on_validation is None:
         return decide_unvalidated(session.prepared.recipe, metric, train, losses, remarks)
     floor = "majority" if closed else "base"
+    tuned = on_validation.judgements["tuned"]
     seen = Observed(
         metric=metric,
         train=train,
-        validation=on_validation.judgements["tuned"].figures[metric],
+        validation=tuned.figures[metric],
         floor="always answering the commonest label" if closed else "the base model",
         gain=session.gain(on_validation, floor, "tuned"),
+        over_base=session.gain(on_validation, "base", "tuned"),
         losses=losses,
-        validation_losses=[line["eval_loss"] for line in tuning.history if "eval_loss" in line],
+        validation_losses=logged(tuning.history, "eval_loss"),
+        gradients=logged(tuning.history, "grad_norm"),
+        unread=tuned.unreadable / tuned.examples,
+        unended=0.0 if tuned.stopped is None else 1 - tuned.stopped,
+        conflicting=_conflicting(session.prepared),
     )
     return decide(session.prepared.recipe, seen, remarks)
 
 
+def logged(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
+    """The values of `key` in a training log."""
+    return [line[key] for line in history if key in line]
+
+
+def _conflicting(prepared: Prepared) -> float:
+    """The share of the examples to learn from and to choose by that contradict another."""
+    parts = prepared.parts
+    ids = {example.id for example in (*parts.train, *parts.validation)}
+    rows = {row for f in prepared.findings if f.code == "conflicting-labels" for row in f.rows}
+    return len(ids & rows) / len(ids)
+
+
+def _disagreement(on_test: Judged, progress: Progress) -> list[Finding]:
+    """Where too many generated labels are not the likeliest, said and returned."""
+    judged = on_test.judgements["tuned"]
+    found = judged.calibration.findings() if judged.calibration else []
+    _say_findings(found, progress)
+    return found
+
+
 def _record(
-    task: Task,
+    session: Session,
     folder: RunFolder,
     tuning: Tuning,
     on_validation: Judged | None,
@@ -201,6 +232,7 @@ def _record(
     verdict: Verdict,
 ) -> PairedTest:
     """Write what was found, the verdict last: it marks the run as finished."""
+    task = session.prepared.task
     right = {name: on_test.right(name, task) for name in ("base", "tuned")}
     paired = mcnemar(right["base"], right["tuned"])
     folder.write_predictions(_prediction_rows(on_test, task))
@@ -211,6 +243,7 @@ def _record(
         "test": list(on_test.judgements.values()),
         "validation": list(on_validation.judgements.values()) if on_validation else [],
         "tuned_against_base": paired,
+        "gains": session.gains(on_test, "base", "tuned"),
         "test_opened": "once, after the best checkpoint was chosen",
         "tuning": replace(tuning, history=(), gradients=None),  # they are in the proof
     }

@@ -9,7 +9,7 @@ from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
-from kilotune.evaluate.tasks import TASKS
+from kilotune.evaluate.tasks import TASKS, own_scores
 from kilotune.experiments.record import fingerprint
 from kilotune.progress import Progress
 from kilotune.recipe.schema import TEMPLATES, DataSettings, Recipe
@@ -73,6 +73,9 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in data.examples if example.label}))
     words = wording(recipe.data.system, recipe.data.question, labels)
+    if recipe.judge.metric:  # tried now, since it is needed hours later
+        answer = parts.train[0].label or parts.train[0].answer or ""
+        own_scores(recipe.judge.metric, [answer], [answer])
     every = (*parts.train, *parts.validation, *parts.test)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
     what = f"{len(labels)} labels" if labels else data.task

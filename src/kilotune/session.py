@@ -2,16 +2,18 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from transformers import GenerationConfig
 
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.baselines import majority, nearest, tfidf
-from kilotune.evaluate.evidence import Figure, paired_gain
+from kilotune.evaluate.calibration import Calibration, calibration
+from kilotune.evaluate.evidence import Estimate, Resampling, macro_f1_gain, paired_gain
 from kilotune.evaluate.health import Health, broken, faults, health
 from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics, scores
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
@@ -178,14 +180,26 @@ class Session:
         )
 
     def judge(
-        self, examples: Sequence[Example], known: Sequence[Example], base: Answers | None = None
+        self,
+        examples: Sequence[Example],
+        known: Sequence[Example],
+        base: Answers | None = None,
+        *,
+        scored: bool = False,
     ) -> Judged:
-        """Every system on `examples`; baselines learn from `known`, `base` may be there already."""
+        """Every system on `examples`; baselines learn from `known`, `base` may be there already.
+
+        Where labels are closed and `scored`, the tuned model's probabilities of them are judged.
+        """
         base = base or self.base_answer(examples)
         tuned = self.answer(self.tunable.model, examples, "tuned model")
         floors = baselines(self.prepared.task, known, examples)
         answers = {**floors, "base": base, "tuned": tuned}
         judgements = {name: self.figures(name, examples, said) for name, said in answers.items()}
+        if scored and self.prepared.task == "classify":
+            judgements["tuned"] = replace(
+                judgements["tuned"], calibration=self.calibration(examples, tuned)
+            )
         return Judged(tuple(examples), answers, judgements)
 
     def judge_training(self) -> Judgement:
@@ -199,15 +213,46 @@ class Session:
             "train", sample, self.answer(self.tunable.model, sample, "training sample")
         )
 
-    def gain(self, judged: Judged, before: str, after: str) -> Figure:
-        """How much the system `after` scores above `before` on the same examples."""
-        task, recipe = self.prepared.task, self.prepared.recipe
-        return paired_gain(
-            judged.scores(before, task),
-            judged.scores(after, task),
-            samples=recipe.judge.bootstrap_samples,
-            seed=recipe.seed,
+    def calibration(self, examples: Sequence[Example], said: Answers) -> Calibration:
+        """The tuned model's label probabilities against the truth and its generated answers."""
+        labels = self.prepared.labels
+        scored = self.prompting.scores(
+            self.tunable.model, examples, labels, self.progress, "scoring labels"
         )
+        return calibration(
+            np.array([scores.probabilities for scores in scored]),
+            references(examples),
+            said.predictions,
+            labels,
+            [example.id for example in examples],
+            **self._resampling(),
+        )
+
+    def gain(self, judged: Judged, before: str, after: str) -> Estimate:
+        """How much the system `after` scores above `before` on the same examples."""
+        task = self.prepared.task
+        both = judged.scores(before, task), judged.scores(after, task)
+        return paired_gain(*both, **self._resampling())
+
+    def gains(self, judged: Judged, before: str, after: str) -> dict[str, Estimate]:
+        """The same of the task's two figures, by name."""
+        task, metrics = self.prepared.task, TASKS[self.prepared.task]
+        right = [list(map(float, judged.right(name, task))) for name in (before, after)]
+        exact = paired_gain(right[0], right[1], **self._resampling())
+        if metrics.score is not None:
+            return {metrics.exact: exact, metrics.graded: self.gain(judged, before, after)}
+        graded = macro_f1_gain(
+            references(judged.examples),
+            judged.answers[before].predictions,
+            judged.answers[after].predictions,
+            self.prepared.labels,
+            **self._resampling(),
+        )
+        return {metrics.exact: exact, metrics.graded: graded}
+
+    def _resampling(self) -> Resampling:
+        recipe = self.prepared.recipe
+        return {"samples": recipe.judge.bootstrap_samples, "seed": recipe.seed}
 
     def save(self, folder: RunFolder) -> Path:
         """Save what was tuned, with tokenizer, chat template and decoding. Returns where."""
@@ -248,6 +293,7 @@ class Session:
             said.predictions,
             self.prepared.labels,
             health=self.health(examples, said) if said.texts else None,
+            own=self.prepared.recipe.judge.metric,
             bootstrap_samples=self.prepared.recipe.judge.bootstrap_samples,
             seed=self.prepared.recipe.seed,
         )

@@ -146,9 +146,9 @@ def test_an_interval_of_equal_systems_has_a_width() -> None:
 
 
 def test_too_few_examples_or_seeds_decide_nothing() -> None:
-    few = adopt(trials(np.zeros((3, 9))), trials(np.ones((3, 9))))
+    few = adopt(trials(np.zeros((3, 5))), trials(np.ones((3, 5))))
     assert few.decision == "unavailable"
-    assert few.gain == Unavailable("9 examples; at least 10 are needed")
+    assert few.gain == Unavailable("5 examples; at least 6 are needed")
     assert (few.p_value, few.adopted) == (None, False)
     single = right(0.2, seeds=1), right(0.9, seeds=1)
     found = adopt(trials(single[0]), trials(single[1]))

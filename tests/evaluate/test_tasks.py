@@ -111,12 +111,12 @@ def test_a_long_half_fence_takes_no_time() -> None:
 
 
 def test_free_text_is_judged_by_match_and_words() -> None:
-    references, said = ["the red house", "yes", "no"], ["A red house", " YES ", ""]
+    references, said = ["the red house", "yes", "no"] * 2, ["A red house", " YES ", ""] * 2
     judged = judge_system("tuned", "generate", references, said, (), bootstrap_samples=200, seed=0)
     assert list(judged.figures) == ["exact_match", "token_f1"]
     assert judged.figures["exact_match"].value == pytest.approx(1 / 3)
     assert judged.figures["token_f1"].value == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert (judged.unreadable, judged.classes) == (1, ())
+    assert (judged.unreadable, judged.classes) == (2, ())
     assert quick_metrics("generate", references, said, ()) == pytest.approx(
         {name: figure.value for name, figure in judged.figures.items()}
     )

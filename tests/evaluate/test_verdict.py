@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from kilotune.evaluate.evidence import Figure, wilson
+from kilotune.evaluate.evidence import Figure, Unavailable, wilson
 from kilotune.evaluate.judgement import judge_system
 from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.recipe.load import load_recipe
@@ -15,16 +17,18 @@ def verdict(
     validation_losses: list[float] = FALLING,
     preset: str = "auto",
     metric: str = "accuracy",
+    **others: Any,
 ) -> Verdict:
     gain = validation[0] / validation[1] - 0.5  # against a floor of a half
+    over = Figure(gain, gain - 0.1, gain + 0.1)
     seen = Observed(
         metric=metric,
         train=wilson(*train),
         validation=wilson(*validation),
         floor="always answering the commonest label",
-        gain=Figure(gain, gain - 0.1, gain + 0.1),
         losses=losses,
         validation_losses=validation_losses,
+        **{"gain": over, "over_base": over, **others},
     )
     return decide(load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}), seen)
 
@@ -52,6 +56,61 @@ def test_rules(
     assert verdict(train, validation, losses, validation_losses).name == name
 
 
+@pytest.mark.parametrize(
+    ("others", "name"),
+    [
+        # Loss that spikes but comes back, gradients that grow or are no numbers.
+        ({"losses": [2.0, 1.0, 0.5, 9.0, 7.0, 0.5] * 2}, "unstable"),
+        ({"losses": [2.0, 1.0, 0.5, 4.0, 0.3, 0.2] * 20}, "unstable"),
+        ({"losses": [2.0, 1.0, 0.5, 4.0, 0.3, 0.2]}, "healthy"),  # a single hard batch
+        ({"gradients": [1.0] * 10 + [50.0] * 10}, "unstable"),
+        ({"gradients": [1.0] * 19 + [float("inf")]}, "unstable"),
+        ({"gradients": [4.0, 2.0, 1.0, 3.0]}, "healthy"),
+        ({"unended": 0.8}, "template_fault"),
+        ({"unread": 0.8}, "template_fault"),
+        # What was not learnt may well be unreadable.
+        ({"unread": 0.8, "losses": [2.0, 1.9, 1.8], "train": (20, 100)}, "underfit"),
+        ({"conflicting": 0.4}, "healthy"),
+        ({"conflicting": 0.4, "train": (60, 100)}, "data_fault"),
+        ({"conflicting": 0.05, "train": (60, 100)}, "underfit"),
+        # Surely above the commonest label, and not above the base model.
+        ({"over_base": Figure(-0.01, -0.1, 0.1)}, "no_signal"),
+        ({"validation": Unavailable("few")}, "unavailable"),
+        ({"validation": Unavailable("few"), "losses": [1.0, 9.0, 9.0]}, "unstable"),
+    ],
+)
+def test_faults_that_figures_alone_do_not_show(others: dict[str, Any], name: str) -> None:
+    losses = others.pop("losses", FALLING)
+    train, validation = others.pop("train", (98, 100)), others.pop("validation", (54, 60))
+    if isinstance(validation, Unavailable):
+        others["gain"] = validation
+        validation = (54, 60)
+    assert verdict(train, validation, losses, [0.5, 0.3], **others).name == name
+
+
+def test_each_fault_says_its_figures() -> None:
+    template = verdict((98, 100), (54, 60), unended=0.9, unread=0.6).summary
+    assert "but of the generated answers 90% do not end by themselves and 60% cannot be" in template
+    data = verdict((60, 100), (35, 60), conflicting=0.4).summary
+    assert "40% of the examples have a text that stands there with another label too" in data
+    grown = verdict((98, 100), (54, 60), gradients=[1.0] * 10 + [50.0] * 10).summary
+    assert grown.endswith("its gradients grew to 50 times their size")
+    spikes = verdict((98, 100), (54, 60), [2.0, 1.0, 0.5, 9.0, 7.0, 0.5] * 2).summary
+    assert spikes.endswith("4 steps far above where it began")
+    few = verdict((98, 100), (54, 60), gain=Unavailable("2 examples; at least 6 are needed"))
+    assert (few.name, few.figures.get("gain")) == ("unavailable", None)
+
+
+def test_a_verdict_near_a_threshold_is_likely_and_says_what_may_tip_it() -> None:
+    assert verdict((98, 100), (54, 60)).confidence == "sure"
+    near = verdict((82, 100), (35, 60))
+    assert (near.name, near.confidence) == ("underfit", "likely")
+    assert near.doubt == "training accuracy 0.820 [0.733, 0.883] is near 0.85"
+    small = verdict((99, 100), (33, 60))
+    assert (small.name, small.confidence) == ("no_signal", "likely")
+    assert "validation part too small" in small.doubt
+
+
 def test_a_healthy_run_with_a_gap_says_so() -> None:
     assert verdict((98, 100), (54, 60)).summary.endswith("what was learnt carries over")
     gap = verdict((100, 100), (45, 60), FALLING, [0.5, 0.3]).summary
@@ -71,9 +130,25 @@ def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
 
 
 @pytest.mark.parametrize("preset", ["auto", "article", "article-top-layers"])
-@pytest.mark.parametrize("case", [(60, 35), (100, 45), (99, 33)])
-def test_next_steps_run_as_they_stand(preset: str, case: tuple[int, int]) -> None:
-    found = verdict((case[0], 100), (case[1], 60), FALLING, [0.3, 0.5], preset=preset)
+@pytest.mark.parametrize(
+    ("case", "others"),
+    [
+        ((60, 35), {}),
+        ((100, 45), {}),
+        ((99, 33), {}),
+        ((60, 35), {"losses": [1.0, 9.0, 9.0]}),
+        ((99, 54), {"unended": 1.0}),
+        ((60, 35), {"conflicting": 0.5}),
+        ((60, 35), {"gain": Unavailable("few")}),
+    ],
+)
+def test_next_steps_run_as_they_stand(
+    preset: str, case: tuple[int, int], others: dict[str, Any]
+) -> None:
+    losses = {"losses": FALLING, **others}.pop("losses")
+    others = {name: value for name, value in others.items() if name != "losses"}
+    found = verdict((case[0], 100), (case[1], 60), losses, [0.3, 0.5], preset=preset, **others)
+    assert found.name != "healthy"
     assert 0 < len(found.next_steps) <= 3
     for step in found.next_steps:
         flag, override = step.arguments.split(" ")

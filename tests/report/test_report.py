@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kilotune.errors import KilotuneError
-from kilotune.evaluate.evidence import PairedTest
+from kilotune.evaluate.evidence import Figure, PairedTest, Unavailable
 from kilotune.evaluate.health import Health
 from kilotune.evaluate.judgement import judge_system
 from kilotune.evaluate.verdict import NextStep, Verdict
@@ -31,7 +31,7 @@ def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, o
 def folder(tmp_path: Path) -> RunFolder:
     made = create_run(tmp_path / "films", "films")
     made.write_recipe(load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}}))
-    rows = [row(1, "b", "a"), row(2, "a", "a"), row(3, "a", "b"), row(4, "", "a")]
+    rows = [row(1, "b", "a"), row(2, "a", "a"), row(3, "a", "b"), row(4, "", "a")] * 2
     made.write_predictions(rows)
     references = [r["reference"] for r in rows]
     systems = {name: [r[f"{name}_prediction"] for r in rows] for name in ("base", "tuned")}
@@ -56,6 +56,7 @@ def folder(tmp_path: Path) -> RunFolder:
             "task": "classify",
             "test": judged,
             "tuned_against_base": PairedTest(2, 1, 1, 1.0),
+            "gains": {"accuracy": Figure(0.25, -0.125, 0.5)},
             "tuning": tuning,
         },
     )
@@ -101,8 +102,8 @@ def test_the_view_recomputes_nothing(folder: RunFolder) -> None:
     tuned = view.systems[-1]
     assert (tuned.title, tuned.unreadable) == ("tuned model", 0)
     assert tuned.figures["accuracy"]["value"] == 0.75
-    assert view.systems[2].unreadable == 1
-    assert (view.frozen, view.moved, view.examples) == (1, 2, 4)
+    assert view.systems[2].unreadable == 2
+    assert (view.frozen, view.moved, view.examples) == (1, 2, 8)
 
 
 def test_the_most_changed_come_first_and_spoilt_ones_are_not_left_out() -> None:
@@ -117,3 +118,24 @@ def test_the_most_changed_come_first_and_spoilt_ones_are_not_left_out() -> None:
 def test_a_run_without_its_records_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError, match="not a run folder"):
         build_report(RunFolder(tmp_path))
+
+
+def test_a_figure_of_too_few_examples_is_called_unavailable(folder: RunFolder) -> None:
+    judgement = folder.read_json("judgement.json")
+    none = Unavailable("4 examples; at least 6 are needed")
+    for system in judgement["test"]:
+        system["figures"]["accuracy"] = none
+    judgement["gains"]["accuracy"] = none
+    folder.write_json("judgement.json", judgement)
+    body = build_report(folder).read_text(encoding="utf-8").partition("<body>")[2]
+    assert body.count('title="4 examples; at least 6 are needed">unavailable<') == 4
+    assert "accuracy unavailable (paired bootstrap)" in body
+
+
+def test_further_figures_are_folded_away(folder: RunFolder) -> None:
+    body = build_report(folder).read_text(encoding="utf-8").partition("<body>")[2]
+    main, _, further = body.partition("Further figures")
+    assert "accuracy +25.0 points [-12.5, +50.0]" in main
+    assert "weighted F1" not in main
+    assert "weighted F1" in further
+    assert "true label by row" in further

@@ -1,5 +1,6 @@
 """A finished run on the terminal: verdict, table, paths."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,6 +10,7 @@ from rich.text import Text
 from kilotune.cli.terminal import out, print_json, put
 
 if TYPE_CHECKING:
+    from kilotune.evaluate.judgement import Judgement
     from kilotune.pipeline import Run
 
 
@@ -32,6 +34,19 @@ def as_document(run: "Run") -> dict[str, Any]:
     }
 
 
+def _details(judged: "Judgement", titles: Mapping[str, str]) -> str:
+    """The tuned model's further figures, on one line; their intervals are in the report."""
+    found = dict(judged.details)
+    if judged.calibration:
+        found |= {"ECE": judged.calibration.ece, "Brier score": judged.calibration.brier}
+    said = [
+        f"{titles.get(name, name)} "
+        + (str(figure) if figure.value is None else f"{figure.value:.3f}")
+        for name, figure in found.items()
+    ]
+    return f"Tuned model: {', '.join(said)}"
+
+
 def _print(run: "Run") -> None:
     from kilotune.evaluate.health import faults
     from kilotune.evaluate.tasks import TITLES as METRICS
@@ -43,6 +58,8 @@ def _print(run: "Run") -> None:
         put(out, f"{remark}.", style="bold red")
     style = "bold green" if verdict.name == "healthy" else "bold yellow"
     put(out, f"Verdict: {verdict.summary}.", style=style)
+    if verdict.doubt:
+        put(out, f"Likely, not sure: {verdict.doubt}.")
     for step in verdict.next_steps:
         put(out, f"{step.arguments}  ({step.why})", lead="  next: ")
     out.print()
@@ -60,6 +77,8 @@ def _print(run: "Run") -> None:
     for row in run.judgements:
         if row.name == "tuned" and row.health and (found := faults(row.health)):
             put(out, f"Answers of the tuned model: {', '.join(found)}", style="bold yellow")
+    if run.judgements[-1].details:
+        put(out, _details(run.judgements[-1], METRICS))
     paired = run.tuned_against_base
     put(
         out,

@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from kilotune.errors import KilotuneError, some
-from kilotune.evaluate.evidence import CONFIDENCE, ENOUGH, Figure, Unavailable, holm
+from kilotune.evaluate.evidence import (
+    CONFIDENCE,
+    Array,
+    Estimate,
+    Figure,
+    Unavailable,
+    holm,
+    too_few,
+)
 
 # Seeds of one system differ by a point or three on a few hundred examples; of fewer than three
 # their spread cannot be known.
@@ -64,7 +71,7 @@ class Adoption:
     reason: str
     before: float
     after: float
-    gain: Figure | Unavailable
+    gain: Estimate
     p_value: float | None
     examples: int
     seeds: tuple[int, int]
@@ -125,7 +132,7 @@ class Gain:
         )
 
 
-def crossed_gain(before: NDArray[np.float64], after: NDArray[np.float64]) -> Gain:
+def crossed_gain(before: Array, after: Array) -> Gain:
     """The gain of `after` (seeds, examples) over `before` (seeds, the same examples).
 
     Examples and seeds are both samples, crossed: the variance is that of the examples' mean gains,
@@ -148,7 +155,7 @@ def crossed_gain(before: NDArray[np.float64], after: NDArray[np.float64]) -> Gai
     return Gain(float(gains.mean()), float(padded.mean()), variance**0.5, variance**2 / weight)
 
 
-def _seed_variances(scores: NDArray[np.float64]) -> tuple[float, float]:
+def _seed_variances(scores: Array) -> tuple[float, float]:
     """The variance of the mean over seeds: as the seeds' means show it, and the examples' part."""
     seeds, examples = scores.shape
     means = scores.mean(axis=1, keepdims=True)
@@ -159,8 +166,8 @@ def _seed_variances(scores: NDArray[np.float64]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
+    before: Array
+    after: Array
     gain: Gain | None
     obstacle: str
 
@@ -171,15 +178,14 @@ class _Compared:
 
 def _compared(before: Trials, after: Trials) -> _Compared:
     first, second = _table(before, before), _table(after, before)
-    examples = first.shape[1]
-    if examples < ENOUGH:
-        return _Compared(first, second, None, f"{examples} examples; at least {ENOUGH} are needed")
+    if none := too_few(first.shape[1]):
+        return _Compared(first, second, None, none.reason)
     few = min((len(t.seeds) for t in (before, after) if not t.enough), default=None)
     obstacle = "" if few is None else f"{few} seed(s); at least {SEEDS} are needed"
     return _Compared(first, second, crossed_gain(first, second), obstacle)
 
 
-def _table(trials: Trials, reference: Trials) -> NDArray[np.float64]:
+def _table(trials: Trials, reference: Trials) -> Array:
     """Shape (seeds, examples), in the order of the reference's first seed."""
     ids = list(reference.seeds[0])
     for number, scores in enumerate(trials.seeds):
@@ -198,7 +204,7 @@ def _decided(
 ) -> Adoption:
     """The decision at 5% divided by `level`, where `family` are compared in all."""
     confidence = 1 - (1 - CONFIDENCE) / level
-    gain: Figure | Unavailable
+    gain: Estimate
     if compared.gain is None:
         gain, p_value = Unavailable(compared.obstacle), None
     else:
@@ -221,7 +227,7 @@ def _decided(
     )
 
 
-def _rule(gain: Figure | Unavailable, cheaper: bool, obstacle: str) -> tuple[Decision, str]:
+def _rule(gain: Estimate, cheaper: bool, obstacle: str) -> tuple[Decision, str]:
     """The one place where it is decided."""
     if isinstance(gain, Unavailable) or obstacle:
         return "unavailable", f"cannot be decided: {obstacle}"
@@ -242,5 +248,5 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _spread(table: NDArray[np.float64]) -> float | None:
+def _spread(table: Array) -> float | None:
     return float(table.mean(axis=1).std(ddof=1)) if len(table) > 1 else None

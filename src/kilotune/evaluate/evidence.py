@@ -1,18 +1,29 @@
 """How sure a figure is: intervals and paired tests on the same examples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import numpy as np
-from scipy.stats import binomtest
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
-from kilotune.evaluate.metrics import macro_f1
+Array = NDArray[np.float64]
+Average = Literal["macro", "weighted"]
 
 CONFIDENCE = 0.95
-# Fewer examples than this give no interval worth the name, and no value either.
-ENOUGH = 10
+# The fewest examples of which a unanimous result differs from chance: 2 / 2^6 is 3%, 2 / 2^5 is 6%.
+ENOUGH = 6
 # Resamples that differ by rounding alone are the same.
 SAME = 1e-9
+
+
+class Resampling(TypedDict):
+    """What the bootstrap is told: how many resamples, and the seed they are drawn by."""
+
+    samples: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,9 @@ class Unavailable:
         return "unavailable"
 
 
+Estimate = Figure | Unavailable
+
+
 @dataclass(frozen=True, slots=True)
 class PairedTest:
     """Two systems on the same examples: how often each alone was right, and the p-value."""
@@ -60,90 +74,211 @@ def wilson(successes: int, total: int) -> Figure:
     return Figure(successes / total, float(interval.low), float(interval.high))
 
 
-def mean_figure(values: Sequence[float], *, samples: int, seed: int) -> Figure:
-    """The mean of per-example scores in [0, 1] with a percentile bootstrap interval.
+def share(successes: int, total: int) -> Estimate:
+    """The share of examples that are right, with Wilson's interval."""
+    return too_few(total) or wilson(successes, total)
 
-    Where every resample gives the same value, the interval is Wilson's for that proportion.
+
+def mean_figure(values: Sequence[float], *, samples: int, seed: int) -> Estimate:
+    """The mean of per-example scores with a BCa bootstrap interval.
+
+    Where every resample gives the same value, the interval of one in [0, 1] is Wilson's for that
+    proportion, and else as wide as Wilson's around a half.
     """
     scores = np.asarray(values, dtype=float)
+    if few := too_few(len(scores)):
+        return few
     value = float(scores.mean())
-    low, high = _bootstrap_means(scores, samples, seed)
-    if high - low < SAME:
-        fallback = _wilson_of(value, len(scores))
-        low, high = min(fallback.low, value), max(fallback.high, value)
-    return Figure(value, low, high)
+    low, high = _bca(_resampled_means(scores, samples, seed), value, scores - value)
+    if high - low < SAME and 0 <= value <= 1:
+        fallback = wilson(round(value * len(scores)), len(scores))
+        low, high = fallback.low, fallback.high
+    return _of_a_width(value, low, high, len(scores))
 
 
 def paired_gain(
     before: Sequence[float], after: Sequence[float], *, samples: int, seed: int
-) -> Figure:
-    """The mean gain of `after` over `before` on the same examples, with a paired bootstrap.
+) -> Estimate:
+    """The mean gain of `after` over `before` on the same examples, with a paired BCa bootstrap.
 
     In [-1, 1]. (Efron and Tibshirani 1993, section 16.2.) Where all gains are the same, the
     bootstrap knows nothing; the interval then is as wide as Wilson's around a half.
     """
     gains = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    if few := too_few(len(gains)):
+        return few
     value = float(gains.mean())
-    low, high = _bootstrap_means(gains, samples, seed)
-    if high - low < SAME:
-        half = _wilson_of(0.5, len(gains)).high - 0.5
-        low, high = value - half, value + half
-    return Figure(value, low, high)
+    low, high = _bca(_resampled_means(gains, samples, seed), value, gains - value)
+    return _of_a_width(value, low, high, len(gains))
 
 
-def _bootstrap_means(values: np.ndarray, samples: int, seed: int) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=samples)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn @ values / len(values), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _wilson_of(share: float, total: int) -> Figure:
-    return wilson(round(share * total), total)
-
-
-def macro_f1_figure(
+def f1_figure(
     references: Sequence[str],
     predictions: Sequence[str],
     labels: Sequence[str],
     *,
+    average: Average = "macro",
     samples: int,
     seed: int,
-) -> Figure:
-    """Macro-F1 with a percentile bootstrap interval over examples (Efron 1979).
+) -> Estimate:
+    """F1 over the classes with a BCa bootstrap interval over examples.
 
-    Resampling examples is drawing the cells of the confusion matrix from a multinomial, so all
-    resamples are one array. Where every resample gives the same value (all right, or all wrong)
-    the bootstrap knows nothing; the interval is then Wilson's for accuracy.
+    `weighted` weighs each class by how many examples have it. Where every resample gives the same
+    value (all right, or all wrong) the bootstrap knows nothing; the interval is then Wilson's for
+    accuracy.
     """
-    value = macro_f1(references, predictions, labels)
-    # Whatever is no label shares one last column: wrong, and of no class.
-    index = {label: position for position, label in enumerate(labels)}
-    size = len(labels) + 1
-    cells = np.zeros((size, size))
-    for reference, prediction in zip(references, predictions, strict=True):
-        cells[index.get(reference, size - 1), index.get(prediction, size - 1)] += 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(references), cells.ravel() / cells.sum(), size=samples)
-    values = _macro_f1_of(drawn.reshape(samples, size, size))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    total = len(references)
+    if few := too_few(total):
+        return few
+    cells, counts = _cells(references, [predictions], labels)
+
+    def statistic(drawn: NDArray[np.int64]) -> Array:
+        return _f1_of(_confusions(drawn, cells[0], cells[1], len(labels)), average)
+
+    value, low, high = _cell_interval(statistic, counts, samples, seed)
     if high - low < SAME:
-        fallback = wilson(
-            sum(r == p for r, p in zip(references, predictions, strict=True)), len(references)
+        right = sum(r == p for r, p in zip(references, predictions, strict=True))
+        fallback = wilson(right, total)
+        low, high = fallback.low, fallback.high
+    return Figure(value, min(low, value), max(high, value))
+
+
+def macro_f1_gain(
+    references: Sequence[str],
+    before: Sequence[str],
+    after: Sequence[str],
+    labels: Sequence[str],
+    *,
+    samples: int,
+    seed: int,
+) -> Estimate:
+    """The gain in macro-F1 on the same examples, with a paired BCa bootstrap."""
+    if few := too_few(len(references)):
+        return few
+    cells, counts = _cells(references, [before, after], labels)
+
+    def statistic(drawn: NDArray[np.int64]) -> Array:
+        first, second = (
+            _f1_of(_confusions(drawn, cells[0], said, len(labels)), "macro") for said in cells[1:]
         )
-        low, high = min(fallback.low, value), max(fallback.high, value)
-    return Figure(value, float(low), float(high))
+        return second - first
+
+    return _of_a_width(*_cell_interval(statistic, counts, samples, seed), len(references))
 
 
-def _macro_f1_of(counts: np.ndarray) -> np.ndarray:
-    """Macro-F1 of confusion matrices, shape (samples, classes + 1, classes + 1), as in metrics."""
+def metric_figure(
+    metric: Callable[[NDArray[np.int64]], float], total: int, *, samples: int, seed: int
+) -> Estimate:
+    """Any metric of rows of examples (their numbers, repeated ones included), by BCa bootstrap.
+
+    The metric is computed once a resample, and once without each example for the acceleration.
+    """
+    if few := too_few(total):
+        return few
+    every = np.arange(total)
+    rng = np.random.default_rng(seed)
+    value = metric(every)
+    drawn = np.array([metric(rng.integers(0, total, total)) for _ in range(samples)])
+    left_out = np.array([metric(np.delete(every, index)) for index in every])
+    low, high = _bca(drawn, value, left_out.mean() - left_out)
+    return _of_a_width(value, low, high, total)
+
+
+def too_few(total: int) -> Unavailable | None:
+    """Why there is no figure of so many examples, if there is none."""
+    if total >= ENOUGH:
+        return None
+    return Unavailable(f"{total} examples; at least {ENOUGH} are needed")
+
+
+def _of_a_width(value: float, low: float, high: float, total: int) -> Figure:
+    if high - low < SAME:
+        half = wilson(total // 2, total).high - 0.5
+        low, high = value - half, value + half
+    return Figure(value, min(low, value), max(high, value))
+
+
+def _resampled_means(values: Array, samples: int, seed: int) -> Array:
+    """Shape (samples,)."""
+    # Equal values are one cell: of right and wrong answers, two.
+    cells, counts = np.unique(values, return_counts=True)
+    drawn = _multinomial(counts, samples, seed)
+    means: Array = drawn @ cells / len(values)
+    return means
+
+
+def _multinomial(counts: NDArray[np.int64], samples: int, seed: int) -> NDArray[np.int64]:
+    """Shape (samples, cells): resampling examples is drawing their cells from a multinomial."""
+    total = counts.sum()
+    return np.random.default_rng(seed).multinomial(total, counts / total, size=samples)
+
+
+def _cells(
+    references: Sequence[str], systems: Sequence[Sequence[str]], labels: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What was met and answered, shape (1 + systems, cells), and how often, shape (cells,).
+
+    Whatever is no label shares one last number: wrong, and of no class.
+    """
+    index = {label: position for position, label in enumerate(labels)}
+    codes = [[index.get(name, len(labels)) for name in names] for names in (references, *systems)]
+    return np.unique(np.array(codes), axis=1, return_counts=True)
+
+
+def _confusions(
+    drawn: NDArray[np.int64], truth: NDArray[np.int64], said: NDArray[np.int64], classes: int
+) -> Array:
+    """Confusion matrices, shape (samples, classes + 1, classes + 1), of counted cells."""
+    size = classes + 1
+    places = np.zeros((len(truth), size * size))
+    places[np.arange(len(truth)), truth * size + said] = 1
+    matrices: Array = (drawn @ places).reshape(len(drawn), size, size)
+    return matrices
+
+
+def _f1_of(counts: Array, average: Average) -> Array:
+    """F1 of confusion matrices, as in metrics: macro over the classes that are met or named."""
     hits = np.diagonal(counts, axis1=1, axis2=2)[:, :-1]
-    met = counts.sum(axis=2)[:, :-1] + counts.sum(axis=1)[:, :-1]
+    support = counts.sum(axis=2)[:, :-1]
+    met = support + counts.sum(axis=1)[:, :-1]
     scores = np.divide(2 * hits, met, out=np.zeros(hits.shape), where=met > 0)
-    result: np.ndarray = scores.sum(axis=1) / np.maximum(1, (met > 0).sum(axis=1))
+    weights = support if average == "weighted" else met > 0
+    result: Array = (scores * weights).sum(axis=1) / np.maximum(1, weights.sum(axis=1))
     return result
+
+
+def _cell_interval(
+    statistic: Callable[[NDArray[np.int64]], Array],
+    counts: NDArray[np.int64],
+    samples: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """A statistic of counted cells, shape (samples, cells) to (samples,), and its BCa interval."""
+    value = float(statistic(counts[None])[0])
+    without = statistic(counts - np.eye(len(counts), dtype=counts.dtype))
+    influence = np.repeat(value - without, counts)
+    low, high = _bca(statistic(_multinomial(counts, samples, seed)), value, influence)
+    return value, low, high
+
+
+def _bca(resampled: Array, value: float, influence: Array) -> tuple[float, float]:
+    """The BCa interval (Efron 1987) of `value` from its resamples.
+
+    The bias correction is the share of resamples below the value, the acceleration a sixth of the
+    skewness of the examples' `influence`. Student's quantile in the normal's place, a little
+    further out, makes up for the spread that few examples hide (Hesterberg 2015, section 5.3).
+    """
+    total = len(influence)
+    below = np.mean(resampled < value - SAME) + np.mean(np.abs(resampled - value) <= SAME) / 2
+    edge = 1 / (2 * len(resampled))
+    bias = norm.ppf(np.clip(below, edge, 1 - edge))
+    size = float((influence**2).sum())
+    acceleration = float((influence**3).sum()) / (6 * size**1.5) if size > 0 else 0.0
+    reach = student.ppf((1 + CONFIDENCE) / 2, total - 1) * (total / (total - 1)) ** 0.5
+    moved = bias + np.array([-reach, reach])
+    levels = norm.cdf(bias + moved / np.maximum(SAME, 1 - acceleration * moved))
+    low, high = np.quantile(resampled, levels)
+    return float(low), float(high)
 
 
 def difference(first: Figure, second: Figure) -> Figure:

@@ -4,27 +4,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kilotune.data.example import Task
-from kilotune.evaluate.evidence import Figure, macro_f1_figure, mean_figure, wilson
+from kilotune.evaluate.calibration import Calibration
+from kilotune.evaluate.evidence import (
+    Estimate,
+    Resampling,
+    f1_figure,
+    mean_figure,
+    metric_figure,
+    share,
+)
 from kilotune.evaluate.health import Health
-from kilotune.evaluate.metrics import ClassFigures, macro_f1, per_class
-from kilotune.evaluate.tasks import TASKS, UNREADABLE
+from kilotune.evaluate.metrics import ClassFigures, Confusion, confusion, macro_f1, per_class
+from kilotune.evaluate.overlap import bleu
+from kilotune.evaluate.tasks import TASKS, UNREADABLE, own_scores
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Figures of one system, by name: the share of right answers, then the graded one.
 
+    `details` are further figures, the user's own metric (by its import path) last of them.
     `unreadable` counts answers that named no label or held no JSON: wrong, and apart. `classes`
-    is empty but for closed labels. `health` is how the answers came out as texts; None for what
-    does not generate.
+    and `confusion` are of closed labels alone; `calibration` is of label probabilities, where they
+    were asked for. `health` is how the answers came out as texts; None for what does not generate.
     """
 
     name: str
     examples: int
-    figures: dict[str, Figure]
+    figures: dict[str, Estimate]
+    details: dict[str, Estimate]
     classes: tuple[ClassFigures, ...]
+    confusion: Confusion | None
     unreadable: int
     health: Health | None
+    calibration: Calibration | None = None
 
     @property
     def stopped(self) -> float | None:
@@ -53,30 +66,56 @@ def judge_system(
     labels: Sequence[str],
     *,
     health: Health | None = None,
+    own: str | None = None,
     bootstrap_samples: int,
     seed: int,
 ) -> Judgement:
-    """Figures with intervals of `predictions` against `references`; `labels` are the classes."""
+    """Figures with intervals of `predictions` against `references`; `labels` are the classes.
+
+    `own` is the import path of the user's own metric. Raises KilotuneError where that fails.
+    """
     metrics = TASKS[task]
+    settings: Resampling = {"samples": bootstrap_samples, "seed": seed}
     right = sum(metrics.right(p, r) for p, r in zip(predictions, references, strict=True))
-    if metrics.score is None:
-        graded = macro_f1_figure(
-            references, predictions, labels, samples=bootstrap_samples, seed=seed
-        )
-        classes = tuple(per_class(references, predictions, labels))
+    closed = metrics.score is None
+    if closed:
+        graded = f1_figure(references, predictions, labels, **settings)
     else:
-        graded = mean_figure(
-            scores(task, references, predictions), samples=bootstrap_samples, seed=seed
-        )
-        classes = ()
+        graded = mean_figure(scores(task, references, predictions), **settings)
     return Judgement(
         name=name,
         examples=len(references),
-        figures={metrics.exact: wilson(right, len(references)), metrics.graded: graded},
-        classes=classes,
+        figures={metrics.exact: share(right, len(references)), metrics.graded: graded},
+        details=_details(task, references, predictions, labels, own, settings),
+        classes=tuple(per_class(references, predictions, labels)) if closed else (),
+        confusion=confusion(references, predictions, labels) if closed else None,
         unreadable=sum(prediction == UNREADABLE for prediction in predictions),
         health=health,
     )
+
+
+def _details(
+    task: Task,
+    references: Sequence[str],
+    predictions: Sequence[str],
+    labels: Sequence[str],
+    own: str | None,
+    settings: Resampling,
+) -> dict[str, Estimate]:
+    """The task's further figures, and the user's own."""
+    found: dict[str, Estimate] = {}
+    if task == "classify":
+        found["weighted_f1"] = f1_figure(
+            references, predictions, labels, average="weighted", **settings
+        )
+    for name, score in TASKS[task].also.items():
+        pairs = zip(predictions, references, strict=True)
+        found[name] = mean_figure([score(p, r) for p, r in pairs], **settings)
+    if task in ("generate", "chat"):
+        found["bleu"] = metric_figure(bleu(predictions, references), len(references), **settings)
+    if own:
+        found[own] = mean_figure(own_scores(own, references, predictions), **settings)
+    return found
 
 
 def scores(task: Task, references: Sequence[str], predictions: Sequence[str]) -> list[float]:

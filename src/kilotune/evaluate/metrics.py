@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,17 @@ class ClassFigures:
     recall: float
     f1: float
     support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often each of `labels` (rows) was answered as each of them (columns).
+
+    The last column counts answers that name none of them.
+    """
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
 
 
 def parse_label(answer: str, labels: Sequence[str]) -> str:
@@ -94,6 +106,19 @@ def per_class(
         ClassFigures(label, float(p), float(r), float(f), int(n))
         for label, p, r, f, n in zip(labels, *columns, strict=True)
     ]
+
+
+def confusion(
+    references: Sequence[str], predictions: Sequence[str], labels: Sequence[str]
+) -> Confusion:
+    """The confusion matrix over `labels`, which all references are of."""
+    counts = Counter(zip(references, predictions, strict=True))
+    rows = [[counts[true, said] for said in labels] for true in labels]
+    totals = Counter(references)
+    return Confusion(
+        tuple(labels),
+        tuple((*row, totals[true] - sum(row)) for true, row in zip(labels, rows, strict=True)),
+    )
 
 
 def _stands_in(form: str, said: str) -> bool:

@@ -1,15 +1,18 @@
 """How each task's answers are read, which of them are right, and what figures say so."""
 
+import importlib
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from kilotune.data.example import Task, comparable
+from kilotune.errors import KilotuneError
 from kilotune.evaluate.metrics import NO_LABEL, parse_label
+from kilotune.evaluate.overlap import chrf, rouge_l, words
 
 UNREADABLE = NO_LABEL  # the prediction of an answer that could not be read
 UNREAD = object()  # the value of a text that is no JSON; None is that of null
@@ -22,7 +25,17 @@ TITLES = {
     "token_f1": "token F1",
     "field_f1": "field F1",
     "loss": "loss",
+    "weighted_f1": "weighted F1",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "json_validity": "valid JSON",
+    "field_precision": "field precision",
+    "field_recall": "field recall",
 }
+
+
+Score = Callable[[str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,8 @@ class TaskMetrics:
     `exact` names the share of answers that are right. `graded` names the finer figure: the mean
     of `score` over the examples or, where there is no `score`, macro-F1 over the labels.
     `read` makes a prediction of an answer, UNREADABLE where it cannot; `unreadable` says how
-    such answers are called.
+    such answers are called. `also` are further scores of (prediction, reference), by name, whose
+    means are shown apart from those two.
     """
 
     exact: str
@@ -40,7 +54,8 @@ class TaskMetrics:
     unreadable: str
     read: Callable[[str, Sequence[str]], str]
     right: Callable[[str, str], bool]
-    score: Callable[[str, str], float] | None = None
+    score: Score | None = None
+    also: Mapping[str, Score] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def token_f1(prediction: str, reference: str) -> float:
@@ -49,7 +64,7 @@ def token_f1(prediction: str, reference: str) -> float:
     Case, width and punctuation do not count; every ideograph, kana or Thai letter is a word.
     Two texts without words are alike.
     """
-    return _bag_f1(_words(prediction), _words(reference))
+    return _bag_f1(words(prediction), words(reference))
 
 
 def field_f1(prediction: str, reference: str) -> float:
@@ -58,10 +73,69 @@ def field_f1(prediction: str, reference: str) -> float:
     Values are compared as by `same_json`. An empty list or object is a value at its path, and so
     is null, which is not the same as no such key. The order of a list does not count.
     """
-    values = (_json(prediction), _json(reference))
-    if UNREAD in values:
-        return 0.0
-    return _bag_f1(*(list(_fields(value)) for value in values))
+    pairs = _pairs(prediction, reference)
+    return 0.0 if pairs is None else _bag_f1(*pairs)
+
+
+def field_precision(prediction: str, reference: str) -> float:
+    """The share of the predicted (path, value) pairs that the reference has, as in `field_f1`."""
+    pairs = _pairs(prediction, reference)
+    return 0.0 if pairs is None else _common(*pairs) / len(pairs[0])
+
+
+def field_recall(prediction: str, reference: str) -> float:
+    """The share of the reference's (path, value) pairs that were predicted, as in `field_f1`."""
+    pairs = _pairs(prediction, reference)
+    return 0.0 if pairs is None else _common(*pairs) / len(pairs[1])
+
+
+def json_validity(prediction: str, _: str) -> float:
+    """1 for what could be read as JSON."""
+    return float(prediction != UNREADABLE)
+
+
+def own_metric(path: str) -> Score:
+    """The user's own metric at `module:function`, of (prediction, reference).
+
+    Raises KilotuneError if there is none.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found: Score = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise KilotuneError(
+            f"cannot import it: {error}",
+            where=f"judge.metric={path}",
+            fix="Write it as module:function, in a module that Python finds (PYTHONPATH)",
+        ) from error
+    return found
+
+
+def own_scores(path: str, references: Sequence[str], predictions: Sequence[str]) -> list[float]:
+    """The score of each prediction by the user's own metric.
+
+    Raises KilotuneError where it fails, or gives anything but a finite number.
+    """
+    score = own_metric(path)
+    scores = []
+    for prediction, reference in zip(predictions, references, strict=True):
+        try:
+            value = float(score(prediction, reference))
+        except Exception as error:
+            raise _bad_metric(path, prediction, reference, f"fails: {error!r}") from error
+        if not math.isfinite(value):
+            raise _bad_metric(path, prediction, reference, f"gives {value}")
+        scores.append(value)
+    return scores
+
+
+def _bad_metric(path: str, prediction: str, reference: str, what: str) -> KilotuneError:
+    return KilotuneError(
+        f"the metric {what}, of the prediction {prediction[:60]!r} and the reference "
+        f"{reference[:60]!r}",
+        where=f"judge.metric={path}",
+        fix="Return a finite number for any two texts; a prediction may be empty",
+    )
 
 
 def same_text(prediction: str, reference: str) -> bool:
@@ -147,22 +221,36 @@ def _fields(value: Any, path: str = "") -> list[str]:
     return [f"{path}={_canonical(value)}"]
 
 
-def _words(text: str) -> list[str]:
-    spaceless = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
-    return re.findall(rf"[{spaceless}]|(?:(?![{spaceless}])\w)+", comparable(text))
+def _pairs(prediction: str, reference: str) -> tuple[list[str], list[str]] | None:
+    """The fields of two JSON texts, never none of them; None where one cannot be read."""
+    found, wanted = _json(prediction), _json(reference)
+    return None if UNREAD in (found, wanted) else (_fields(found), _fields(wanted))
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+    return (Counter(first) & Counter(second)).total()
 
 
 def _bag_f1(found: Sequence[str], wanted: Sequence[str]) -> float:
     if not found or not wanted:
         return float(not found and not wanted)
-    common = (Counter(found) & Counter(wanted)).total()
-    return 2 * common / (len(found) + len(wanted))
+    return 2 * _common(found, wanted) / (len(found) + len(wanted))
 
 
-_TEXT = TaskMetrics("exact_match", "token_f1", "empty", _read_text, same_text, token_f1)
+_OVERLAP = MappingProxyType({"rouge_l": rouge_l, "chrf": chrf})
+_FIELDS = MappingProxyType(
+    {
+        "json_validity": json_validity,
+        "field_precision": field_precision,
+        "field_recall": field_recall,
+    }
+)
+_TEXT = TaskMetrics("exact_match", "token_f1", "empty", _read_text, same_text, token_f1, _OVERLAP)
 TASKS: dict[Task, TaskMetrics] = {
     "classify": TaskMetrics("accuracy", "macro_f1", "no label", parse_label, str.__eq__),
     "generate": _TEXT,
     "chat": _TEXT,
-    "extract": TaskMetrics("exact_match", "field_f1", "no JSON", read_json, same_json, field_f1),
+    "extract": TaskMetrics(
+        "exact_match", "field_f1", "no JSON", read_json, same_json, field_f1, _FIELDS
+    ),
 }

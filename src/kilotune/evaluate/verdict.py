@@ -1,16 +1,20 @@
 """What a run amounts to in words, with the figures behind it and what to try next."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kilotune.evaluate.evidence import Figure, difference
+from kilotune.evaluate.evidence import Estimate, Figure, Unavailable, difference
 from kilotune.evaluate.judgement import Judgement
 from kilotune.evaluate.tasks import TITLES
 from kilotune.recipe.schema import LoraSettings, Recipe
 
-Name = Literal["healthy", "underfit", "overfit", "unstable", "no_signal", "unvalidated"]
+Name = Literal[
+    "healthy", "underfit", "overfit", "unstable", "no_signal", "template_fault", "data_fault",
+    "unavailable", "unvalidated",
+]  # fmt: skip
+Confidence = Literal["sure", "likely"]
 
 # Tuned at a rate that works, these models answer nearly all of their own training examples
 # right within three epochs; below this the training has not taken hold.
@@ -24,8 +28,22 @@ OVERFIT_GAP = 0.05
 RISEN_LOSS_RATIO = 1.1
 # The last tenth of the steps against the first: a loss that rose has diverged.
 DIVERGED_LOSS_RATIO = 1.1
+# Steps whose loss lies so far above the first ones' have thrown away what was there: more than one
+# in fifty of them, as a single hard batch may be. Losses of batches of eight differ by less.
+SPIKE_LOSS_RATIO, SPIKES_SHARE = 1.5, 0.02
+# The last tenth's gradients against the first's. At the start they are as large as they get;
+# clipping hides them from the weights, not from the log.
+GROWN_GRADIENT_RATIO = 20
+# A tuned model that was taught to end and to be read does both nearly always. Where the trained
+# loss fell to this share, or lower, and still half of the answers do not, what is generated is
+# not what was trained.
+LEARNT_LOSS_RATIO, FAULTY_ANSWERS = 0.5, 0.5
+# Of texts with two labels one is always wrong: a tenth of them costs five points at least.
+CONFLICTING_SHARE = 0.1
 # Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
 LORA_RATE, FULL_RATE = 5e-4, 5e-5
+# A loss or gradient of nothing, where one is divided by it.
+TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +59,78 @@ class Observed:
     """What a verdict is made of: figures of generated answers, and loss curves.
 
     `metric` names the figure: `accuracy` for closed labels, else the task's graded one. `gain`
-    is that of the tuned model over `floor` on validation. `losses` has one value a step,
-    `validation_losses` one an evaluation.
+    is that of the tuned model over `floor` on validation, `over_base` that over the base model.
+    `losses` and `gradients` (their norms) have one value a step, `validation_losses` one an
+    evaluation. `unread` and `unended` are the shares of the tuned model's validation answers that
+    could not be read as an answer of the task, and that did not end by themselves; `conflicting`
+    is the share of the examples whose text stands there with another label too.
     """
 
     metric: str
-    train: Figure
-    validation: Figure
+    train: Estimate
+    validation: Estimate
     floor: str
-    gain: Figure
+    gain: Estimate
+    over_base: Estimate
     losses: Sequence[float]
     validation_losses: Sequence[float]
+    gradients: Sequence[float] = ()
+    unread: float = 0.0
+    unended: float = 0.0
+    conflicting: float = 0.0
+
+    @property
+    def risen(self) -> float:
+        """The last validation loss as a multiple of the lowest; 1 where none is known."""
+        losses = [loss for loss in self.validation_losses if math.isfinite(loss)]
+        return losses[-1] / max(TINY, min(losses)) if losses else 1.0
+
+    @property
+    def fallen(self) -> float:
+        """The last tenth of the training losses as a multiple of the first."""
+        return _ratio(self.losses)
+
+    @property
+    def grown(self) -> float:
+        """The last tenth of the gradients' norms as a multiple of the first."""
+        return _ratio(self.gradients) if self.gradients else 1.0
+
+    @property
+    def spikes(self) -> int:
+        """The steps whose loss lies far above the first ones'."""
+        first = _mean(_ends(self.losses)[0])
+        return sum(loss > SPIKE_LOSS_RATIO * first for loss in self.losses)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The figures of a verdict where there are enough examples for all of them."""
+
+    train: Figure
+    validation: Figure
+    gain: Figure
 
     @property
     def gap(self) -> Figure:
         """Training minus validation."""
         return difference(self.train, self.validation)
 
-    @property
-    def risen(self) -> float:
-        """The last validation loss as a multiple of the lowest."""
-        return self.validation_losses[-1] / min(self.validation_losses)
-
-    @property
-    def fallen(self) -> float:
-        """The last tenth of the training losses as a multiple of the first."""
-        first, last = _ends(self.losses)
-        return _mean(last) / _mean(first)
-
-    @property
-    def fitted(self) -> bool:
-        """Whether training has taken hold.
-
-        Labels that were learnt are answered right. Free text is seldom answered word for word,
-        and shows it by its loss.
-        """
-        if self.metric == "accuracy":
-            return self.train.value >= FITTED_ACCURACY
-        return self.fallen <= FITTED_LOSS_RATIO
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The name, one sentence, remarks that come before it, and at most three next steps."""
+    """The name, one sentence, remarks that come before it, and at most three next steps.
+
+    `confidence` is `sure` where the figures that decided lie on one side of their thresholds with
+    their whole intervals; else `doubt` says which does not.
+    """
 
     name: Name
     summary: str
     remarks: tuple[str, ...]
     figures: dict[str, float]
     next_steps: tuple[NextStep, ...]
+    confidence: Confidence = "sure"
+    doubt: str = ""
 
 
 def decide(recipe: Recipe, seen: Observed, remarks: Sequence[str] = ()) -> Verdict:
@@ -97,46 +138,83 @@ def decide(recipe: Recipe, seen: Observed, remarks: Sequence[str] = ()) -> Verdi
 
     The held-out test has no say in it: what comes next must not be chosen on the test.
     """
-    name = _name(seen)
+    judged = _judged(seen)
+    name = _name(seen, judged)
+    figures = _figures(seen, judged)
+    summary = SUMMARIES[name].format(**figures, **_words(seen))
+    if name == "healthy" and judged is not None:
+        summary += HEALTHY_GAP if judged.gap.low > OVERFIT_GAP else HEALTHY
+    doubt = _doubt(name, seen, judged)
+    return Verdict(
+        name,
+        summary,
+        tuple(remarks),
+        figures,
+        NEXT_STEPS[name](recipe)[:3],
+        "likely" if doubt else "sure",
+        doubt,
+    )
+
+
+def _judged(seen: Observed) -> Judged | None:
+    figures = seen.train, seen.validation, seen.gain
+    train, validation, gain = figures
+    if isinstance(train, Figure) and isinstance(validation, Figure) and isinstance(gain, Figure):
+        return Judged(train, validation, gain)
+    return None
+
+
+def _figures(seen: Observed, judged: Judged | None) -> dict[str, float]:
     first, last = (_mean(part) for part in _ends(seen.losses))
     figures = {
-        f"train_{seen.metric}": seen.train.value,
-        f"validation_{seen.metric}": seen.validation.value,
-        "gap": seen.gap.value,
-        "gap_low": seen.gap.low,
-        "gap_high": seen.gap.high,
-        "gain": seen.gain.value,
-        "gain_low": seen.gain.low,
         "first_loss": first,
         "last_loss": last,
         "validation_loss_risen": seen.risen,
+        "loss_spikes": seen.spikes,
+        "gradients_grown": seen.grown,
+        "unread": seen.unread,
+        "unended": seen.unended,
+        "conflicting": seen.conflicting,
     }
-    summary = SUMMARIES[name].format(**figures, **_words(seen))
-    if name == "healthy":
-        summary += HEALTHY_GAP if seen.gap.low > OVERFIT_GAP else HEALTHY
-    return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
+    if judged is None:
+        return figures
+    return {
+        f"train_{seen.metric}": judged.train.value,
+        f"validation_{seen.metric}": judged.validation.value,
+        "gap": judged.gap.value,
+        "gap_low": judged.gap.low,
+        "gap_high": judged.gap.high,
+        "gain": judged.gain.value,
+        "gain_low": judged.gain.low,
+        **figures,
+    }
 
 
 def decide_unvalidated(
     recipe: Recipe,
     metric: str,
-    train: Figure,
+    train: Estimate,
     losses: Sequence[float],
     remarks: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on a run that kept no example for validation: what training alone shows."""
     first, last = (_mean(part) for part in _ends(losses))
+    value = train.value
     name: Name = "unvalidated"
     if not all(math.isfinite(loss) for loss in losses) or last > DIVERGED_LOSS_RATIO * first:
         name = "unstable"
-    elif metric == "accuracy":
-        name = "unvalidated" if train.value >= FITTED_ACCURACY else "underfit"
-    elif last > FITTED_LOSS_RATIO * first:
+    elif metric != "accuracy":
+        name = "underfit" if last > FITTED_LOSS_RATIO * first else "unvalidated"
+    elif value is not None and value < FITTED_ACCURACY:
         name = "underfit"
-    figures = {f"train_{metric}": train.value, "first_loss": first, "last_loss": last}
+    figures = {"first_loss": first, "last_loss": last}
+    said = f"{TITLES[metric]} on the training examples is unavailable"
+    if value is not None:
+        figures[f"train_{metric}"] = value
+        said = f"{TITLES[metric]} is {value:.2f} on the training examples"
     summary = (
-        f"{name}: {TITLES[metric]} is {train.value:.2f} on the training examples, the "
-        f"loss went from {first:.3g} to {last:.3g}; no part was kept for validation"
+        f"{name}: {said}, the loss went from {first:.3g} to {last:.3g}; no part was kept for "
+        "validation"
     )
     return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
 
@@ -151,7 +229,7 @@ def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[str]
         words = "Copying the answer of the most similar training example (TF-IDF)"
     for other, text in ((tfidf, words), (base, "The base model")):
         theirs, ours = other.figures[name].value, tuned.figures[name].value
-        if theirs > ours:
+        if theirs is not None and ours is not None and theirs > ours:
             values = f"{TITLES[name]} {theirs:.3f} against {ours:.3f}"
             remarks.append(
                 f"{text} does better than the tuned model: {values} on the held-out test"
@@ -159,28 +237,77 @@ def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[str]
     return remarks
 
 
-def _name(seen: Observed) -> Name:
-    if not all(math.isfinite(loss) for loss in seen.losses) or seen.fallen > DIVERGED_LOSS_RATIO:
+def _name(seen: Observed, judged: Judged | None) -> Name:
+    if _unstable(seen):
         return "unstable"
-    if not seen.fitted:
+    if judged is None:
+        return "unavailable"
+    if seen.fallen <= LEARNT_LOSS_RATIO and max(seen.unread, seen.unended) >= FAULTY_ANSWERS:
+        return "template_fault"
+    name = _learnt(seen, judged)
+    if name != "healthy" and seen.conflicting >= CONFLICTING_SHARE:
+        return "data_fault"
+    return name
+
+
+def _unstable(seen: Observed) -> bool:
+    numbers = (*seen.losses, *seen.gradients)
+    return (
+        not all(math.isfinite(number) for number in numbers)
+        or seen.fallen > DIVERGED_LOSS_RATIO
+        or seen.spikes > max(1, SPIKES_SHARE * len(seen.losses))
+        or seen.grown > GROWN_GRADIENT_RATIO
+    )
+
+
+def _learnt(seen: Observed, judged: Judged) -> Name:
+    # Labels that were learnt are answered right. Free text is seldom answered word for word, and
+    # shows by its loss that training has taken hold.
+    closed = seen.metric == "accuracy"
+    if (closed and judged.train.value < FITTED_ACCURACY) or (
+        not closed and seen.fallen > FITTED_LOSS_RATIO
+    ):
         return "underfit"
-    if seen.gain.low <= 0:
+    over_base = seen.over_base.value
+    if judged.gain.low <= 0 or (over_base is not None and over_base <= 0):
         return "no_signal"
-    if seen.gap.low > OVERFIT_GAP and seen.risen > RISEN_LOSS_RATIO:
+    if judged.gap.low > OVERFIT_GAP and seen.risen > RISEN_LOSS_RATIO:
         return "overfit"
     return "healthy"
+
+
+def _doubt(name: Name, seen: Observed, judged: Judged | None) -> str:
+    """Which interval of a figure that decided holds its threshold, in words; empty for none."""
+    if judged is None or name in ("unstable", "template_fault", "data_fault"):
+        return ""
+    if seen.metric == "accuracy" and judged.train.low < FITTED_ACCURACY <= judged.train.high:
+        return f"training accuracy {judged.train} is near {FITTED_ACCURACY:.2f}"
+    if name == "no_signal" and judged.gain.high > OVERFIT_GAP:
+        return f"the gain {judged.gain} may be there, and the validation part too small to show it"
+    if name == "healthy" and seen.risen > RISEN_LOSS_RATIO and judged.gap.high > OVERFIT_GAP:
+        return f"validation loss rose, and the gap {judged.gap} may be more than {OVERFIT_GAP:.2f}"
+    return ""
 
 
 def _words(seen: Observed) -> dict[str, str]:
     """How the figures are spoken of: shares of right answers, or a mean score."""
     train, validation = seen.train.value, seen.validation.value
+    few = next((f.reason for f in (seen.validation, seen.train) if isinstance(f, Unavailable)), "")
+    known = {
+        "few": few,
+        "floor": seen.floor,
+        "answers": _answers(seen),
+        "unsteady": _unsteady(seen),
+    }
+    if train is None or validation is None:
+        return known
     if seen.metric == "accuracy":
         both = f"{train:.0%} of the training and {validation:.0%} of the validation examples"
         return {
             "scored": f"{both} are answered right",
             "unfitted": f"only {train:.0%} of its own training examples are answered right "
             f"(validation {validation:.0%})",
-            "floor": seen.floor,
+            **known,
         }
     title = TITLES[seen.metric]
     fell = "training loss did not fall"
@@ -191,8 +318,26 @@ def _words(seen: Observed) -> dict[str, str]:
         "validation examples",
         "unfitted": f"{fell} ({title} {train:.2f} on training, {validation:.2f} on validation "
         "examples)",
-        "floor": seen.floor,
+        **known,
     }
+
+
+def _unsteady(seen: Observed) -> str:
+    """Why a run is unstable whose loss fell all the same."""
+    if not all(math.isfinite(number) for number in (*seen.losses, *seen.gradients)):
+        return ", some of the losses or gradients are not finite"
+    if seen.fallen > DIVERGED_LOSS_RATIO:
+        return ""
+    if seen.grown > GROWN_GRADIENT_RATIO:
+        return f", its gradients grew to {seen.grown:.0f} times their size"
+    return f", {seen.spikes} steps far above where it began"
+
+
+def _answers(seen: Observed) -> str:
+    """What is wrong with the answers as texts, the commonest first."""
+    ways = [(seen.unread, "cannot be read"), (seen.unended, "do not end by themselves")]
+    faulty = sorted((way for way in ways if way[0] >= FAULTY_ANSWERS), reverse=True)
+    return " and ".join(f"{share:.0%} {what}" for share, what in faulty)
 
 
 SUMMARIES: dict[Name, str] = {
@@ -200,9 +345,16 @@ SUMMARIES: dict[Name, str] = {
     "underfit": "underfit: {unfitted}; the training has barely moved the model",
     "overfit": "overfit: {scored}, a gap of at least {gap_low:.0%}, and validation loss rose to "
     "{validation_loss_risen:.1f} times its lowest",
-    "unstable": "unstable: the training loss went from {first_loss:.3g} to {last_loss:.3g}",
+    "unstable": "unstable: the training loss went from {first_loss:.3g} to "
+    "{last_loss:.3g}{unsteady}",
     "no_signal": "no signal: {scored}, but validation is not surely above {floor} (gain "
     "{gain:+.0%}, at least {gain_low:+.0%})",
+    "template_fault": "template fault: the training loss fell from {first_loss:.3g} to "
+    "{last_loss:.3g}, but of the generated answers {answers}: what is generated is not what was "
+    "trained; look at both with kilotune render",
+    "data_fault": "data fault: {scored}, and {conflicting:.0%} of the examples have a text that "
+    "stands there with another label too; kilotune check names their rows",
+    "unavailable": "unavailable: too few examples to judge by ({few})",
 }
 
 HEALTHY = "what was learnt carries over"
@@ -256,12 +408,42 @@ def _when_no_signal(recipe: Recipe) -> tuple[NextStep, ...]:
     )
 
 
-NEXT_STEPS = {
+def _when_template_fault(recipe: Recipe) -> tuple[NextStep, ...]:
+    model, decoding = recipe.model, recipe.decoding
+    steps = []
+    if model.chat_template == "auto":
+        why = "roles as plain words, which any model can learn"
+        steps.append(NextStep("--set model.chat_template=plain", why))
+    else:
+        steps.append(NextStep("--set model.chat_template=auto", "the model's own template"))
+    if decoding.max_new_tokens != "auto":
+        why = "room for the longest answer"
+        steps.append(NextStep("--set decoding.max_new_tokens=auto", why))
+    if decoding.temperature > 0:
+        steps.append(NextStep("--set decoding.temperature=0", "greedy, without strays"))
+    return tuple(steps)
+
+
+def _when_data_fault(recipe: Recipe) -> tuple[NextStep, ...]:
+    tune = recipe.tune
+    if tune.epochs > 1:
+        return (NextStep("--set tune.epochs=1", "one pass learns fewer wrong labels by heart"),)
+    return _when_overfit(recipe)
+
+
+def _when_unavailable(recipe: Recipe) -> tuple[NextStep, ...]:
+    return (NextStep("--set data.validation_fraction=0.4", "more examples to judge by"),)
+
+
+NEXT_STEPS: dict[Name, Callable[[Recipe], tuple[NextStep, ...]]] = {
     "healthy": lambda recipe: (),
     "underfit": _when_underfit,
     "overfit": _when_overfit,
     "unstable": _when_unstable,
     "no_signal": _when_no_signal,
+    "template_fault": _when_template_fault,
+    "data_fault": _when_data_fault,
+    "unavailable": _when_unavailable,
     "unvalidated": lambda recipe: (),
 }
 
@@ -269,6 +451,11 @@ NEXT_STEPS = {
 def _ends(losses: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
     tenth = max(1, len(losses) // 10)
     return losses[:tenth], losses[-tenth:]
+
+
+def _ratio(values: Sequence[float]) -> float:
+    first, last = (_mean(part) for part in _ends(values))
+    return last / max(TINY, first)
 
 
 def _mean(values: Sequence[float]) -> float:

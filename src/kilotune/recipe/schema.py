@@ -211,6 +211,9 @@ class JudgeSettings(Settings):
     base_check: Literal["stop", "say"] = Field(
         "stop", description="what to do about a pretrained model that does not generate"
     )
+    metric: str | None = Field(
+        None, pattern=r"^[\w.]+:\w+$", description="your own, as my_module:my_function"
+    )
 
 
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -1,5 +1,7 @@
 """The page's charts."""
 
+from collections.abc import Mapping
+
 import plotly.graph_objects as go
 
 from kilotune.evaluate.tasks import TASKS, TITLES
@@ -11,12 +13,13 @@ INK, TRAIN, VALIDATION, GRADED = "#1f2933", "#8aa1b5", "#c2410c", "#0f766e"
 def systems_figure(view: RunView) -> go.Figure:
     """The task's two figures of every system, with their 95% intervals."""
     figure = go.Figure()
-    titles = [system.title for system in view.systems]
     for title, color in zip(view.systems[0].figures, (VALIDATION, GRADED), strict=True):
-        values = [system.figures[title] for system in view.systems]
+        rows = [(s.title, s.figures[title]) for s in view.systems]
+        # Of too few examples there is no figure to draw.
+        known = [(name, *numbers(figure)) for name, figure in rows if None not in figure.values()]
         figure.add_scatter(
-            x=[v["value"] for v in values],
-            y=titles,
+            x=[value for _, value, _, _ in known],
+            y=[name for name, _, _, _ in known],
             name=title,
             mode="markers",
             orientation="h",
@@ -24,8 +27,8 @@ def systems_figure(view: RunView) -> go.Figure:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [v["high"] - v["value"] for v in values],
-                "arrayminus": [v["value"] - v["low"] for v in values],
+                "array": [high - value for _, value, _, high in known],
+                "arrayminus": [value - low for _, value, low, _ in known],
             },
         )
     figure.update_xaxes(range=[0, 1.02], title="on the held-out test, with 95% intervals")
@@ -33,6 +36,12 @@ def systems_figure(view: RunView) -> go.Figure:
     # Side by side, or the intervals of a system would lie on each other.
     figure.update_layout(scattermode="group", scattergap=0.6)
     return _styled(figure, height=300)
+
+
+def numbers(figure: Mapping[str, float | None]) -> tuple[float, float, float]:
+    """A figure's value and the ends of its interval."""
+    value, low, high = (figure[name] or 0.0 for name in ("value", "low", "high"))
+    return value, low, high
 
 
 def loss_figure(view: RunView) -> go.Figure:

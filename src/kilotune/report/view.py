@@ -29,7 +29,8 @@ class SystemRow:
     """One line of the main table."""
 
     title: str
-    figures: dict[str, dict[str, float]]
+    figures: dict[str, dict[str, float | None]]
+    details: dict[str, dict[str, float | None]]
     unreadable: int
     health: Health | None
 
@@ -61,6 +62,9 @@ class RunView:
     examples: int
     parts: dict[str, int]
     classes: list[dict[str, Any]]
+    confusion: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    gains: dict[str, dict[str, float | None]]
     paired: dict[str, Any]
     comparisons: tuple[Comparison, ...]
     findings: list[dict[str, Any]]
@@ -77,6 +81,7 @@ def read_run(folder: RunFolder) -> RunView:
     judgement = folder.read_json(record.JUDGEMENT)
     proof = folder.read_json(record.PROOF)
     tests = judgement["test"]
+    tuned = next(system for system in tests if system["name"] == "tuned")
     shown = recipe.judge.before_after
     return RunView(
         name=folder.path.resolve().name,
@@ -88,7 +93,10 @@ def read_run(folder: RunFolder) -> RunView:
         systems=tuple(_system(system) for system in tests),
         examples=tests[0]["examples"],
         parts={k: len(v) for k, v in folder.read_json(record.DATA)["split"].items()},
-        classes=next(system["classes"] for system in tests if system["name"] == "tuned"),
+        classes=tuned["classes"],
+        confusion=tuned["confusion"],
+        calibration=tuned["calibration"],
+        gains={METRICS[name]: figure for name, figure in judgement["gains"].items()},
         paired=judgement["tuned_against_base"],
         comparisons=most_changed(folder.read_predictions(), shown),
         findings=folder.read_json(record.FINDINGS),
@@ -132,6 +140,7 @@ def _system(system: dict[str, Any]) -> SystemRow:
     return SystemRow(
         title=system_title(system["name"], system["figures"]),
         figures={METRICS[name]: figure for name, figure in system["figures"].items()},
+        details={METRICS.get(name, name): figure for name, figure in system["details"].items()},
         unreadable=system["unreadable"],
         health=system["health"] and Health(**system["health"]),
     )
