@@ -15,7 +15,13 @@ from kilotune.evaluate.baselines import majority, nearest, tfidf
 from kilotune.evaluate.calibration import Calibration, calibration
 from kilotune.evaluate.evidence import Estimate, Resampling, macro_f1_gain, paired_gain
 from kilotune.evaluate.health import Health, broken, faults, health
-from kilotune.evaluate.judgement import Judgement, judge_system, quick_metrics, scores
+from kilotune.evaluate.judgement import (
+    Judgement,
+    example_scores,
+    judge_system,
+    quick_metrics,
+    scores,
+)
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
@@ -158,13 +164,17 @@ class Session:
         if streamed:
             recipe = _stopping_on_loss(recipe)
 
-        def measure(model: Model) -> dict[str, float]:
+        metric = recipe.tune.stopping.metric
+
+        def measure(model: Model) -> dict[str, float | Sequence[float]]:
             if streamed:  # every token would read the lower layers from disk
                 return {}
-            said = self.answer(model, part, "validating")
-            return quick_metrics(
-                self.prepared.task, references(part), said.predictions, self.prepared.labels
-            )
+            said = self.answer(model, part, "validating").predictions
+            task, labels, truth = self.prepared.task, self.prepared.labels, references(part)
+            found: dict[str, float | Sequence[float]] = {**quick_metrics(task, truth, said, labels)}
+            if metric in found:
+                found["scores"] = example_scores(task, metric, truth, said, labels)
+            return found
 
         return tune(
             self.tunable,

@@ -120,6 +120,37 @@ def test_training_stops_early_and_says_why(tiny_model: Path, tmp_path: Path) -> 
     assert tuning.stopped.startswith("early, at step 6: validation macro_f1 gained no more")
 
 
+def test_evaluations_come_every_so_many_steps_and_at_the_last(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    trial = Trial(tiny_model, tmp_path, recipe("tune.stopping.every=4"), [0.1, 0.2, 0.9])
+    tuning = trial.run()
+    assert [line["step"] for line in trial.log if "eval_loss" in line] == [4, 8, 9]
+    assert (tuning.steps, tuning.best_step) == (9, 9)
+    assert torch.equal(trial.flat(), trial.weights[2])
+
+
+def test_a_run_resumed_between_evaluations_stops_at_the_same_step(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = "tune.stopping.every=2", "tune.stopping.patience=2"
+    figures = [0.5, 0.6, 0.5, 0.4, 0.9]
+    whole = Trial(tiny_model, tmp_path / "whole", recipe(*settings), list(figures))
+    assert whole.run().steps == 8
+
+    def press(count: int) -> None:
+        if count == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    parts = Trial(tiny_model, tmp_path / "parts", recipe(*settings), figures, on_measure=press)
+    with pytest.raises(Interrupted):
+        parts.run()
+    resumed = Trial(tiny_model, tmp_path / "parts", recipe(*settings), [0.4, 0.9])
+    tuning = resumed.run()
+    assert (tuning.steps, tuning.best_step) == (8, 4)
+    assert torch.equal(resumed.flat(), whole.flat())
+
+
 def test_every_step_and_evaluation_is_logged(tiny_model: Path, tmp_path: Path) -> None:
     trial = Trial(tiny_model, tmp_path, recipe("tune.epochs=2"))
     trial.run()

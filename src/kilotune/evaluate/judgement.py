@@ -14,7 +14,7 @@ from kilotune.evaluate.evidence import (
     share,
 )
 from kilotune.evaluate.health import Health
-from kilotune.evaluate.metrics import ClassFigures, Confusion, confusion, macro_f1, per_class
+from kilotune.evaluate.metrics import ClassFigures, Confusion, confusion, macro_f1_scores, per_class
 from kilotune.evaluate.overlap import bleu
 from kilotune.evaluate.tasks import TASKS, UNREADABLE, own_scores
 
@@ -50,12 +50,30 @@ def quick_metrics(
 ) -> dict[str, float]:
     """The task's two figures without intervals, for the validation of every epoch."""
     metrics = TASKS[task]
-    right = [metrics.right(p, r) for p, r in zip(predictions, references, strict=True)]
+    return {
+        name: _mean(example_scores(task, name, references, predictions, labels))
+        for name in (metrics.exact, metrics.graded)
+    }
+
+
+def example_scores(
+    task: Task,
+    metric: str,
+    references: Sequence[str],
+    predictions: Sequence[str],
+    labels: Sequence[str],
+) -> list[float]:
+    """A score for every example, whose mean is `metric`, one of the task's two.
+
+    What early stopping and adoption compare example by example.
+    """
+    metrics = TASKS[task]
+    if metric == metrics.exact:
+        pairs = zip(predictions, references, strict=True)
+        return [float(metrics.right(p, r)) for p, r in pairs]
     if metrics.score is None:
-        graded = macro_f1(references, predictions, labels)
-    else:
-        graded = _mean(scores(task, references, predictions))
-    return {metrics.exact: _mean(right), metrics.graded: graded}
+        return macro_f1_scores(references, predictions, labels)
+    return scores(task, references, predictions)
 
 
 def judge_system(

@@ -93,15 +93,20 @@ class DataSettings(Settings):
 
 
 class StoppingSettings(Settings):
-    """When to stop before the last epoch. `patience` counts evaluations, one an epoch."""
+    """When to stop before the last epoch. `patience` counts evaluations."""
 
     metric: Metric = Field(
         "auto",
         description="auto: macro_f1, token_f1 or field_f1, by task; none: every epoch is trained "
         "and the last weights are kept",
     )
+    every: PositiveInt | Literal["epoch"] = Field(
+        "epoch", description="steps from one evaluation to the next; the last step has one too"
+    )
     patience: PositiveInt = 1
-    minimum_gain: float = Field(0.0, ge=0)
+    minimum_gain: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="auto: the gain must exceed its own noise; within it the loss decides"
+    )
 
 
 class TuneSettings(Settings):

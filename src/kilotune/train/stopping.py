@@ -1,11 +1,16 @@
-"""When to stop before the last epoch."""
+"""When to stop before the last epoch, and which evaluation was the best."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from kilotune.recipe.schema import StoppingSettings
+
+# Among the metrics of an evaluation: the scores of its examples, whose mean is the metric.
+SCORES = "eval_scores"
 
 
 class EarlyStopping(TrainerCallback, ExportableState):
@@ -14,13 +19,20 @@ class EarlyStopping(TrainerCallback, ExportableState):
     The Trainer's own callback measures against its `best_metric`, which rises on any gain at all;
     this one keeps the best that counted, and is saved in checkpoints so that a resumed run stops
     where an uninterrupted one does. (Prechelt 1998, "Early stopping - but when?".)
+
+    With `auto` the metric decides where it changed by more than its own noise, one standard error
+    of the paired gain; within it the validation loss does, which every labelled token has a part
+    in. Without `SCORES` the noise is none.
     """
 
-    def __init__(self, metric: str, patience: int, minimum_gain: float) -> None:
+    def __init__(self, metric: str, patience: int, minimum_gain: float | Literal["auto"]) -> None:
         self.metric = metric
         self.patience = patience
         self.minimum_gain = minimum_gain
         self.best: float | None = None
+        self.best_loss = 0.0
+        self.scores: list[float] = []
+        self.gained = False
         self.waited = 0
         self.stopped = False
 
@@ -34,29 +46,55 @@ class EarlyStopping(TrainerCallback, ExportableState):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float],
+        metrics: dict[str, Any],
         **kwargs: Any,
     ) -> None:
         """Count an evaluation, and ask the Trainer to stop when patience is over."""
         if self.metric == "none":
             return
         value = metrics[f"eval_{self.metric}"]
-        gain = value if self.metric != "loss" else -value
-        if self.best is None or gain > self.best + self.minimum_gain:
-            self.best, self.waited = gain, 0
+        value = value if self.metric != "loss" else -value
+        loss, scores = metrics.get("eval_loss", 0.0), list(metrics.get(SCORES, []))
+        self.gained = self._gains(value, loss, scores)
+        if self.gained:
+            self.best, self.best_loss, self.scores, self.waited = value, loss, scores, 0
             return
         self.waited += 1
         if self.waited >= self.patience:
             self.stopped = True
             control.should_training_stop = True
 
+    def _gains(self, value: float, loss: float, scores: Sequence[float]) -> bool:
+        if self.best is None:
+            return True
+        if self.minimum_gain != "auto":
+            return value > self.best + self.minimum_gain
+        gain = value - self.best
+        if not scores or abs(gain) > noise(self.scores, scores):
+            return gain > 0
+        return loss < self.best_loss
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of this callback."""
+        kept = ("best", "best_loss", "scores", "gained", "waited", "stopped")
         return {
             "args": {
                 "metric": self.metric,
                 "patience": self.patience,
                 "minimum_gain": self.minimum_gain,
             },
-            "attributes": {"best": self.best, "waited": self.waited, "stopped": self.stopped},
+            "attributes": {name: getattr(self, name) for name in kept},
         }
+
+
+def noise(before: Sequence[float], after: Sequence[float]) -> float:
+    """The standard error of the mean gain on the same examples, in one run.
+
+    With two examples added, one that gains and one that loses as much as any did (Bonett and
+    Price 2012), as where changes are decided upon (`evaluate.adoption`): that one example in
+    fifty changed is noise.
+    """
+    gains = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    largest = float(np.abs(gains).max())
+    padded = np.append(gains, [largest, -largest])
+    return float(padded.std(ddof=1)) / len(padded) ** 0.5

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -41,9 +41,10 @@ from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
 from kilotune.train.order import LengthOrder
 from kilotune.train.packing import pack, shared_length, told_apart
-from kilotune.train.stopping import EarlyStopping
+from kilotune.train.stopping import SCORES, EarlyStopping
 
-Measure = Callable[[Model], dict[str, float]]
+# Metrics by name and, where early stopping is to know their noise, the examples' `scores`.
+Measure = Callable[[Model], Mapping[str, float | Sequence[float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,25 @@ class LabelledTrainer(Trainer):
         loss = float(sums[:, 0].sum() / sums[:, 1].sum())
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in {"loss": loss, **measured}.items()}
         return EvalLoopOutput(None, None, metrics, len(dataloader.dataset))
+
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Numbers alone: the scores of single examples are for early stopping."""
+        super().log(
+            {name: value for name, value in logs.items() if name != SCORES}, *args, **kwargs
+        )
+
+    def _determine_best_metric(self, metrics: dict[str, Any], trial: Any) -> bool:
+        """The best is what early stopping counts as a gain, unless a minimum gain is given.
+
+        A gain below that does not put off the end, but is still the better.
+        """
+        (stopping,) = (c for c in self.callback_handler.callbacks if isinstance(c, EarlyStopping))
+        if stopping.metric == "none" or stopping.minimum_gain != "auto":
+            return super()._determine_best_metric(metrics, trial)
+        if stopping.gained:
+            self.state.best_metric = metrics[f"eval_{stopping.metric}"]
+            self.state.best_global_step = self.state.global_step
+        return stopping.gained
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Checkpoints hold what is trained: adapters, or the trained layers, not the whole."""
@@ -392,9 +412,11 @@ def _stopping(state: TrainerState) -> EarlyStopping:
 def _reason(state: TrainerState) -> str:
     stopping = _stopping(state)
     if stopping.stopped:
+        least = stopping.minimum_gain
+        gained = "nothing beyond its noise" if least == "auto" else f"no more than {least:g}"
         return (
-            f"early, at step {state.global_step}: validation {stopping.metric} gained no more "
-            f"than {stopping.minimum_gain:g} in {stopping.patience} evaluation(s)"
+            f"early, at step {state.global_step}: validation {stopping.metric} gained {gained} "
+            f"in {stopping.patience} evaluation(s)"
         )
     return f"at the last epoch, step {state.global_step}"
 
@@ -415,6 +437,9 @@ def _arguments(
     validated: bool,
     keep: bool,
 ) -> TrainingArguments:
+    every = settings.stopping.every
+    # Without validation there is nothing to wait for between the epochs.
+    strategy, steps = ("epoch", 500) if every == "epoch" or not validated else ("steps", every)
     stops = settings.stopping.metric != "none"
     return TrainingArguments(
         output_dir=str(folder),
@@ -431,8 +456,10 @@ def _arguments(
         bf16=_autocast(recipe) == torch.bfloat16,
         use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         seed=recipe.seed,
-        eval_strategy="epoch" if validated else "no",
-        save_strategy="epoch" if keep else "no",
+        eval_strategy=strategy if validated else "no",
+        eval_steps=steps,
+        save_strategy=strategy if keep else "no",
+        save_steps=steps,
         save_total_limit=2,
         load_best_model_at_end=keep and stops,
         metric_for_best_model=f"eval_{settings.stopping.metric}" if stops else None,
@@ -492,7 +519,10 @@ class _Watch(TrainerCallback):
             self.progress.say(_evaluation_line(line))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After Ctrl-C: save here and stop."""
+        """Judge the last step too, wherever it falls; after Ctrl-C: save here and stop."""
+        if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
+            control.should_save = args.save_strategy != "no"
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
@@ -520,7 +550,7 @@ def _evaluation_line(line: dict[str, float]) -> str:
     figures = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
     loss = f"validation loss {line['eval_loss']:.3f}"
     generated = f"; generated: {figures}" if figures else ""
-    return f"epoch {line.get('epoch', 0):.0f}: {loss}{generated}"
+    return f"epoch {line.get('epoch', 0):.3g}: {loss}{generated}"
 
 
 @contextmanager
