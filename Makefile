@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-long fuzz lint clean
+.PHONY: setup demo test test-fast test-long stamps fuzz lint clean
 
 setup: $(READY)
 
@@ -36,7 +36,11 @@ test: lint assets
 test-fast: assets
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not slow and not long"
 
-test-long: assets
+# 161 MB of pictures out of a Debian package, for long tests alone.
+stamps: $(READY)
+	@$(BIN)/python -m tests.stamps
+
+test-long: assets stamps
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
 
 # Five minutes of broken files for `kilotune check`.

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from sklearn.datasets import load_digits
 from transformers import (
     AutoModelForImageTextToText,
     CLIPImageProcessor,
@@ -27,6 +26,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
+from examples.vision.digits import write_images
 from kilotune.data.example import Image
 from tests.tiny import byte_tokenizer
 
@@ -216,15 +216,8 @@ def write_digits(
     folder: Path, numbers: Sequence[int], question: str, answer: Callable[[int], str]
 ) -> Path:
     """A CSV of scikit-learn's handwritten digits, asked about; every fifth is half transparent."""
-    digits = load_digits()
-    rows = []
-    for number in numbers:
-        grey = (digits.images[number] * 15.9).astype(np.uint8)
-        drawn = Pillow.fromarray(grey).resize((56, 56), Pillow.Resampling.NEAREST)
-        if number % 5 == 0:
-            drawn.putalpha(200)
-        drawn.save(folder / f"{number}.png")
-        rows.append((f"{number}.png", question, answer(int(digits.target[number]))))
+    shown = write_images(folder, numbers)
+    rows = [(image, question, answer(digit)) for image, digit in shown.items()]
     file = folder / f"{question.split()[0]}{numbers[0]}.csv"
     with file.open("w", newline="") as out:
         csv.writer(out).writerows([("image", "text", "label"), *rows])

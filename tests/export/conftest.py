@@ -10,11 +10,17 @@ from tests.first_qwen import write_tiny_qwen
 from tests.tiny import labelled_csv
 
 
-def tuned(folder: Path, model: Path, *more: str) -> Path:
+def tuned(folder: Path, model: Path) -> Path:
     """The folder of a finished run of a few steps."""
     data = labelled_csv(folder / "films.csv")
     settings = {"data": {"train": str(data)}, "model": {"name": str(model), "precision": "float32"}}
-    overrides = ["tune.epochs=1", "tune.learning_rate=1e-2", "judge.bootstrap_samples=200", *more]
+    overrides = [
+        "tune.epochs=8",
+        "tune.learning_rate=1e-2",
+        "tune.stopping.metric=loss",
+        "tune.stopping.patience=8",
+        "judge.bootstrap_samples=200",
+    ]
     recipe = load_recipe(settings=settings, overrides=overrides)
     return kilotune.run(recipe, folder / "Tiny Films").folder
 

@@ -56,7 +56,7 @@ def test_an_adapter_is_copied_and_for_qwens_own_code_renamed(
         "attn.c_attn", "attn.c_proj", "mlp.c_proj", "mlp.w1", "mlp.w2"
     ]  # fmt: skip
     assert {path.name for path in other.iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
         "generation_config.json",
     }  # fmt: skip
 

@@ -80,6 +80,12 @@ class Finished:
         found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT)
         return found
 
+    @cached_property
+    def judgement(self) -> dict[str, Any]:
+        """The run's `judgement.json`."""
+        found: dict[str, Any] = self.folder.read_json(record.JUDGEMENT)
+        return found
+
     @property
     def dtype(self) -> str:
         """The type that the weights were judged in, such as `bfloat16`."""

@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import check_new
+from kilotune.export.card import CARD, model_card
 from kilotune.export.finished import Finished, open_finished
 from kilotune.export.ollama import modelfile
 from kilotune.export.scripts import (
@@ -46,12 +47,24 @@ def export(run: Path, to: str, out: Path) -> Path:
     part.mkdir(parents=True)
     try:
         FORMS[to](finished, part)
+        _write_card(finished, to, part)
         if out.exists():
             out.rmdir()  # empty, as was checked
         part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
+
+
+def _write_card(finished: Finished, form: str, out: Path) -> None:
+    card = model_card(
+        finished,
+        form,
+        sees=_sees(finished),
+        merged=not (out / "adapter_config.json").exists(),
+        source=locate(finished.recipe.model),
+    )
+    (out / CARD).write_text(card, encoding="utf-8")
 
 
 def _adapter(finished: Finished, out: Path) -> None:

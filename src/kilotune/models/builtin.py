@@ -59,3 +59,5 @@ def _smollm2(folder: Path) -> None:
 
 
 BUILTIN: dict[str, Callable[[Path], None]] = {"smollm2": _smollm2}
+# Their ids on the Hub and their licences, for those who publish what they tuned.
+ORIGINS = {"smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
