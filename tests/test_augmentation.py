@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kilotune
-from kilotune.augmentation import as_document, augmented, check_record
+from kilotune.augmentation import OwnModels, as_document, augmented, check_record
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
 from kilotune.preparation import prepare
@@ -68,3 +68,17 @@ def test_without_operations_nothing_changes(tmp_path: Path) -> None:
     plain = chosen.model_copy(update={"augment": AugmentSettings()})
     prepared = prepare(plain, Silent())
     assert augmented(prepared, Silent()) == (prepared, None)
+
+
+def test_the_base_model_judges_labels(tmp_path: Path, tiny_model: Path) -> None:
+    chosen = recipe(tmp_path, tiny_model)
+    filters = chosen.augment.filters.model_copy(update={"label_score": 0.999})
+    strict = chosen.augment.model_copy(update={"filters": filters})
+    prepared = prepare(chosen.model_copy(update={"augment": strict}), Silent())
+    scores = OwnModels(prepared.recipe, Silent()).label_scores(prepared)(prepared.parts.train[:3])
+    assert [sum(each.values()) for each in scores] == pytest.approx([1.0] * 3, abs=1e-5)
+    assert {tuple(each) for each in scores} == {("bad", "good")}
+    _, added = augmented(prepared, Silent())
+    assert added is not None
+    assert added.examples == ()
+    assert added.counts["swap"].taken["label"] > 0

