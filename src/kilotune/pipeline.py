@@ -16,7 +16,7 @@ from kilotune.evaluate.evidence import PairedTest, mcnemar
 from kilotune.evaluate.judgement import Judgement, quick_metrics
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
-from kilotune.experiments import record
+from kilotune.experiments import record, trackers
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
@@ -61,7 +61,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     """The rest of `run`, of data that were read and checked before."""
     progress = progress or Silent()
     recipe = prepared.recipe
-    source = _source(prepared, progress)
+    source = locate_model(prepared, progress)
     check_weights(source)
     check_quantisable(source, recipe.model, recipe.tune)
     prepared, added = augmented(prepared, progress)
@@ -71,7 +71,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         folder.write_json(record.DATA, prepared.record())
         write_record(folder, added)
         try:
-            return _run_stages(prepared, source, folder, progress)
+            return _tracked_stages(prepared, source, folder, progress)
         except KeyboardInterrupt:
             progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
             raise
@@ -95,14 +95,28 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             where=str(recipe.data.train),
             fix=f"Restore them, or start a new run: {again}",
         )
-    source = _source(prepared, progress)
+    source = locate_model(prepared, progress)
     prepared, added = augmented(prepared, progress)
     check_record(folder, added)
     with folder.writing():
-        return _run_stages(prepared, source, folder, progress)
+        return _tracked_stages(prepared, source, folder, progress)
 
 
-def _source(prepared: Prepared, progress: Progress) -> str:
+def _tracked_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Progress) -> Run:
+    """All stages, mirrored to a tracker of runs where the recipe names one."""
+    told = prepared.recipe.tune.report_to
+    with trackers.tracked(told, folder.path.name, prepared.recipe):
+        run = _run_stages(prepared, source, folder, progress)
+        figures = {
+            f"test.{judged.name}.{name}": figure.value
+            for judged in run.judgements
+            for name, figure in judged.figures.items()
+        }
+        trackers.note(told, figures, [folder / record.RECIPE, folder / record.VERDICT, run.report])
+    return run
+
+
+def locate_model(prepared: Prepared, progress: Progress) -> str:
     """Where the model is; raises KilotuneError for images where it takes none."""
     recipe, pictured = prepared.recipe, prepared.pictured
     if is_gguf(recipe.model.name):

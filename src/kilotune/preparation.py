@@ -68,7 +68,10 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     recipe = _settled(recipe, data.task)
     findings = check(files)
     parts = split(recipe, files)
-    findings += [*parts.findings, *check_split(parts.named())]
+    findings += [
+        *parts.findings,
+        *check_split({n: part for n, part in parts.named().items() if part}),
+    ]
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in data.examples if example.label}))

@@ -16,9 +16,12 @@ from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.judgement import scores
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.folds import Fold
+from kilotune.experiments.ladder import Facts
+from kilotune.experiments.trackers import MLFLOW
 from kilotune.experiments.trials import Trial, Unit
 from kilotune.models.freeze import digests_of
-from kilotune.models.load import compute_dtype, weight_dtype
+from kilotune.models.load import compute_dtype, layer_count, weight_dtype
+from kilotune.models.lora import linear_names
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
@@ -27,8 +30,6 @@ from kilotune.render.wording import wording
 from kilotune.session import Answers, Loaded, Session, begin_session, load, references
 from kilotune.train.trainer import Checked, Tuning, tune
 
-# Training examples that all trials of a candidate together ask, for its verdict.
-LEAST_ASKED = 5
 # What leaves the checks as they are: steps of other sizes or numbers take the same path.
 UNCHECKED = {
     "learning_rate", "epochs", "batch_size", "schedule", "warmup_ratio", "weight_decay",
@@ -82,6 +83,11 @@ class Workbench:
             overhead=round(seconds - _stepping(tuning) - answering, 2),
         )
 
+    def facts(self) -> Facts:
+        """What the model has to try."""
+        model = self._model(self.prepared).model
+        return Facts(self.prepared.task, layer_count(model), tuple(linear_names(model)))
+
     def base_scores(self, recipe: Recipe) -> dict[str, float]:
         """How the model as it came answers every example of the folds."""
         every = [example for fold in self.folds for example in fold.validation]
@@ -93,7 +99,10 @@ class Workbench:
             self._put_back(session)
 
     def _of(self, recipe: Recipe, fold: Fold, seed: int) -> Prepared:
-        chosen = recipe.model_copy(update={"seed": seed})
+        # Where other trackers write is gone after the trial.
+        told = tuple(name for name in recipe.tune.report_to if name == MLFLOW)
+        tune = recipe.tune.model_copy(update={"report_to": told})
+        chosen = recipe.model_copy(update={"seed": seed, "tune": tune})
         labels = self.prepared.labels
         prepared = replace(
             self.prepared,

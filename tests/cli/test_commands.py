@@ -67,6 +67,7 @@ def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> Non
         "augment",
         "plan",
         "render",
+        "ablate",
         "runs",
         "compare",
         "report",

@@ -7,6 +7,7 @@ import typer
 
 from kilotune import __version__
 from kilotune.cli import (
+    ablate,
     augment,
     chat,
     check,
@@ -67,6 +68,7 @@ _add(convert.convert, convert.EXAMPLES)
 _add(augment.augment, augment.EXAMPLES)
 _add(render.render, render.EXAMPLES, FOUND)
 _add(plan.plan, plan.EXAMPLES)
+_add(ablate.ablate, ablate.EXAMPLES)
 _add(runs.runs, runs.EXAMPLES)
 _add(compare.compare, compare.EXAMPLES)
 _add(report.report, report.EXAMPLES)

@@ -71,7 +71,11 @@ def _sortable(value: Value) -> tuple[bool, float, str]:
 
 
 def _run_folders(place: Path) -> Iterator[Path]:
-    """Runs by the recipe and the data on record; those inside another run are its own."""
+    """Runs by the recipe and the data on record; of an ablation the final one."""
+    if (place / record.ABLATION).is_file():
+        if (place / record.FINAL / record.RECIPE).is_file():
+            yield place / record.FINAL
+        return
     if (place / record.RECIPE).is_file() and (place / record.DATA).is_file():
         yield place
         return

@@ -27,6 +27,9 @@ RECIPE, DATA, ENVIRONMENT = "recipe.yaml", "data.json", "environment.json"
 FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
 PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
 AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
+# Of an ablation: how far it is, the best recipe so far, its trials, and the run that ends it.
+ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
+FOLDS = "folds.json"
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 
 # What decides what a run does: code, presets, chat templates.

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -279,6 +279,23 @@ class AugmentSettings(Settings):
     filters: FilterSettings = FilterSettings()
 
 
+class AblationSettings(Settings):
+    """How `kilotune ablate` looks for a better recipe."""
+
+    search: Literal["ladder", "optuna"] = Field(
+        "ladder", description="one factor at a time; optuna: several at once, by TPE"
+    )
+    folds: int = Field(5, ge=2)
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
+    minutes: float | None = Field(None, gt=0, description="for the trials; None: no limit")
+    trials: PositiveInt | None = Field(None, description="trainings at most; None: no limit")
+    candidates: PositiveInt = Field(20, description="recipes that optuna may try")
+    only: tuple[str, ...] = Field((), description="the factors to try; none given: all")
+    factors: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict, description="full names of settings and the values to try"
+    )
+
+
 class Recipe(Settings):
     """Every setting of one run."""
 
@@ -290,3 +307,4 @@ class Recipe(Settings):
     tune: Annotated[Method, Field(discriminator="method")]
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()
+    ablation: AblationSettings = AblationSettings()

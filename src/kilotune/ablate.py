@@ -1,0 +1,279 @@
+"""An ablation on disk: from a base recipe to a better one, which is tuned and judged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune import pipeline
+from kilotune.data.writers import write_atomically
+from kilotune.errors import KilotuneError
+from kilotune.evaluate.baselines import majority
+from kilotune.evaluate.judgement import scores
+from kilotune.experiments import record, trackers
+from kilotune.experiments.ablation import Ablation, BudgetSpentError, Question, climb, units_of
+from kilotune.experiments.cost import Cost, total
+from kilotune.experiments.folds import Fold, make_folds
+from kilotune.experiments.record import RunFolder, create_run
+from kilotune.experiments.search import search
+from kilotune.experiments.trials import Trial, TrialStore, Unit, relevant_settings
+from kilotune.models.load import check_weights
+from kilotune.preparation import Prepared, prepare
+from kilotune.progress import Bar, Progress, Silent
+from kilotune.recipe.difference import Change, differences
+from kilotune.recipe.load import dump_recipe
+from kilotune.recipe.schema import AblationSettings, Recipe
+from kilotune.session import references
+from kilotune.trial import Workbench
+
+# Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
+LEAST_ASKED = 5
+BASE = "base.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A finished ablation: its folder, how it went, what was changed in the recipe, what it took.
+
+    `overhead` is the share of the trials' time that went neither to steps nor to answers; `final`
+    is the folder of the run that ends it.
+    """
+
+    folder: Path
+    ablation: Ablation
+    changes: dict[str, Change]
+    trials: int
+    cost: Cost
+    overhead: float
+    final: Path
+
+
+def ablate(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Experiment:
+    """Look for a better recipe than `recipe`, in a new folder; end with it tuned and judged.
+
+    Nothing is written before the data and the model's name are known to be usable. After Ctrl-C
+    or worse, `resume` goes on without doing a finished trial again.
+    """
+    progress = progress or Silent()
+    if out is not None:
+        record.check_new(out)
+    prepared = prepare(_without_validation(recipe), progress)
+    source = pipeline.locate_model(prepared, progress)
+    check_weights(source)
+    folds = _folds(prepared)
+    folder = create_run(out, f"{recipe.data.train.stem}-ablation")
+    with folder.writing():
+        folder.write_recipe(prepared.recipe)
+        folder.write_json(record.DATA, prepared.record())
+        folder.write_json(record.FOLDS, [[e.id for e in fold.validation] for fold in folds])
+        folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
+        return _go_on(prepared, source, folds, folder, progress)
+
+
+def resume(path: Path, progress: Progress | None = None, **budget: Any) -> Experiment:
+    """Go on with the ablation in `path`; `budget` may give other `minutes` or `trials`.
+
+    Raises KilotuneError where its data have changed.
+    """
+    progress = progress or Silent()
+    folder = RunFolder(path)
+    recipe = folder.read_recipe()
+    given = {name: value for name, value in budget.items() if value is not None}
+    recipe = recipe.model_copy(update={"ablation": recipe.ablation.model_copy(update=given)})
+    prepared = prepare(recipe, progress)
+    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+        raise KilotuneError(
+            "the data have changed since the ablation began",
+            where=str(recipe.data.train),
+            fix="Restore them, or start a new one",
+        )
+    if folder.read_json(record.ENVIRONMENT)["code"] != record.code_digest():
+        progress.say("warning: its first trials were made by other code of kilotune")
+    with folder.writing():
+        source = pipeline.locate_model(prepared, progress)
+        return _go_on(prepared, source, _folds(prepared), folder, progress)
+
+
+def _go_on(
+    prepared: Prepared, source: str, folds: Sequence[Fold], folder: RunFolder, progress: Progress
+) -> Experiment:
+    recipe = prepared.recipe
+    keeper = _Keeper(folder, recipe, progress)
+    try:
+        with trackers.tracked(recipe.tune.report_to, folder.path.name, recipe):
+            progress.stage("Loading the model")
+            bench = Workbench(prepared, source, folds, progress)
+            runner = _Runner(bench, TrialStore(folder / record.TRIALS, prepared.fingerprint),
+                recipe.ablation, recipe.judge.train_sample, keeper)  # fmt: skip
+            question = _question(prepared, bench, folder)
+            planned = len(question.units)
+            progress.stage(f"Trials: {len(folds)} folds × {len(recipe.ablation.seeds)} seeds each")
+            with progress.bar("trials", recipe.ablation.trials or planned) as bar:
+                runner.bar = bar
+                found = _search(recipe, question, runner, keeper)
+            progress.say(f"Ended: {found.ended}")
+            del bench, runner.bench
+            final = _final(found.best, folder, progress)
+            best = {"out_of_fold": found.out_of_fold.value} if found.out_of_fold else {}
+            files = (folder / record.ABLATION, folder / record.BEST)
+            trackers.note(recipe.tune.report_to, best, files)
+    except KeyboardInterrupt:
+        progress.say(f"Stopped; go on with: kilotune ablate {folder.path}")
+        raise
+    return Experiment(
+        folder.path,
+        found,
+        differences(recipe, found.best),
+        len(runner.done),
+        runner.cost,
+        runner.overhead,
+        final,
+    )
+
+
+def _search(recipe: Recipe, question: Question, run: "_Runner", keeper: "_Keeper") -> Ablation:
+    settings = recipe.ablation
+    if settings.search == "ladder":
+        return climb(recipe, question, run, keeper.note)
+    return search(
+        recipe, question, run, keeper.note, candidates=settings.candidates, seed=recipe.seed
+    )
+
+
+def _final(best: Recipe, folder: RunFolder, progress: Progress) -> Path:
+    """The best recipe tuned on all training data and judged on the test, once. Returns where."""
+    place = folder / record.FINAL
+    final = RunFolder(place)
+    progress.stage("The final recipe, tuned on all training data")
+    if not (place / record.RECIPE).exists():
+        return pipeline.start(prepare(best, Silent()), place, progress).folder
+    if final.read_recipe() != best:
+        raise KilotuneError(
+            "the final run is there already, by another recipe, and the test may be opened once",
+            where=str(place),
+            fix=f"Keep it, or move it away and run: kilotune run {folder / record.BEST}",
+        )
+    return place if final.finished else pipeline.resume(place, progress).folder
+
+
+def _without_validation(recipe: Recipe) -> Recipe:
+    """Folds take the place of a validation part, and there is nothing to stop by but the epochs.
+
+    A validation file that is given stays aside: it is neither trained on nor chosen by.
+    """
+    data, stopping = recipe.data, recipe.tune.stopping
+    if data.validation is None:
+        data = data.model_copy(update={"validation_fraction": 0.0})
+    tune = recipe.tune.model_copy(
+        update={"stopping": stopping.model_copy(update={"metric": "none"})}
+    )
+    return recipe.model_copy(update={"data": data, "tune": tune})
+
+
+def _folds(prepared: Prepared) -> tuple[Fold, ...]:
+    recipe = prepared.recipe
+    return make_folds(prepared.parts.train, recipe.ablation.folds, recipe.seed)
+
+
+def _question(prepared: Prepared, bench: Workbench, folder: RunFolder) -> Question:
+    settings, train = prepared.recipe.ablation, prepared.parts.train
+    if prepared.task == "classify":
+        answers = references(train)
+        common = majority(answers, len(train))
+        values = scores(prepared.task, answers, common)
+        floor = {e.id: value for e, value in zip(train, values, strict=True)}
+    else:
+        if not (folder / BASE).exists():
+            folder.write_json(BASE, bench.base_scores(prepared.recipe))
+        floor = folder.read_json(BASE)
+    return Question(
+        units=units_of(settings.folds, settings.seeds),
+        task=prepared.task,
+        facts=bench.facts(),
+        floor=floor,
+        factors=settings.factors,
+        only=settings.only,
+    )
+
+
+class _Runner:
+    """Does trials, each once; counts what they take, and stops at the budget."""
+
+    bar: Bar
+
+    def __init__(
+        self,
+        bench: Workbench,
+        store: TrialStore,
+        budget: AblationSettings,
+        sample: int,
+        keeper: "_Keeper",
+    ) -> None:
+        self.bench, self.store, self.budget, self.keeper = bench, store, budget, keeper
+        units = budget.folds * len(budget.seeds)
+        self.sample = max(LEAST_ASKED, -(-sample // units))
+        self.done: dict[str, Trial] = {}
+
+    def __call__(self, recipe: Recipe, unit: Unit) -> Trial:
+        key = f"{relevant_settings(recipe)} {unit}"
+        if key not in self.done:
+            self.done[key] = self.store.find(recipe, unit) or self._new(recipe, unit)
+            self.bar.advance(note=f"fold {unit.fold}, seed {unit.seed}")
+        return self.done[key]
+
+    @property
+    def cost(self) -> Cost:
+        return total(trial.cost for trial in self.done.values())
+
+    @property
+    def overhead(self) -> float:
+        """The share of the time that went neither to steps nor to answers."""
+        spent = self.cost.seconds
+        return sum(trial.overhead for trial in self.done.values()) / spent if spent else 0.0
+
+    def _new(self, recipe: Recipe, unit: Unit) -> Trial:
+        budget = self.budget
+        if budget.trials is not None and len(self.done) >= budget.trials:
+            raise BudgetSpentError(f"the budget of {budget.trials} trials is spent")
+        if budget.minutes is not None and self.cost.seconds >= 60 * budget.minutes:
+            raise BudgetSpentError(f"the budget of {budget.minutes:g} minutes is spent")
+        trackers_told = recipe.tune.report_to
+        with trackers.tracked(trackers_told, f"fold {unit.fold}, seed {unit.seed}", recipe):
+            trial = self.bench.run(recipe, unit, self.sample)
+            held = list(trial.scores.values())
+            trackers.note(trackers_told, {"held_out.score": sum(held) / len(held)})
+        self.store.keep(recipe, trial)
+        return trial
+
+
+class _Keeper:
+    """Writes down how far the ablation is, and the best recipe so far, whenever that changes."""
+
+    def __init__(self, folder: RunFolder, base: Recipe, progress: Progress) -> None:
+        self.folder, self.base, self.progress = folder, base, progress
+        self.said = 0
+        write_atomically(folder / record.BEST, dump_recipe(base))
+
+    def note(self, state: Ablation) -> None:
+        """Record `state`, and say what the last rung came to."""
+        write_atomically(self.folder / record.BEST, dump_recipe(state.best))
+        self.folder.write_json(record.ABLATION, as_document(self.base, state))
+        for rung in state.rungs[self.said :]:
+            found = next((t for t in rung.tried if t.decision == "adopted"), None)
+            came = f"{rung.before} → {found.value}: {found.reason}" if found else "nothing adopted"
+            self.progress.say(f"{rung.factor}: {came}")
+        if self.said == 0 and state.verdict and not state.rungs:
+            figure = f"base recipe, out of fold: {state.out_of_fold}"
+            self.progress.say(f"{figure}; {state.verdict.name}")
+        self.said = len(state.rungs)
+
+
+def as_document(base: Recipe, state: Ablation) -> dict[str, Any]:
+    """What `ablation.json` holds."""
+    return {
+        "ended": state.ended,
+        "verdict": state.verdict,
+        "out_of_fold": state.out_of_fold,
+        "rungs": state.rungs,
+        "changes": differences(base, state.best),
+    }

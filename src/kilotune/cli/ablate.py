@@ -1,0 +1,147 @@
+"""`kilotune ablate`: one factor at a time, from a base recipe to a better one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kilotune.cli import options
+from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.ablate import Experiment
+
+EXAMPLES = """Examples:
+
+    kilotune ablate recipe.yaml --minutes 60
+
+    kilotune ablate reviews.csv --factor tune.learning_rate --factor tune.epochs
+
+    kilotune ablate recipe.yaml --set ablation.folds=3 --set "ablation.factors={tune.rank: [4, 8]}"
+
+    kilotune ablate runs/2026-01-31-reviews-ablation
+"""
+WIDE = 240
+
+
+def ablate(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE|DATA|ABLATION",
+            help="A recipe, a labelled file, or the folder of an ablation to go on with.",
+        ),
+    ],
+    minutes: Annotated[
+        float | None, typer.Option(help="Time for the trials.", show_default="no limit")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Trainings at most.", show_default="no limit")
+    ] = None,
+    factors: Annotated[
+        list[str] | None,
+        typer.Option("--factor", help="Try this factor; repeatable.", show_default="all"),
+    ] = None,
+    test: options.TestFile = None,
+    model: options.Model = None,
+    preset: options.Preset = None,
+    settings: options.Settings = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder; must be new.", show_default="runs/DATE-NAME-ablation"),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Try one factor at a time, judged out of fold; tune and judge the best recipe at the end."""
+    with command(as_json):
+        from kilotune.experiments import record
+        from kilotune.recipe.load import recipe_for
+
+        if source.is_dir() and (source / record.FOLDS).exists():
+            if factors or settings or folder or test or model or preset:
+                raise KilotuneError(
+                    "an ablation goes on with the settings it began with",
+                    where=str(source),
+                    fix="Give --minutes or --trials alone, or start a new one",
+                )
+            from kilotune import ablate as experiment
+
+            found = experiment.resume(source, TerminalProgress(), minutes=minutes, trials=trials)
+        else:
+            given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
+            asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v]
+            recipe = recipe_for(
+                source,
+                data={"test": test},
+                model={"name": model},
+                preset=preset,
+                overrides=[*asked, *(settings or ())],
+            )
+            from kilotune import ablate as experiment
+
+            found = experiment.ablate(recipe, folder, TerminalProgress())
+        if as_json:
+            print_json(_document(found))
+        else:
+            _print(found)
+
+
+def _written(value: Any) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+
+
+def _document(found: "Experiment") -> dict[str, Any]:
+    from kilotune.experiments import record
+    from kilotune.experiments.record import RunFolder
+
+    return {
+        "ablation": found.folder,
+        **RunFolder(found.folder).read_json(record.ABLATION),
+        "trials": found.trials,
+        "cost": found.cost,
+        "overhead": found.overhead,
+        "final": found.final,
+        "test": RunFolder(found.final).read_json(record.JUDGEMENT)["test"],
+    }
+
+
+def _print(found: "Experiment") -> None:
+    from kilotune.evaluate.tasks import TITLES
+    from kilotune.experiments import record
+    from kilotune.experiments.record import RunFolder
+
+    table = Table(title="One factor at a time", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("factor", "tried", "trials", "gain", "decision", "reason", "cost"):
+        table.add_column(name, overflow="fold")
+    for rung in found.ablation.rungs:
+        for tried in rung.tried:
+            cells = (
+                f"{rung.factor}, {rung.before}", tried.value, str(tried.trials), str(tried.gain),
+                tried.decision, tried.reason, f"{tried.cost.seconds:.0f} s",
+            )  # fmt: skip
+            style = "bold" if tried.decision == "adopted" else None
+            table.add_row(*map(Text, cells), style=style)
+    (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
+    put(out, f"Ended: {found.ablation.ended}")
+    put(out, f"{found.trials} trials, {found.cost.seconds:.0f} s, of which "
+        f"{found.overhead:.1%} neither steps nor answers")  # fmt: skip
+    if found.ablation.out_of_fold:
+        put(out, f"Best recipe, out of fold: {found.ablation.out_of_fold}")
+    for name, change in found.changes.items():
+        put(out, f"{name}: {change.before} → {change.after}", lead="  ")
+    if not found.changes:
+        put(out, "the base recipe: no change was adopted", lead="  ")
+    judged = RunFolder(found.final).read_json(record.JUDGEMENT)["test"]
+    tuned = next(system for system in judged if system["name"] == "tuned")
+    figures = ", ".join(
+        f"{TITLES[name]} {f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
+        for name, f in tuned["figures"].items()
+    )
+    put(out, f"Held-out test, opened once, {tuned['examples']} examples: {figures}", style="bold")
+    put(out, f"Recipe:  {found.folder / record.BEST}")
+    put(out, f"Run:     {found.final}")

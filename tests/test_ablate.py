@@ -1,0 +1,117 @@
+"""A whole ablation on a tiny random model: on disk, stopped, gone on with, and through the CLI."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import kilotune
+from kilotune import ablate as experiment
+from kilotune.cli.main import app
+from kilotune.errors import KilotuneError
+from kilotune.experiments.catalogue import find_runs
+from kilotune.experiments.record import RunFolder
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import Recipe
+from kilotune.trial import Workbench
+from tests.tiny import labelled_csv
+
+SETTINGS = [
+    "model.precision=float32", "tune.learning_rate=1e-5", "tune.epochs=2", "tune.layers=top:1",
+    "judge.bootstrap_samples=100", "ablation.folds=2",
+    "ablation.factors={tune.learning_rate: [3.0e-2]}",
+]  # fmt: skip
+
+
+def recipe(data: Path, model: Path, *overrides: str) -> Recipe:
+    settings = {"data": {"train": str(data)}, "model": {"name": str(model)}}
+    return load_recipe(settings=settings, overrides=[*SETTINGS, *overrides])
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled_csv(tmp_path_factory.mktemp("films") / "films.csv", 60)
+
+
+def trial_files(folder: Path) -> dict[str, float]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "trials").iterdir()}
+
+
+@pytest.mark.slow
+def test_an_ablation_stopped_ends_as_one_that_was_not(
+    films: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(films, tiny_model)
+    whole = experiment.ablate(chosen, tmp_path / "whole")
+    parts = tmp_path / "parts"
+
+    # By Ctrl-C in the middle of the eighth trial.
+    count = 0
+    run = Workbench.run
+
+    def stopping(self: Workbench, *given: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 8:
+            raise KeyboardInterrupt
+        return run(self, *given)
+
+    monkeypatch.setattr(Workbench, "run", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.ablate(chosen, parts)
+    monkeypatch.undo()
+    kept = trial_files(parts)
+    assert len(kept) == 7
+    # What a power loss leaves of a file that was being written is no trial.
+    (parts / "trials" / ".half.json.1.part").write_text("{")
+    assert (parts / "best.yaml").exists()
+    resumed = experiment.resume(parts)
+    assert {name: time for name, time in trial_files(parts).items() if name in kept} == kept
+    assert resumed.trials == whole.trials
+    documents = [json.loads((p / "ablation.json").read_text()) for p in (parts, whole.folder)]
+    for document in documents:
+        for rung in document["rungs"]:
+            for tried in rung["tried"]:
+                tried["cost"].pop("seconds")
+    assert documents[0] == documents[1]
+    assert (resumed.final / "best.yaml").exists() is False
+    judged = [RunFolder(e.final).read_json("judgement.json")["test"] for e in (whole, resumed)]
+    assert judged[0] == judged[1]
+
+    # The final recipe repeats to the same figures, and was tuned on all that is not the test.
+    again = kilotune.run(load_recipe(whole.folder / "best.yaml"), tmp_path / "again")
+    assert RunFolder(again.folder).read_json("judgement.json")["test"] == judged[0]
+    split = RunFolder(whole.final).read_json("data.json")["split"]
+    assert (len(split["train"]), len(split["validation"]), len(split["test"])) == (48, 0, 12)
+    held = json.loads((whole.folder / "folds.json").read_text())
+    assert sorted(id for fold in held for id in fold) == sorted(split["train"])
+
+    # It is listed as one run, and asked again it does nothing anew.
+    assert [entry.folder for entry in find_runs([whole.folder])] == [whole.final]
+    once_more = CliRunner().invoke(app, ["ablate", str(whole.folder)])
+    assert once_more.exit_code == 0, once_more.output
+    assert "Held-out test, opened once, 12 examples: accuracy" in once_more.stdout
+    assert f"{whole.trials} trials" in once_more.stdout
+    document = json.loads(CliRunner().invoke(app, ["ablate", str(parts), "--json"]).stdout)
+    assert document["test"] == judged[0]
+    (rate,) = document["rungs"]
+    assert (rate["factor"], rate["before"]) == ("tune.learning_rate", "1e-05")
+    (tried,) = rate["tried"]
+    changed = {"tune.learning_rate": {"before": 1e-05, "after": 0.03}}
+    assert (tried["value"], tried["changes"]) == ("0.03", changed)
+    assert document["changes"] == (changed if rate["adopted"] else {})
+    films.write_text(films.read_text() + "one more,good\n")
+    with pytest.raises(KilotuneError, match="the data have changed"):
+        experiment.resume(parts)
+
+
+def test_what_cannot_be_ablated_is_said_before_anything_is_written(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KilotuneError, match="cannot be cut into 33 folds"):
+        experiment.ablate(recipe(labelled, tiny_model, "ablation.folds=33"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    refused = CliRunner().invoke(app, ["ablate", "none.yaml"])
+    assert (refused.exit_code, "no such recipe" in refused.stderr) == (2, True)
