@@ -13,7 +13,14 @@ import numpy as np
 
 from kilotune.data.example import Task
 from kilotune.evaluate.adoption import NOT_WORSE, Adoption, Trials, adopt, crossed_gain
-from kilotune.evaluate.evidence import ENOUGH, Figure, Unavailable, mean_figure, paired_gain
+from kilotune.evaluate.evidence import (
+    ENOUGH,
+    Estimate,
+    Figure,
+    Unavailable,
+    mean_figure,
+    paired_gain,
+)
 from kilotune.evaluate.tasks import TASKS
 from kilotune.evaluate.verdict import Observed, Verdict, decide
 from kilotune.experiments.cost import Cost, total
@@ -41,7 +48,7 @@ class Tried:
     value: str
     changes: Mapping[str, Change]
     trials: int
-    gain: Figure | Unavailable
+    gain: Estimate
     decision: str
     reason: str
     cost: Cost
@@ -65,7 +72,7 @@ class Ablation:
     best: Recipe
     rungs: tuple[Rung, ...] = ()
     verdict: Verdict | None = None
-    out_of_fold: Figure | None = None
+    out_of_fold: Estimate | None = None
     ended: str = ""
 
 
@@ -122,7 +129,7 @@ def climb(
     return state
 
 
-def look_at(recipe: Recipe, question: Question, run: Run) -> tuple[Verdict, Figure]:
+def look_at(recipe: Recipe, question: Question, run: Run) -> tuple[Verdict, Estimate]:
     """The verdict on `recipe` from all its trials, and its out-of-fold score."""
     trials = [run(recipe, unit) for unit in question.units]
     held = mean_by_example(trials)
@@ -138,8 +145,9 @@ def look_at(recipe: Recipe, question: Question, run: Run) -> tuple[Verdict, Figu
         validation=figure,
         floor="always answering the commonest label" if closed else "the base model",
         gain=paired_gain([question.floor[id] for id in ids], values, samples=SAMPLES, seed=0),
+        over_base=Unavailable("the base model was not asked"),
         losses=_means(trial.losses for trial in trials),
-        validation_losses=_means(trial.validation_losses for trial in trials) or [1.0],
+        validation_losses=_means(trial.validation_losses for trial in trials),
     )
     return decide(recipe, seen), figure
 
@@ -173,7 +181,7 @@ def stages(units: int) -> list[int]:
 
 
 def hopeless(
-    simpler: Mapping[str, bool], gains: Mapping[str, Figure | Unavailable], done: int
+    simpler: Mapping[str, bool], gains: Mapping[str, Estimate], done: int
 ) -> dict[str, str]:
     """Which candidates get no further trial, and why (successive halving, Jamieson 2016).
 
@@ -253,7 +261,7 @@ def mean_by_example(trials: Iterable[Trial]) -> dict[str, float]:
     return {id: sum(scores) / len(scores) for id, scores in by_id.items()}
 
 
-def gain(before: Sequence[Trial], after: Sequence[Trial]) -> Figure | Unavailable:
+def gain(before: Sequence[Trial], after: Sequence[Trial]) -> Estimate:
     """The gain on the examples of the same units, however few; not what decides."""
     old, new = mean_by_example(before), mean_by_example(after)
     if len(old) < ENOUGH:
@@ -296,7 +304,7 @@ def _value_of(recipe: Recipe, factor: str) -> str:
     return label_of(inside)
 
 
-def _value(gain: Figure | Unavailable) -> float:
+def _value(gain: Estimate) -> float:
     return gain.value if isinstance(gain, Figure) else 0.0
 
 

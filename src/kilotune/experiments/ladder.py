@@ -88,8 +88,6 @@ FIRST: dict[Name, tuple[str, ...]] = {
     ),
     "unstable": ("tune.learning_rate", "tune.batch_size", "tune.lora_alpha"),
     "no_signal": ("data.question", "tune.learning_rate", "decoding", "tune.epochs"),
-    "healthy": (),
-    "unvalidated": (),
 }  # fmt: skip
 
 LESS: dict[str, Callable[[Any], float]] = {
@@ -106,7 +104,7 @@ LESS: dict[str, Callable[[Any], float]] = {
 
 def order(factors: Sequence[str], verdict: Name) -> list[str]:
     """The factors that are still to be tried, the likeliest to help first."""
-    first = [name for name in FIRST[verdict] if name in factors]
+    first = [name for name in FIRST.get(verdict, ()) if name in factors]
     return [*first, *(name for name in factors if name not in first)]
 
 

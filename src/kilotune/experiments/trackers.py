@@ -41,13 +41,14 @@ def tracked(report_to: Sequence[str], name: str, recipe: Recipe) -> Iterator[Non
 
 
 def note(
-    report_to: Sequence[str], figures: Mapping[str, float], files: Iterable[Path] = ()
+    report_to: Sequence[str], figures: Mapping[str, float | None], files: Iterable[Path] = ()
 ) -> None:
     """Add figures, and files as artifacts, to the run of MLflow that is open."""
     if not _tells(report_to):
         return
     mlflow = _mlflow()
-    mlflow.log_metrics({name: value for name, value in figures.items() if math.isfinite(value)})
+    known = {name: value for name, value in figures.items() if value is not None}
+    mlflow.log_metrics({name: value for name, value in known.items() if math.isfinite(value)})
     for path in files:
         mlflow.log_artifact(str(path))
 
