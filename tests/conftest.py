@@ -51,6 +51,17 @@ def cached_states(
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_general_prompts() -> Iterator[None]:
+    """What a run asks to see what was forgotten: one prompt of each kind and language."""
+    from kilotune.evaluate.forgetting import general_prompts
+
+    few = general_prompts()[::10]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kilotune.session.general_prompts", lambda: few)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of closed labels; copy it before changing it."""

@@ -47,7 +47,10 @@ def test_the_tuned_answer_is_the_one_that_predict_gives(chat: Chat, tiny_run: Pa
     )
 
 
-def test_any_decoding_setting_can_be_changed_and_what_cannot_be_is_said(chat: Chat) -> None:
+def test_any_decoding_setting_can_be_changed_and_what_cannot_be_is_said(
+    chat: Chat,
+) -> None:
+    stops = chat.prompting.generation.eos_token_id
     for name, value in (
         ("temperature", "0.7"), ("top_k", "20"), ("top_p", "0.9"), ("max_new_tokens", "30"),
         ("repetition_penalty", "1.1"), ("stop", "\\n"),
@@ -55,7 +58,8 @@ def test_any_decoding_setting_can_be_changed_and_what_cannot_be_is_said(chat: Ch
         chat.set(name, value)
     found = chat.settings
     assert (found.temperature, found.top_k, found.top_p) == (0.7, 20, 0.9)
-    assert (found.max_new_tokens, found.repetition_penalty, found.stop) == (30, 1.1, ("\\n",))
+    assert (found.max_new_tokens, found.repetition_penalty, found.stop) == (30, 1.1, ("\n",))
+    assert chat.prompting.generation.eos_token_id == stops  # the template's own end stays
     chat.set("temperature", "0")
     assert (chat.settings.temperature, chat.settings.repetition_penalty) == (0, 1.1)
     with pytest.raises(KilotuneError, match=r"no decoding setting 'warmth'.*temperature"):

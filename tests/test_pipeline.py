@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import token_f1
+from kilotune.experiments.halving import Choice
 from kilotune.experiments.record import RunFolder, code_digest
 from kilotune.generate.decode import Generation
 from kilotune.pipeline import Run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.schema import DecodingSettings, Recipe
 from kilotune.render.probe import chat_template
 from kilotune.train import trainer
 from tests.tiny import CHATML, labelled_csv
@@ -453,3 +454,40 @@ def test_how_answers_came_out_is_recorded_for_both_models_on_every_judged_part(
             assert by_name[name]["stopped"] + by_name[name]["cut"] == size
     tuned = by_name["tuned"]
     assert tuned["unparsable"] + tuned["empty"] == judged["test"][-1]["unreadable"]
+
+
+def test_a_recipe_may_have_the_decoding_chosen_which_both_models_are_then_judged_by(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hot = DecodingSettings(max_new_tokens=11, temperature=1.0)
+    monkeypatch.setattr(
+        "kilotune.decoding.choose", lambda *_: Choice(hot, "because", (), {}, 3, 4, 0)
+    )
+    answering(monkeypatch, "good")
+    settings = ("decoding.search=true", "judge.forgetting=never", "tune.epochs=1")
+    run = kilotune.run(recipe(labelled, tiny_model, *settings), tmp_path / "run")
+    assert run.forgetting is None
+    config = GenerationConfig.from_pretrained(run.weights)
+    assert (config.do_sample, config.temperature, config.max_new_tokens) == (True, 1.0, 11)
+    assert RunFolder(run.folder).read_json("decoding.json")["chosen"]["temperature"] == 1.0
+
+
+def test_what_was_forgotten_is_measured_on_what_the_base_model_says(
+    finished: Run,
+    labelled: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert finished.forgetting is None  # this one says nothing but white space
+    assert "What was forgotten" not in finished.report.read_text(encoding="utf-8")
+    answering(monkeypatch, "good")
+    run = kilotune.run(recipe(labelled, tiny_model, "tune.epochs=1"), tmp_path / "run")
+    found = RunFolder(run.folder).read_json("judgement.json")["forgetting"]
+    assert run.forgetting is not None
+    assert found["prompts"] == run.forgetting.prompts == 10
+    assert found["tokens"] == 10 * len("good.")  # a token each letter, and the end
+    assert 0 < found["kept"]["low"] <= found["kept"]["value"] <= found["kept"]["high"] < 1
+    assert found["perplexity"] < found["base_perplexity"]  # it was trained to say this
+    assert found["health"]["answers"] == found["base_health"]["answers"] == 10
+    assert "What was forgotten" in run.report.read_text(encoding="utf-8")

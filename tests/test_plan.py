@@ -153,6 +153,19 @@ def test_generating_takes_reading_and_every_token_of_every_batch(
     )
 
 
+def test_general_prompts_take_two_answers_and_two_readings(
+    whole: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All hundred are one batch, of which both models write 32 tokens.
+    assert whole.general_seconds(Speed(math.inf, math.inf)) == pytest.approx(2 * 32 * 32 * 0.5e-3)
+    monkeypatch.setattr(kilotune.plan, "CALLING", 0.0)
+    # Each model reads the prompts twice, and writes and reads the base model's answers.
+    products = 2 * whole.size.products * whole.size.layers * 2 * 100 * (2 * 40 + 2 * 32)
+    head = 2 * whole.size.vocabulary * whole.size.width * 2 * 100 * 2 * 32
+    least = (products + head) / SPEED.products
+    assert least < whole.general_seconds(SPEED) < 3 * least
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_kept_bytes_are_what_autograd_saves(smollm2_shape: Any, precision: str) -> None:
     model, dtype = smollm2_shape, getattr(torch, precision)

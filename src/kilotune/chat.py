@@ -51,7 +51,7 @@ class Chat:
             raise KilotuneError(f"there is no decoding setting '{name}'", fix=fix)
         given: object = value
         if name == "stop":
-            given = () if value in ("", "none") else (value,)
+            given = () if value == "none" else (value.replace("\\n", "\n"),)
         try:
             chosen = DecodingSettings.model_validate({**self.settings.model_dump(), name: given})
         except ValidationError as error:

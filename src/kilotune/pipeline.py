@@ -11,8 +11,10 @@ from kilotune import processes
 from kilotune.augmentation import augmented, check_record, write_record
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
+from kilotune.decoding import Asked, generation, save_choice, search
 from kilotune.errors import KilotuneError, some
-from kilotune.evaluate.evidence import PairedTest, mcnemar
+from kilotune.evaluate.evidence import PairedTest, sign_test
+from kilotune.evaluate.forgetting import Forgetting
 from kilotune.evaluate.judgement import Judgement, quick_metrics
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
@@ -23,6 +25,7 @@ from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.quantisation import check_quantisable
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import read_config
+from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
@@ -40,6 +43,7 @@ class Run:
     verdict: Verdict
     judgements: tuple[Judgement, ...]
     tuned_against_base: PairedTest
+    forgetting: Forgetting | None
     weights: Path
     report: Path
 
@@ -167,6 +171,11 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     folder.write_json(record.PROOF, proof)
     clock.lap("tune")
 
+    if prepared.recipe.decoding.search:
+        session = _search(session, folder, progress)
+        base = session.base_answer(parts.validation) if parts.validation else None
+        clock.lap("search")
+
     progress.stage("Judging: the held-out test is opened now, once")
     on_validation = session.judge(parts.validation, parts.train, base) if base else None
     on_test = session.judge(parts.test, (*parts.train, *parts.validation), scored=True)
@@ -176,13 +185,34 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     verdict = _verdict(session, tuning, on_validation, on_test)
     clock.lap("judge")
 
+    progress.stage("Asking general questions, to see what was forgotten")
+    forgotten = session.forgetting()
+    clock.lap("forgetting")
+
     weights = session.save(folder)
     tokens = {"trained": tuning.tokens, "generated": session.spent.generated}
     folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens))
-    paired = _record(session, folder, tuning, on_validation, on_test, verdict)
+    judged = (on_validation, on_test, forgotten)
+    paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
     report = build_report(folder) if folder.writes else folder / record.REPORT
-    return Run(folder.path, verdict, judgements, paired, weights, report)
+    return Run(folder.path, verdict, judgements, paired, forgotten, weights, report)
+
+
+def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
+    """The session with the way of decoding that suits the tuned model, for base and tuned alike."""
+    progress.stage("Trying ways of decoding on validation")
+    prepared, prompting = session.prepared, session.prompting
+    if streamed_layers(session.tunable.model):
+        progress.say("not tried: every token would read the lower layers from disk")
+        return session
+    examples = tuple(prepared.parts.validation)
+    asked = Asked(session.tunable.model, prompting, prepared.task, prepared.labels, examples)
+    choice = search(asked, progress)
+    progress.say(f"{choice.reason} ({choice.answers} answers)")
+    save_choice(folder, choice)
+    chosen = generation(choice.chosen, prompting.generation)
+    return replace(session, prompting=replace(prompting, generation=chosen))
 
 
 def _verdict(
@@ -241,33 +271,34 @@ def _record(
     session: Session,
     folder: RunFolder,
     tuning: Tuning,
-    on_validation: Judged | None,
-    on_test: Judged,
+    judged: tuple[Judged | None, Judged, Forgetting | None],
     verdict: Verdict,
 ) -> PairedTest:
     """Write what was found, the verdict last: it marks the run as finished."""
+    on_validation, on_test, forgotten = judged
     task = session.prepared.task
-    right = {name: on_test.right(name, task) for name in ("base", "tuned")}
-    paired = mcnemar(right["base"], right["tuned"])
+    paired = sign_test(on_test.scores("base", task), on_test.scores("tuned", task))
     folder.write_predictions(_prediction_rows(on_test, task))
     if on_validation:
         folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
-    judged = {
+    found = {
         "task": task,
         "test": list(on_test.judgements.values()),
         "validation": list(on_validation.judgements.values()) if on_validation else [],
         "tuned_against_base": paired,
         "gains": session.gains(on_test, "base", "tuned"),
+        "forgetting": forgotten,
         "test_opened": "once, after the best checkpoint was chosen",
         "tuning": replace(tuning, history=(), gradients=None),  # they are in the proof
     }
-    folder.write_json(record.JUDGEMENT, judged)
+    folder.write_json(record.JUDGEMENT, found)
     folder.write_json(record.VERDICT, verdict)
     return paired
 
 
 def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
     right = {name: judged.right(name, task) for name in judged.answers}
+    graded = {name: judged.scores(name, task) for name in judged.answers}
     rows = []
     for index, (example, reference) in enumerate(
         zip(judged.examples, references(judged.examples), strict=True)
@@ -280,6 +311,7 @@ def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
         for name, said in judged.answers.items():
             row[f"{name}_prediction"] = said.predictions[index]
             row[f"{name}_right"] = right[name][index]
+            row[f"{name}_score"] = graded[name][index]
             if said.texts:
                 row[f"{name}_output"] = said.texts[index]
         rows.append(row)

@@ -8,11 +8,12 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from kilotune.data.example import Example
+from kilotune.evaluate.forgetting import ANSWER_TOKENS, general_prompts
 from kilotune.generate.decode import TOKEN_BUDGET
 from kilotune.generate.prefix import SHORTEST, common_prefix
 from kilotune.models.load import compute_dtype
@@ -38,6 +39,8 @@ from kilotune.train.memory import available_bytes
 # only computed, and of one that is trained. Fitted to SmolLM2-135M in both precisions.
 FORWARD, TRAINED = 45, 260
 
+# Tokens of a general prompt, the template's own among them.
+GENERAL = 40
 # Seconds that generating one token takes beside all arithmetic, for each layer of a batch.
 CALLING = 0.5e-3
 
@@ -210,7 +213,8 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
         speed=speed,
         free_bytes=free,
         ways=ways,
-        judging_seconds=job.judging_seconds(speed),
+        judging_seconds=job.judging_seconds(speed)
+        + (job.general_seconds(speed) if recipe.judge.forgetting == "auto" else 0.0),
         streamed_reads=job.streamed_reads(width),
         accelerators=tuple(job.fit(card) for card in ACCELERATORS),
     )
@@ -337,6 +341,15 @@ class Job:
         shared = work.shared if work.shared >= SHORTEST else 0
         reading = self._reading(prompts * (work.length - work.answer - shared), speed)
         return reading + self._writing(prompts, speed)
+
+    def general_seconds(self, speed: Speed) -> float:
+        """The general prompts: both models answer them, and both read the base model's answers."""
+        size, prompts = self.size, len(general_prompts())
+        work = replace(self.work, length=GENERAL, longest=GENERAL, answer=ANSWER_TOKENS)
+        asked = replace(self, work=work)
+        reading = asked._reading(2 * prompts * (2 * GENERAL + ANSWER_TOKENS), speed)
+        head = 2 * 2 * size.vocabulary * size.width * prompts * ANSWER_TOKENS
+        return reading + 2 * asked._writing(prompts, speed) + head / speed.products
 
     def streamed_reads(self, width: int) -> int:
         """Bytes read from disk to generate the final answers with streamed lower layers.

@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 from transformers import GenerationConfig
 
-from kilotune.data.example import Example, Task
+from kilotune.data.example import Example, Message, Origin, Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.baselines import majority, nearest, tfidf
 from kilotune.evaluate.calibration import Calibration, calibration
 from kilotune.evaluate.evidence import Estimate, Resampling, macro_f1_gain, paired_gain
+from kilotune.evaluate.forgetting import (
+    ANSWER_TOKENS,
+    Forgetting,
+    GeneralPrompt,
+    forgetting,
+    general_prompts,
+)
 from kilotune.evaluate.health import Health, broken, faults, health
 from kilotune.evaluate.judgement import (
     Judgement,
@@ -25,7 +32,8 @@ from kilotune.evaluate.judgement import (
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
-from kilotune.generate.decode import generation_config, room
+from kilotune.generate.decode import Generation, generation_config, room
+from kilotune.generate.divergence import apart
 from kilotune.models.export import load_tuned, save_tuned
 from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
@@ -212,6 +220,47 @@ class Session:
             )
         return Judged(tuple(examples), answers, judgements)
 
+    def forgetting(self) -> Forgetting | None:
+        """How far the tuned model has moved on general prompts; None where that is not measured."""
+        if self.prepared.recipe.judge.forgetting == "never":
+            return None
+        if streamed_layers(self.tunable.model):
+            self.progress.say("forgetting: not measured, each token would read layers from disk")
+            return None
+        asked, model = general_prompts(), self.tunable.model
+        prompting = self.prompting.plain(ANSWER_TOKENS)
+        examples = [
+            Example(f"general:{number}", (Message("user", one.prompt),), Origin("general", number))
+            for number, one in enumerate(asked, 1)
+        ]
+        with self.tunable.as_base() as base:
+            before = prompting.answers(base, examples, self.progress, "general prompts, base")
+        after = prompting.answers(model, examples, self.progress, "general prompts, tuned")
+        self.spent.generated += sum(answer.tokens for answer in (*before, *after))
+        answers = [prompting.answer_ids(answer) for answer in before]
+        said = [i for i, ids in enumerate(answers) if ids]
+        if not said:
+            self.progress.say("forgetting: not measured, the base model says nothing")
+            return None
+        prompts = prompting.token_ids([examples[i] for i in said])
+        drifts = apart(
+            model,
+            self.tunable.as_base,
+            prompts,
+            [answers[i] for i in said],
+            pad_id=prompting.generation.pad_token_id,
+            progress=self.progress,
+        )
+        judge = self.prepared.recipe.judge
+        return forgetting(
+            [asked[i].kind for i in said],
+            drifts,
+            base_health=_general_health(asked, before),
+            health=_general_health(asked, after, before),
+            samples=judge.bootstrap_samples,
+            seed=self.prepared.recipe.seed,
+        )
+
     def judge_training(self) -> Judgement:
         """The tuned model on a sample of its own training examples, asked in the same way."""
         judge = self.prepared.recipe.judge
@@ -388,6 +437,21 @@ def open_prompting(
 def _stopping_on_loss(recipe: Recipe) -> Recipe:
     stopping = recipe.tune.stopping.model_copy(update={"metric": "loss"})
     return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
+
+
+def _general_health(
+    asked: Sequence[GeneralPrompt],
+    said: Sequence[Generation],
+    before: Sequence[Generation] | None = None,
+) -> Health:
+    """How answers to general prompts came out; `before` are those of the base model."""
+    return health(
+        [answer.text for answer in said],
+        stopped=[answer.stopped for answer in said],
+        unread=[False] * len(said),
+        prompts=[one.prompt for one in asked],
+        references=[answer.text for answer in before] if before else [None] * len(said),
+    )
 
 
 def answer_room(prepared: Prepared, template: ChatTemplate) -> int:

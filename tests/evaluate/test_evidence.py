@@ -9,11 +9,11 @@ from kilotune.evaluate.evidence import (
     f1_figure,
     holm,
     macro_f1_gain,
-    mcnemar,
     mean_figure,
     metric_figure,
     paired_gain,
     share,
+    sign_test,
     wilson,
 )
 from kilotune.evaluate.metrics import macro_f1
@@ -70,13 +70,15 @@ def test_difference_against_newcombes_example() -> None:
     assert (figure.low, figure.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
 
 
-def test_mcnemar_counts_and_exact_p_value() -> None:
+def test_wins_and_losses_have_mcnemars_exact_p_value() -> None:
     before = [False] * 6 + [True] + [True] * 3 + [False] * 2
     after = [True] * 6 + [False] + [True] * 3 + [False] * 2
-    paired = mcnemar(before, after)
+    paired = sign_test(before, after)
     assert (paired.wins, paired.losses, paired.ties) == (6, 1, 5)
     assert paired.p_value == pytest.approx(2 * (1 + 7) / 2**7)
-    assert mcnemar([True], [True]).p_value == 1
+    assert sign_test([True], [True]).p_value == 1
+    graded = sign_test([0.2, 0.5, 0.5, 0.0], [0.4, 0.6, 0.5, 0.9])
+    assert (graded.wins, graded.losses, graded.ties, graded.p_value) == (3, 0, 1, 0.25)
 
 
 def test_the_bootstrap_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:

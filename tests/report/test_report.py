@@ -10,7 +10,7 @@ from kilotune.evaluate.verdict import NextStep, Verdict
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.recipe.load import load_recipe
 from kilotune.report.build import build_report
-from kilotune.report.view import most_changed, read_run
+from kilotune.report.view import before_after, read_run
 
 
 def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, object]:
@@ -24,6 +24,8 @@ def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, o
         "tuned_prediction": tuned,
         "base_right": base == reference,
         "tuned_right": tuned == reference,
+        "base_score": float(base == reference),
+        "tuned_score": float(tuned == reference),
     }
 
 
@@ -57,6 +59,7 @@ def folder(tmp_path: Path) -> RunFolder:
             "test": judged,
             "tuned_against_base": PairedTest(2, 1, 1, 1.0),
             "gains": {"accuracy": Figure(0.25, -0.125, 0.5)},
+            "forgetting": None,
             "tuning": tuning,
         },
     )
@@ -106,13 +109,34 @@ def test_the_view_recomputes_nothing(folder: RunFolder) -> None:
     assert (view.frozen, view.moved, view.examples) == (1, 2, 8)
 
 
-def test_the_most_changed_come_first_and_spoilt_ones_are_not_left_out() -> None:
+def ids(rows: list[dict[str, object]], count: int) -> dict[str, list[str]]:
+    return {name: [c.id for c in group] for name, group in before_after(rows, count).items()}
+
+
+def test_better_worse_and_unchanged_examples_are_shown_apart_and_none_is_crowded_out() -> None:
     rows = [row(i, "b", "a") for i in range(20)] + [row(30, "a", "b"), row(31, "a", "a")]
-    shown = most_changed(rows, 6)
-    assert [c.id for c in shown] == [f"test:{i}" for i in range(5)] + ["test:30"]
-    few = most_changed([row(1, "a", "a"), row(2, "b", "a")], 10)
-    assert [c.id for c in few] == ["test:2", "test:1"]
-    assert most_changed(rows, 0) == ()
+    assert ids(rows, 6) == {
+        "better": [f"test:{i}" for i in range(4)],
+        "worse": ["test:30"],
+        "the same": ["test:31"],
+    }
+    few = ids([row(1, "a", "a"), row(2, "b", "a")], 10)
+    assert few == {"better": ["test:2"], "worse": [], "the same": ["test:1"]}
+    assert ids(rows, 0) == {"better": [], "worse": [], "the same": []}
+    worse = ids([row(i, "a", "b") for i in range(20)], 10)
+    assert len(worse["worse"]) == 10
+
+
+def test_the_most_changed_come_first() -> None:
+    rows = [
+        {**row(i, "x", "y"), "tuned_score": score} for i, score in enumerate((0.2, 0.9, 0, 0.5))
+    ]
+    rows.append(row(4, "x", "x"))
+    assert ids(rows, 10) == {
+        "better": ["test:1", "test:3", "test:0"],
+        "worse": [],
+        "the same": ["test:2", "test:4"],
+    }
 
 
 def test_a_run_without_its_records_is_one_clear_error(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from kilotune.cli import (
     check,
     compare,
     convert,
+    decode,
     export,
     fetch,
     plan,
@@ -63,6 +64,7 @@ _add(run.run, run.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
 _add(predict.predict, predict.EXAMPLES, "1 rows were left unanswered")
 _add(chat.chat, chat.EXAMPLES)
+_add(decode.decode, decode.EXAMPLES)
 _add(check.check, check.EXAMPLES, FOUND)
 _add(convert.convert, convert.EXAMPLES)
 _add(augment.augment, augment.EXAMPLES)

@@ -29,6 +29,7 @@ def as_document(run: "Run") -> dict[str, Any]:
         "verdict": run.verdict,
         "test": run.judgements,
         "tuned_against_base": run.tuned_against_base,
+        "forgetting": run.forgetting,
         "weights": run.weights,
         "report": run.report,
     }
@@ -48,6 +49,7 @@ def _details(judged: "Judgement", titles: Mapping[str, str]) -> str:
 
 
 def _print(run: "Run") -> None:
+    from kilotune.evaluate.forgetting import in_words
     from kilotune.evaluate.health import faults
     from kilotune.evaluate.tasks import TITLES as METRICS
     from kilotune.report.view import system_title
@@ -83,7 +85,10 @@ def _print(run: "Run") -> None:
     put(
         out,
         f"Tuned against base, same prompts: {paired.wins} better, {paired.losses} worse "
-        f"(McNemar p = {paired.p_value:.2g})",
+        f"(exact sign test, p = {paired.p_value:.2g})",
     )
+    if run.forgetting is not None:
+        style = "bold yellow" if run.forgetting.much else ""
+        put(out, f"General prompts: {in_words(run.forgetting)}", style=style)
     out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
     out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)

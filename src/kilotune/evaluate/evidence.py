@@ -289,14 +289,14 @@ def difference(first: Figure, second: Figure) -> Figure:
     return Figure(value, float(value - low), float(value + high))
 
 
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
-    """McNemar's exact test (McNemar 1947) of which answers were right before and after.
+def sign_test(before: Sequence[float], after: Sequence[float]) -> PairedTest:
+    """The exact sign test of scores of the same examples: a win is one that scores more `after`.
 
-    A win is an example that is right `after` alone.
+    Of answers that are right or wrong it is McNemar's exact test (McNemar 1947).
     """
     pairs = list(zip(before, after, strict=True))
-    wins = sum(a and not b for b, a in pairs)
-    losses = sum(b and not a for b, a in pairs)
+    wins = sum(a > b for b, a in pairs)
+    losses = sum(b > a for b, a in pairs)
     p_value = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     return PairedTest(wins, losses, len(pairs) - wins - losses, p_value)
 

@@ -8,7 +8,7 @@ from typing import Any
 from kilotune.data.example import Task
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.adoption import Adoption, Trials, adopt
-from kilotune.evaluate.evidence import PairedTest, mcnemar
+from kilotune.evaluate.evidence import PairedTest, sign_test
 from kilotune.evaluate.judgement import scores
 from kilotune.experiments import record
 from kilotune.experiments.cost import Cost
@@ -150,7 +150,7 @@ def _paired(
     )
     return Paired(
         evidence=evidence,
-        right=mcnemar([r["tuned_right"] for r in first], [r["tuned_right"] for r in second]),
+        right=sign_test([r["tuned_right"] for r in first], [r["tuned_right"] for r in second]),
         left_out=len({*before, *after}) - len(ids),
         changed=tuple(
             ChangedExample(

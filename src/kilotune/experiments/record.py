@@ -30,6 +30,7 @@ AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
 # Of an ablation: how far it is, the best recipe so far, its trials, and the run that ends it.
 ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = "folds.json"
+DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 
 # What decides what a run does: code, presets, chat templates.

@@ -1,18 +1,19 @@
 """Examples to answers: prompts by the chat template, cut to fit, then generated."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import GenerationConfig
 
 from kilotune.data.example import Example, Image
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import without_answer
-from kilotune.generate.decode import Generation, finite, generate
+from kilotune.generate.decode import Generation, finite, generate, generation_config
 from kilotune.generate.score import LabelScores, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
+from kilotune.recipe.schema import DecodingSettings
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.template import ChatTemplate
 from kilotune.render.truncation import fit
@@ -81,6 +82,26 @@ class Prompting:
     def asked(self, example: Example) -> str:
         """The texts of an example's prompt, as they are put to a model."""
         return "\n".join(message.text for message in self._cut(example).prompt)
+
+    def plain(self, tokens: int) -> "Prompting":
+        """The same model asked without the task's wording, greedily, for so many tokens at most."""
+        now = self.generation
+        greedy = generation_config(
+            DecodingSettings(max_new_tokens=tokens),
+            answer_tokens=tokens,
+            stop_ids=now.eos_token_id,
+            pad_id=now.pad_token_id,
+        )
+        return replace(self, wording=Wording("", "{text}"), generation=greedy)
+
+    def answer_ids(self, answer: Generation) -> list[int]:
+        """The tokens of an answer, with the one that ends it where it ended by itself."""
+        end = [self.template.stop_id] if answer.stopped else []
+        return [*self.template.encode(answer.text), *end]
+
+    def token_ids(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+        """What generation starts from, of each of `examples`."""
+        return [prompt.token_ids for prompt in self._prompts(examples)]
 
     def finite(self, model: Model, example: Example) -> bool:
         """Whether what `model` predicts to follow on the prompt of `example` is finite."""

@@ -213,6 +213,9 @@ class JudgeSettings(Settings):
     before_after: NonNegativeInt = Field(10, description="examples shown before and after")
     train_sample: PositiveInt = Field(100, description="training examples judged for the verdict")
     bootstrap_samples: PositiveInt = 2000
+    forgetting: Literal["auto", "never"] = Field(
+        "auto", description="ask both models general questions; auto: unless layers are streamed"
+    )
     base_check: Literal["stop", "say"] = Field(
         "stop", description="what to do about a pretrained model that does not generate"
     )

@@ -20,8 +20,8 @@ TITLES = {
 }
 # Where answers are no labels, what words alone can do is to copy one.
 COPYING = {"majority": "commonest answer", "tfidf": "most similar (TF-IDF)"}
-# Of the examples shown before and after, at most this share are ones the tuning spoilt.
-LOSSES_SHARE = 1 / 3
+# Of the examples shown before and after, so many are ones that tuning spoilt, or left as good.
+SHARES = {"worse": 1 / 3, "the same": 1 / 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Comparison:
     tuned: str
     base_right: bool
     tuned_right: bool
+    change: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class RunView:
     calibration: dict[str, Any] | None
     gains: dict[str, dict[str, float | None]]
     paired: dict[str, Any]
-    comparisons: tuple[Comparison, ...]
+    comparisons: dict[str, tuple[Comparison, ...]]
+    forgetting: dict[str, Any] | None
     findings: list[dict[str, Any]]
     metrics: list[dict[str, float]]
     tuning: dict[str, Any]
@@ -98,7 +100,8 @@ def read_run(folder: RunFolder) -> RunView:
         calibration=tuned["calibration"],
         gains={METRICS[name]: figure for name, figure in judgement["gains"].items()},
         paired=judgement["tuned_against_base"],
-        comparisons=most_changed(folder.read_predictions(), shown),
+        comparisons=before_after(folder.read_predictions(), shown),
+        forgetting=judgement["forgetting"],
         findings=folder.read_json(record.FINDINGS),
         metrics=folder.read_metrics(),
         tuning=judgement["tuning"],
@@ -108,14 +111,25 @@ def read_run(folder: RunFolder) -> RunView:
     )
 
 
-def most_changed(rows: list[dict[str, Any]], count: int) -> tuple[Comparison, ...]:
-    """`count` examples: those that tuning put right and those it spoilt, then the others."""
-    every = [_comparison(row) for row in rows]
-    wins = [c for c in every if c.tuned_right and not c.base_right]
-    losses = [c for c in every if c.base_right and not c.tuned_right]
-    same = [c for c in every if c.base_right == c.tuned_right]
-    spoilt = losses[: round(count * LOSSES_SHARE)]
-    return tuple([*wins[: count - len(spoilt)], *spoilt, *same][:count])
+def before_after(rows: list[dict[str, Any]], count: int) -> dict[str, tuple[Comparison, ...]]:
+    """About `count` examples that tuning made better, made worse, and left: most changed first.
+
+    At most a third are worse and a fifth the same, as long as there are others.
+    """
+    every = sorted(map(_comparison, rows), key=lambda c: (-abs(c.change), c.base == c.tuned))
+    groups = {
+        "better": [c for c in every if c.change > 0],
+        "worse": [c for c in every if c.change < 0],
+        "the same": [c for c in every if c.change == 0],
+    }
+    room = {name: round(count * share) for name, share in SHARES.items()}
+    room["better"] = count - sum(min(room[n], len(groups[n])) for n in SHARES)
+    left = room["better"] - len(groups["better"])
+    for name in SHARES:
+        more = max(0, min(left, len(groups[name]) - room[name]))
+        room[name] += more
+        left -= more
+    return {name: tuple(group[: max(0, room[name])]) for name, group in groups.items()}
 
 
 def _comparison(row: dict[str, Any]) -> Comparison:
@@ -127,6 +141,7 @@ def _comparison(row: dict[str, Any]) -> Comparison:
         tuned=row["tuned_output"],
         base_right=row["base_right"],
         tuned_right=row["tuned_right"],
+        change=row["tuned_score"] - row["base_score"],
     )
 
 

@@ -1,0 +1,114 @@
+"""How a tuned model's answers are best generated, found out on validation."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from kilotune.data.example import Example, Task
+from kilotune.errors import KilotuneError
+from kilotune.evaluate.judgement import scores
+from kilotune.evaluate.tasks import TASKS
+from kilotune.experiments import record
+from kilotune.experiments.halving import Choice, choose, title
+from kilotune.experiments.record import RunFolder
+from kilotune.generate.answer import Prompting
+from kilotune.generate.decode import decoding_settings, generation_config
+from kilotune.models.export import tuned_folder
+from kilotune.models.load import Model
+from kilotune.preparation import prepare
+from kilotune.progress import Progress, Silent
+from kilotune.recipe.schema import DecodingSettings
+from kilotune.session import open_tuned, references
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A model, how it is asked, and the examples with their task and labels."""
+
+    model: Model
+    prompting: Prompting
+    task: Task
+    labels: tuple[str, ...]
+    examples: tuple[Example, ...]
+
+
+def decode(run: Path, progress: Progress | None = None) -> Choice:
+    """Choose how the finished run in `run` decodes, by its validation examples, and keep it.
+
+    The choice is written to the tuned folder's `generation_config.json`, which prediction, chat and
+    export read, and all that led to it to `decoding.json`. Raises KilotuneError when the data
+    have changed since the run.
+    """
+    progress = progress or Silent()
+    folder = RunFolder(run)
+    recipe = folder.read_recipe()
+    folder.check_finished()
+    prepared = prepare(recipe, Silent())
+    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+        raise KilotuneError(
+            "the data have changed since the run", where=str(recipe.data.train), fix="Restore them"
+        )
+    with folder.writing():
+        progress.stage("Loading the model")
+        pictured = bool(prepared.pictured)
+        model, prompting = open_tuned(run, recipe, prepared.labels, pictured=pictured)
+        progress.stage("Trying ways of decoding on validation")
+        asked = Asked(
+            model, prompting, prepared.task, prepared.labels, tuple(prepared.parts.validation)
+        )
+        choice = search(asked, progress)
+        save_choice(folder, choice)
+        _replace_config(tuned_folder(run), generation(choice.chosen, prompting.generation))
+    return choice
+
+
+def search(asked: Asked, progress: Progress) -> Choice:
+    """The choice among ways of decoding, by the task's metric for single examples."""
+    by_id = {example.id: example for example in asked.examples}
+    read = TASKS[asked.task].read
+
+    def ask(settings: DecodingSettings, ids: Sequence[str], seed: int) -> Sequence[float]:
+        prompting = replace(
+            asked.prompting, generation=generation(settings, asked.prompting.generation), seed=seed
+        )
+        examples = [by_id[id] for id in ids]
+        said = prompting.answers(asked.model, examples, progress, title(settings))
+        predictions = [read(answer.text, asked.labels) for answer in said]
+        return scores(asked.task, references(examples), predictions)
+
+    limits = decoding_settings(asked.prompting.generation)
+    return choose(list(by_id), limits, ask, asked.prompting.seed)
+
+
+def generation(settings: DecodingSettings, like: GenerationConfig) -> GenerationConfig:
+    """Other settings for transformers, the tokens that end an answer as in `like`."""
+    return generation_config(
+        settings,
+        answer_tokens=like.max_new_tokens,
+        stop_ids=like.eos_token_id,
+        pad_id=like.pad_token_id,
+    )
+
+
+def save_choice(folder: RunFolder, choice: Choice) -> None:
+    """Write `decoding.json`."""
+    chosen: dict[str, Any] = choice.chosen.model_dump(mode="json", exclude={"search"})
+    content = {
+        "chosen": chosen,
+        "reason": choice.reason,
+        "rounds": choice.rounds,
+        "proof": choice.proof,
+        "raced": choice.raced,
+        "decided": choice.decided,
+        "answers": choice.answers,
+    }
+    folder.write_json(record.DECODING, content)
+
+
+def _replace_config(tuned: Path, config: GenerationConfig) -> None:
+    config.save_pretrained(tuned, config_file_name="generation_config.json.part")
+    os.replace(tuned / "generation_config.json.part", tuned / "generation_config.json")

@@ -1,0 +1,123 @@
+"""What a tuned model has lost of what its base model could do: figures on general prompts."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Protocol
+
+from kilotune.evaluate.evidence import Estimate, Figure, mean_figure
+from kilotune.evaluate.health import Health
+
+# Tokens of an answer that are looked at: how it begins shows as well as the whole whether it is
+# still the same model that speaks, and bounds the time.
+ANSWER_TOKENS = 32
+# TODO
+WARN_BELOW = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralPrompt:
+    """A question that has nothing to do with anyone's data."""
+
+    kind: str
+    language: str
+    prompt: str
+
+
+class Drift(Protocol):
+    """One answer of the base model, and what both models make of it: means over its tokens.
+
+    `divergence` is the Kullback-Leibler divergence of the tuned from the base model's distribution,
+    in nats; the losses are negative log-likelihoods.
+    """
+
+    @property
+    def tokens(self) -> int:
+        """How many there are."""
+
+    @property
+    def divergence(self) -> float:
+        """In nats."""
+
+    @property
+    def base_loss(self) -> float:
+        """The base model's."""
+
+    @property
+    def tuned_loss(self) -> float:
+        """The tuned model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """How far the tuned model has moved on general prompts.
+
+    `kept` is the score, 1 for a model that did not move: the mean over prompts of exp(-divergence),
+    with its interval. `divergence` is the mean in nats a token. The perplexities are of the base
+    model's own answers. `by_kind` is `kept` by kind of prompt.
+    """
+
+    prompts: int
+    tokens: int
+    kept: Estimate
+    divergence: float
+    base_perplexity: float
+    perplexity: float
+    by_kind: dict[str, float]
+    base_health: Health
+    health: Health
+
+    @property
+    def much(self) -> bool:
+        """Whether so much was lost that a user should know before using the model for more."""
+        return isinstance(self.kept, Figure) and self.kept.high < WARN_BELOW
+
+
+def general_prompts() -> tuple[GeneralPrompt, ...]:
+    """The 100 prompts that come with kilotune, English and Chinese, of five kinds."""
+    source = files("kilotune.evaluate") / "prompts" / "general.jsonl"
+    lines = source.read_text(encoding="utf-8").splitlines()
+    return tuple(GeneralPrompt(**json.loads(line)) for line in lines)
+
+
+def forgetting(
+    kinds: Sequence[str],
+    drifts: Sequence[Drift],
+    *,
+    base_health: Health,
+    health: Health,
+    samples: int,
+    seed: int,
+) -> Forgetting:
+    """The figures of `drifts`, one a prompt of the kind at its place."""
+    kept = [math.exp(-drift.divergence) for drift in drifts]
+    tokens = sum(drift.tokens for drift in drifts)
+    by_kind = {}
+    for kind in dict.fromkeys(kinds):
+        of = [value for value, its in zip(kept, kinds, strict=True) if its == kind]
+        by_kind[kind] = sum(of) / len(of)
+    return Forgetting(
+        prompts=len(drifts),
+        tokens=tokens,
+        kept=mean_figure(kept, samples=samples, seed=seed),
+        divergence=sum(drift.divergence for drift in drifts) / len(drifts),
+        base_perplexity=math.exp(sum(d.base_loss * d.tokens for d in drifts) / tokens),
+        perplexity=math.exp(sum(d.tuned_loss * d.tokens for d in drifts) / tokens),
+        by_kind=by_kind,
+        base_health=base_health,
+        health=health,
+    )
+
+
+def in_words(found: Forgetting) -> str:
+    """The score on one line, and what it means where it is low."""
+    if not isinstance(found.kept, Figure):
+        return f"no figure: {found.kept.reason}"
+    said = (
+        f"{found.kept} kept of what the base model would say (divergence {found.divergence:.2f} "
+        f"nats a token, perplexity of its answers {found.base_perplexity:.1f} → "
+        f"{found.perplexity:.1f})"
+    )
+    return f"{said}; for other tasks than this use the base model" if found.much else said
