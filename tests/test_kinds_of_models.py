@@ -24,6 +24,7 @@ from transformers import (
 from kilotune.experiments.record import RunFolder
 from kilotune.models.export import load_tuned
 from kilotune.models.load import locate
+from kilotune.models.merge import write_merged
 from kilotune.models.size import empty_model, trained_part
 from kilotune.preparation import prepare
 from kilotune.progress import Silent
@@ -120,6 +121,9 @@ def test_a_kind_of_model_is_loaded_rendered_tuned_asked_saved_and_loaded_again(
         expected, found = session.tunable.model(ids).logits, again(ids).logits
         with session.tunable.as_base() as model:
             untuned = model(ids).logits
+        write_merged(session.tunable.model, tmp_path)
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits
     assert torch.equal(found, expected)
+    assert (merged - expected).abs().max() < 1e-4
     assert (expected - untuned).abs().max() > 1e-3
     assert tokenizer.chat_template == TOKENIZER.chat_template

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, Qwen2ForCausalLM
 
 from kilotune.errors import KilotuneError
 from kilotune.models.merge import write_merged
@@ -38,13 +39,21 @@ def test_a_merged_first_generation_qwen_is_a_qwen_2_with_equal_logits(
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def gpt2() -> Any:
+    """Its linear layers hold their weights the other way round."""
+    config = GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
 @pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
 def test_other_families_merge_too(tmp_path: Path, family: str, dora: bool) -> None:
     config = LoraConfig(
-        target_modules="all-linear", init_lora_weights=False, use_dora=dora, task_type="CAUSAL_LM"
-    )
-    model = get_peft_model(random_model(family), config).eval()
+        target_modules=["c_attn", "c_proj"] if family == "gpt2" else "all-linear",
+        init_lora_weights=False, use_dora=dora, task_type="CAUSAL_LM",
+    )  # fmt: skip
+    base = gpt2() if family == "gpt2" else random_model(family)
+    model = get_peft_model(base, config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "magnitude" in name:
