@@ -11,7 +11,7 @@ from kilotune.errors import KilotuneError, some
 from kilotune.models.load import Model
 from kilotune.models.quantisation import elements
 from kilotune.models.selection import of_adapter, plain_name, select_trained
-from kilotune.models.sharding import whole
+from kilotune.models.sharding import cut_like, whole
 from kilotune.models.streaming import streamed_layers
 from kilotune.recipe.schema import Method
 
@@ -152,7 +152,7 @@ class Tunable:
         parameters = dict(self.trained())
         with torch.no_grad():
             for name in names:
-                parameters[name].copy_(tensors[name])
+                parameters[name].copy_(cut_like(tensors[name], parameters[name]))
 
 
 def check_reached(trained: Iterable[str], gradients: Gradients) -> None:

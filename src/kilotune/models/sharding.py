@@ -2,7 +2,7 @@
 
 import torch
 from accelerate import PartialState
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from kilotune import processes
 from kilotune.models.load import best_device
@@ -12,6 +12,13 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of `tensor`, detached; of one that FSDP2 cut up every process must ask for it."""
     detached = tensor.detach()
     return detached.full_tensor() if isinstance(detached, DTensor) else detached
+
+
+def cut_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`tensor`, whole or in parts, in the parts that FSDP2 cut `other` up into, if it did."""
+    if not isinstance(other, DTensor) or isinstance(tensor, DTensor):
+        return tensor
+    return distribute_tensor(tensor, other.device_mesh, other.placements)
 
 
 def of_the_leader(value: str) -> str:

@@ -306,6 +306,13 @@ def tune(
         measure=measure,
         activations=activations,
     )
+    if trainer.is_fsdp_enabled and tunable.adapted and not tunable.adapter:
+        # Its checkpoints of a PEFT model hold adapters alone: the best weights would be lost.
+        raise KilotuneError(
+            "adapters beside weights that are trained themselves cannot be sharded",
+            where="tune.trainable",
+            fix="Train data-parallel (torchrun) or in one process, or leave tune.trainable out",
+        )
     if trainer.is_deepspeed_enabled:  # it keeps the gradients to itself
         trainer.remove_callback(GradientWatch)
     trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
