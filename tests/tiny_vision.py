@@ -24,7 +24,12 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    SmolVLMConfig,
+    SmolVLMImageProcessor,
+    SmolVLMProcessor,
+    SmolVLMVideoProcessor,
 )
+from transformers.models.smolvlm import processing_smolvlm
 
 from examples.vision.digits import write_images
 from kilotune.data.example import Image
@@ -164,12 +169,37 @@ def _idefics3(layers: int) -> tuple[Any, Any]:
     return config, processor
 
 
+def _smolvlm(layers: int) -> tuple[Any, Any]:
+    # Its processor asks for a package that counts the frames of videos in words; no image needs it.
+    processing_smolvlm.num2words = processing_smolvlm.num2words or str
+    base, idefics = _idefics3(layers)
+    settings = base.to_dict()
+    settings["vision_config"].pop("model_type")
+    config = SmolVLMConfig(
+        vision_config=settings["vision_config"],
+        text_config=settings["text_config"],
+        image_token_id=base.image_token_id,
+        scale_factor=base.scale_factor,
+        pad_token_id=base.pad_token_id,
+    )
+    images = SmolVLMImageProcessor(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
+    processor = SmolVLMProcessor(
+        images,
+        idefics.tokenizer,
+        SmolVLMVideoProcessor(),
+        image_seq_len=1,
+        chat_template=IDEFICS,
+    )
+    return config, processor
+
+
 KINDS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "qwen2_vl": _qwen2_vl,
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
     "llava": _llava,
     "idefics3": _idefics3,
+    "smolvlm": _smolvlm,
 }
 
 

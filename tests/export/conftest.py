@@ -12,7 +12,7 @@ from tests.tiny import labelled_csv
 
 def tuned(folder: Path, model: Path) -> Path:
     """The folder of a finished run of a few steps."""
-    data = labelled_csv(folder / "films.csv")
+    data = labelled_csv(folder / "films.csv", 120)
     settings = {"data": {"train": str(data)}, "model": {"name": str(model), "precision": "float32"}}
     overrides = [
         "tune.epochs=8",

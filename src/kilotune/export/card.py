@@ -80,12 +80,13 @@ def _results(finished: Finished, view: RunView, pipeline: str) -> list[EvalResul
             dataset_type="private",
             dataset_name=(data.test or data.train).name,
             dataset_split="test",
-            metric_type=METRICS[name],
+            metric_type=METRICS.get(name, name),
             metric_name=f"{name} (95% interval {figure['low']:.3f} to {figure['high']:.3f}, "
             f"{view.examples} examples)",
             metric_value=round(figure["value"], 4),
         )
         for name, figure in tuned["figures"].items()
+        if figure["value"] is not None  # too few examples
     ]
 
 
