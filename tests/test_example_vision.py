@@ -21,7 +21,11 @@ def test_the_example_runs_from_images_to_a_merged_model(
     monkeypatch.chdir(tmp_path)
     digits.main(Path("digits"), 160)
     for name, recipe in (("reads", "read"), ("odd", "odd")):
-        overrides = [f"data.train={tmp_path}/digits/{recipe}.jsonl", "tune.epochs=1"]
+        overrides = [
+            f"data.train={tmp_path}/digits/{recipe}.jsonl",
+            "tune.epochs=1",
+            "judge.base_check=say",
+        ]
         loaded = load_recipe(RECIPES / f"{recipe}.yaml", overrides=overrides)
         assert len(preview(loaded).rendered.renderings) == 160
         done = run(loaded, Path("digits") / name)

@@ -114,7 +114,7 @@ def _go_on(
             progress.say(f"Ended: {found.ended}")
             del bench, runner.bench
             final = _final(found.best, folder, progress)
-            best = {"out_of_fold": found.out_of_fold and found.out_of_fold.value}
+            best = {"out_of_fold": found.out_of_fold.value if found.out_of_fold else None}
             files = (folder / record.ABLATION, folder / record.BEST)
             trackers.note(recipe.tune.report_to, best, files)
     except KeyboardInterrupt:

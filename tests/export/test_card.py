@@ -32,7 +32,7 @@ def test_the_header_is_the_hubs_with_the_runs_figures_and_intervals(
     assert set(results) == set(tuned["figures"]) == {"accuracy", "macro_f1"}
     for name, figure in tuned["figures"].items():
         assert results[name].metric_value == pytest.approx(figure["value"], abs=1e-4)
-        interval = f"95% interval {figure['low']:.3f} to {figure['high']:.3f}, 8 examples"
+        interval = f"95% interval {figure['low']:.3f} to {figure['high']:.3f}, 24 examples"
         assert interval in results[name].metric_name
     # A folder of this machine is no model of the Hub.
     assert header.base_model is None
@@ -61,10 +61,10 @@ def test_the_text_says_data_figures_verdict_limits_and_recipe(
     for said in (
         f"**Verdict:** {verdict['summary']}.",
         *(f"**{remark}.**" for remark in verdict["remarks"]),
-        "25 training, 7 validation and 8 held-out test examples from `films.csv`",
+        "and 24 held-out test examples from `films.csv`",
         "| tuned model |",
         "one seed (0)",
-        "- Fewer than 10 test examples of bad, good",
+        "- Fewer than 20 test examples of bad, good",
         "Text: {text}\\nLabel:",
         "learning_rate: 0.01",
         "train: films.csv",

@@ -339,3 +339,14 @@ def test_without_torchvision_or_a_processor_the_error_says_what_to_do(
     with pytest.raises(KilotuneError, match="image processor") as caught:
         load_vision(str(tmp_path), settings, needed=True)
     assert "kilotune[vision]" in caught.value.fix
+
+
+def test_a_package_that_a_processor_wants_is_named(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.smolvlm import processing_smolvlm
+
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(KilotuneError, match="`num2words` is required") as caught:
+        load_vision(str(folders["smolvlm"]), ModelSettings(), needed=True)
+    assert "Install the package that it names" in caught.value.fix

@@ -24,7 +24,7 @@ METRICS = {
     "field_f1": "f1",
 }  # fmt: skip
 # Below so many examples of a class in the test, its own figures say little.
-FEW = 10
+FEW = 20
 
 
 def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, source: str) -> str:

@@ -210,7 +210,8 @@ def load_vision(source: str, settings: ModelSettings, *, needed: bool) -> Vision
         raise KilotuneError(
             f"the model's image processor cannot be loaded ({_first_sentence(error)})",
             where=source,
-            fix="Install kilotune[vision]; the folder must hold preprocessor_config.json",
+            fix="Install the package that it names (kilotune[vision] has what most need); the "
+            "folder must hold the processor's configuration",
         ) from error
     if not isinstance(processor, ProcessorMixin):  # a folder without any gives its tokenizer
         return None
