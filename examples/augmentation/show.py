@@ -77,7 +77,8 @@ def texts(models: OwnModels, pivots: Sequence[str]) -> str:
                 *(e[0].text if e else "—" for e in results),
             )
         )
-    head, *body = (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    cells = [[" ".join(cell.replace("|", "/").split()) for cell in row] for row in rows]
+    head, *body = (f"| {' | '.join(row)} |" for row in cells)
     return "\n".join([head, "|---" * (1 + len(SENTENCES)) + "|", *body])
 
 

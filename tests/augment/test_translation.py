@@ -53,6 +53,23 @@ def test_a_translation_that_loses_a_number_is_refused() -> None:
     assert refused == {"identical": 2, "lost what is protected": 1}
 
 
+def test_a_text_of_which_a_sentence_did_not_come_back_is_refused() -> None:
+    def some(sentences: Sequence[str]) -> list[str]:
+        return ["" if "joy" in text else text for text in sentences]
+
+    asked: list[str] = []
+
+    def back(sentences: Sequence[str]) -> list[str]:
+        asked.extend(sentences)
+        return [f"So, {text}" for text in sentences]
+
+    made, refused = by_way_of(Pivot("a", some, back))
+    assert made[0] == []
+    assert made[2] == ["So, Short."]
+    assert refused == {"unfinished": 1}
+    assert "" not in asked
+
+
 def test_several_pivots_give_several_texts_and_the_same_only_once() -> None:
     def pivot(name: str, word: str) -> Pivot:
         return Pivot(name, upside, lambda texts: [t[::-1].replace("once", word) for t in texts])

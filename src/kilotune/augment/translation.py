@@ -163,7 +163,7 @@ class Kept:
             made = dict(zip(new, translate(new), strict=True)) if new else {}
             base.executemany(
                 "INSERT OR REPLACE INTO translations VALUES (?, ?, ?)",
-                [(key, text, target) for text, target in made.items()],
+                [(key, text, target) for text, target in made.items() if target],
             )
         known.update(made)
         return [known[text] for text in sentences]
@@ -185,18 +185,30 @@ def back_translation(
         cut = [_sentences(draw.example.text, protection) for draw in draws]
         wanted = [text for parts in cut for text, free in parts if free]
         for pivot in translators:
-            returned = iter(pivot.back(pivot.there(wanted)))
+            returned = iter(_around(pivot, wanted))
             for result, draw, parts in zip(results, draws, cut, strict=True):
-                text = "".join(_shaped(next(returned), t) if free else t for t, free in parts)
-                if reason := _reason(text, draw.example, protection):
+                told = [next(returned) if free else text for text, free in parts]
+                pairs = list(zip(told, parts, strict=True))
+                whole = all(new.strip() for new, (_, free) in pairs if free)
+                text = "".join(_shaped(new, old) if free else old for new, (old, free) in pairs)
+                reason = _reason(text, draw.example, protection) if whole else "unfinished"
+                if not reason and any(comparable(text) == comparable(e.text) for e in result):
+                    reason = "the same by another pivot"
+                if reason:
                     refused[reason] += 1
-                elif all(comparable(text) != comparable(other.text) for other in result):
-                    result.append(draw.example.with_text(text))
                 else:
-                    refused["the same by another pivot"] += 1
+                    result.append(draw.example.with_text(text))
         return results
 
     return bulk
+
+
+def _around(pivot: Translator, sentences: Sequence[str]) -> list[str]:
+    """Each sentence there and back; "" where either way gave nothing."""
+    abroad = pivot.there(sentences)
+    arrived = [text for text in abroad if text.strip()]
+    home = iter(pivot.back(arrived))
+    return [next(home) if text.strip() else "" for text in abroad]
 
 
 def _reason(text: str, example: Example, protection: Protection) -> str:
