@@ -40,12 +40,27 @@ test-fast: assets
 stamps: $(READY)
 	@$(BIN)/python -m tests.stamps
 
-test-long: assets stamps
+test-long: assets stamps test-trackers
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
+
+# MLflow wants other versions of some packages: an environment of its own, on top of .venv's.
+TRACKERS := .venv-trackers
+
+$(TRACKERS)/.ready: $(READY)
+	@test -x $(TRACKERS)/bin/python || $(BIN)/python -m venv $(TRACKERS)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(TRACKERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(TRACKERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[trackers]'
+	@touch $@
+
+.PHONY: test-trackers
+test-trackers: $(TRACKERS)/.ready
+	HF_HUB_OFFLINE=1 $(TRACKERS)/bin/python -m pytest -n 0 tests/with_trackers.py
 
 # Five minutes of broken files for `kilotune check`.
 fuzz: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz --seconds 300
 
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv .venv-trackers build dist src/*.egg-info

@@ -1,13 +1,21 @@
 """Pictures all the way: real digits as PNG files, a tiny random Qwen2-VL, answers to new ones."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
+from typer.testing import CliRunner
 
+from kilotune.cli.main import app
 from kilotune.data.example import Image
 from kilotune.data.pictures import open_picture
 from kilotune.errors import KilotuneError
@@ -16,7 +24,8 @@ from kilotune.export import export
 from kilotune.pipeline import run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
-from tests.tiny_vision import even_or_odd, write_digits, write_kind
+from tests.assets import qwen_ranks
+from tests.tiny_vision import even_or_odd, write_digits, write_kind, write_real_vocabulary
 
 ASKED = "Is this digit even or odd?"
 
@@ -86,3 +95,34 @@ def test_texts_alone_are_tuned_on_a_model_that_sees(tmp_path: Path, labelled: Pa
     tuning = RunFolder(done.folder).read_json("judgement.json")["tuning"]
     assert tuning["agreement"]["path"] == "packed"
     assert tuning["cache"]["used"]
+
+
+@pytest.mark.slow
+def test_a_qwen2_vl_of_the_real_vocabulary_goes_from_check_to_export(tmp_path: Path) -> None:
+    model = write_real_vocabulary(tmp_path / "model", qwen_ranks(tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    ids = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|vision_start|>", "<|image_pad|>"])
+    assert ids == [151645, 151652, 151655]
+    data = write_digits(tmp_path, range(40), "这个数字是奇数吗？", even_or_odd)
+    options = ("--set", f"model.name={model}", "--set", "model.max_pixels=3136", "--json")
+    checked = CliRunner().invoke(app, ["check", str(data), "--json"])
+    assert checked.exit_code in (0, 1), checked.output
+    assert [f for f in json.loads(checked.stdout)["findings"] if f["severity"] == "error"] == []
+    rendered = CliRunner().invoke(app, ["render", str(data), *options])
+    assert rendered.exit_code == 0, rendered.output
+    assert "<|image_pad|>" in rendered.stdout
+
+    settings = {
+        "data": {"train": str(data)},
+        "model": {"name": str(model), "precision": "float32", "max_pixels": 3136},
+        "tune": {"epochs": 1},
+        "judge": {"train_sample": 4, "bootstrap_samples": 50},
+    }
+    done = run(load_recipe(settings=settings), tmp_path / "run")
+    tuned = next(system for system in done.judgements if system.name == "tuned")
+    assert tuned.examples == 8
+    assert GenerationConfig.from_pretrained(done.weights).eos_token_id == [151645]
+    merged = export(done.folder, "merged", tmp_path / "merged")
+    assert AutoTokenizer.from_pretrained(merged).convert_tokens_to_ids("<|image_pad|>") == 151655
+    written = AutoModelForImageTextToText.from_pretrained(merged)
+    assert written.get_input_embeddings().num_embeddings == len(tokenizer) == 151657

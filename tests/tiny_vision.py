@@ -1,12 +1,14 @@
 """Whole vision-language models in folders, of random weights, and small images to ask about."""
 
 import csv
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
+from tokenizers import Tokenizer
 from transformers import (
     AutoModelForImageTextToText,
     CLIPImageProcessor,
@@ -15,6 +17,7 @@ from transformers import (
     Idefics3Processor,
     LlavaConfig,
     LlavaProcessor,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLProcessor,
     Qwen2VLConfig,
@@ -33,11 +36,18 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from examples.vision.digits import write_images
 from kilotune.data.example import Image
+from kilotune.models.qwen import qwen_tokenizer
 from tests.tiny import byte_tokenizer
 
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>", "<|im_end|>",
+)  # fmt: skip
+# As published, from id 151643 on.
+QWEN2_VL_SPECIAL = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
+    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>",
+    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 TEMPLATE = Path(__file__).parent / "render" / "templates" / "qwen2_vl.jinja"
 # How LLaVA's and Idefics3's own templates are built: images before words; in their place.
@@ -92,8 +102,8 @@ def _qwen(tokenizer: Any, layers: int) -> dict[str, Any]:
     }
 
 
-def _qwen2_vl(layers: int) -> tuple[Any, Any]:
-    tokenizer = _qwen_tokenizer()
+def _qwen2_vl(layers: int, tokenizer: Any = None) -> tuple[Any, Any]:
+    tokenizer = tokenizer or _qwen_tokenizer()
     sizes = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2}
     config = Qwen2VLConfig(vision_config=sizes, **_qwen(tokenizer, layers))
     template = tokenizer.chat_template
@@ -203,6 +213,25 @@ KINDS: dict[str, Callable[[int], tuple[Any, Any]]] = {
 }
 
 
+def real_qwen_tokenizer(ranks: Path) -> Any:
+    """Qwen2-VL's own: the vocabulary of `ranks` (qwen.tiktoken), and its special tokens at theirs.
+
+    First-generation Qwen has the same vocabulary, and other names from the fourth special token on.
+    """
+    first = json.loads(qwen_tokenizer(ranks).backend_tokenizer.to_str())
+    added = first["added_tokens"][: len(QWEN2_VL_SPECIAL)]
+    for token, content in zip(added, QWEN2_VL_SPECIAL, strict=True):
+        token["content"] = content
+    core = Tokenizer.from_str(json.dumps({**first, "added_tokens": added}))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(QWEN2_VL_SPECIAL[1:]),
+        chat_template=TEMPLATE.read_text(encoding="utf-8"),
+    )
+
+
 def _qwen_tokenizer() -> Any:
     """Bytes, with Qwen2-VL's own special tokens and its chat template."""
     return byte_tokenizer(TEMPLATE.read_text(encoding="utf-8"), special=SPECIAL)
@@ -213,9 +242,17 @@ def write_kind(kind: str, folder: Path, *, layers: int = 2, seed: int = 0) -> Pa
 
     Its vision tower has two blocks, LLaVA's and Idefics3's as many as the decoder.
     """
+    return _write(folder, *KINDS[kind](layers), seed)
+
+
+def write_real_vocabulary(folder: Path, ranks: Path) -> Path:
+    """A random Qwen2-VL with the real vocabulary and its image tokens at the published ids."""
+    return _write(folder, *_qwen2_vl(2, real_qwen_tokenizer(ranks)), 0)
+
+
+def _write(folder: Path, config: Any, processor: Any, seed: int) -> Path:
     import torch
 
-    config, processor = KINDS[kind](layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
@@ -226,20 +263,13 @@ def write_kind(kind: str, folder: Path, *, layers: int = 2, seed: int = 0) -> Pa
 
 def write_learner(folder: Path) -> Path:
     """A random Qwen2-VL of 300,000 parameters that learns to read digits in a minute."""
-    import torch
-
     config, processor = _qwen2_vl(2)
     text, tower = config.text_config, config.vision_config
     text.hidden_size, text.intermediate_size, text.initializer_range = 64, 128, 0.05
     text.rope_parameters["mrope_section"] = [2, 3, 3]
     tower.hidden_size = tower.embed_dim = 64
     tower.initializer_range = 0.05
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return _write(folder, config, processor, 0)
 
 
 def write_digits(
