@@ -31,6 +31,8 @@ DIVERGED_LOSS_RATIO = 1.1
 # Steps whose loss lies so far above the first ones' have thrown away what was there: more than one
 # in fifty of them, as a single hard batch may be. Losses of batches of eight differ by less.
 SPIKE_LOSS_RATIO, SPIKES_SHARE = 1.5, 0.02
+# Of these many: in a long run the first tenth would hold the fall itself.
+FIRST_STEPS = 3
 # The last tenth's gradients against the first's. At the start they are as large as they get;
 # clipping hides them from the weights, not from the log.
 GROWN_GRADIENT_RATIO = 20
@@ -97,9 +99,9 @@ class Observed:
 
     @property
     def spikes(self) -> int:
-        """The steps whose loss lies far above the first ones'."""
-        first = _mean(_ends(self.losses)[0])
-        return sum(loss > SPIKE_LOSS_RATIO * first for loss in self.losses)
+        """The later steps whose loss lies far above that of the first few."""
+        first, later = self.losses[:FIRST_STEPS], self.losses[FIRST_STEPS:]
+        return sum(loss > SPIKE_LOSS_RATIO * _mean(first) for loss in later)
 
 
 @dataclass(frozen=True, slots=True)
