@@ -64,7 +64,7 @@ def test_the_score_is_the_mean_over_prompts_and_perplexity_is_over_tokens() -> N
 def test_too_few_answers_give_no_score_and_no_warning() -> None:
     few = found(*[Known(10, 9.0)] * 3)
     assert (few.kept.value, few.much) == (None, False)
-    assert in_words(few) == "no figure: 3 examples; at least 10 are needed"
+    assert in_words(few) == "no figure: 3 examples; at least 6 are needed"
 
 
 def test_a_model_that_moved_far_is_said_to_be_for_its_task_alone() -> None:
