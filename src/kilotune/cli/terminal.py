@@ -1,5 +1,6 @@
 """What every command shares: the terminal, progress on it, errors, JSON."""
 
+import logging
 import os
 import re
 import sys
@@ -156,4 +157,6 @@ def quieten_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # Where it is installed peft imports it, whatever the model, and it misses a kernel of its own.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
