@@ -130,14 +130,16 @@ CASES = {
         "underfit", films(240), ("tune.method=lora", "tune.learning_rate=1e-5")
     ),
     "free text, rate 1e-6": Case("underfit", answered(240), ("tune.learning_rate=1e-6",)),
-    "rate 1e-1": Case("unstable", films(240), ("tune.learning_rate=1e-1", LAST)),
+    "rate 1e-1": Case(
+        "unstable", films(160), ("tune.learning_rate=1e-1", "tune.epochs=1", LAST), small=False
+    ),
     "rate 3, no clipping": Case(
         "unstable", films(240), ("tune.learning_rate=3", "tune.max_grad_norm=1e9", LAST)
     ),
     "30 epochs on 40 shuffled": Case(
         "no_signal",
         shuffled(films(40)),
-        ("tune.epochs=30", "tune.stopping.every=1000", LAST),
+        ("tune.epochs=30", "tune.batch_size=4", "tune.stopping.every=1000", LAST),
         shuffled(films(60, start=40)),
         small=False,
     ),
