@@ -139,7 +139,7 @@ CASES = {
     "30 epochs on 40 shuffled": Case(
         "no_signal",
         shuffled(films(40)),
-        ("tune.epochs=30", "tune.batch_size=4", "tune.stopping.every=1000", LAST),
+        ("tune.epochs=30", "tune.learning_rate=1e-3", "tune.stopping.every=1000", LAST),
         shuffled(films(60, start=40)),
         small=False,
     ),
