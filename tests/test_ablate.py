@@ -107,6 +107,20 @@ def test_an_ablation_stopped_ends_as_one_that_was_not(
         experiment.resume(parts)
 
 
+@pytest.mark.slow
+def test_a_budget_that_judges_nothing_opens_no_test_and_can_be_raised(
+    films: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    chosen = recipe(films, tiny_model, "ablation.seeds=[0]", "ablation.trials=1")
+    with pytest.raises(KilotuneError, match="not one recipe was judged: the budget of 1 trials"):
+        experiment.ablate(chosen, tmp_path / "small")
+    assert len(trial_files(tmp_path / "small")) == 1
+    assert not (tmp_path / "small" / "final").exists()
+    raised = experiment.resume(tmp_path / "small", trials=2)
+    assert raised.trials == 2
+    assert RunFolder(raised.final).finished
+
+
 def test_what_cannot_be_ablated_is_said_before_anything_is_written(
     labelled: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

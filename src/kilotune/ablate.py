@@ -112,6 +112,14 @@ def _go_on(
                 runner.bar = bar
                 found = _search(recipe, question, runner, keeper)
             progress.say(f"Ended: {found.ended}")
+            if found.verdict is None:
+                # The test may be opened once: not for a recipe that nothing was tried against.
+                raise KilotuneError(
+                    f"not one recipe was judged: {found.ended.partition(';')[0]}",
+                    where=str(folder.path),
+                    fix="Go on, with more --minutes or --trials (base and one candidate take "
+                    f"{2 * planned}): kilotune ablate {folder.path}",
+                )
             del bench, runner.bench
             final = _final(found.best, folder, progress)
             best = {"out_of_fold": found.out_of_fold.value if found.out_of_fold else None}

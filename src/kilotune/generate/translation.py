@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM
 
 from kilotune.augment.models import Translator
 from kilotune.augment.translation import Pivot
 from kilotune.errors import KilotuneError
 from kilotune.generate.decode import batches
-from kilotune.models.load import best_device
+from kilotune.models.load import load_beside
 
 TOKEN_BUDGET = 2048
 # A translation is at most so many times as long as its source, and some tokens.
@@ -40,15 +40,7 @@ def seq2seq(name: str, seed: int) -> Translator:
 
 
 def _load(source: str) -> tuple[Any, Any]:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForSeq2SeqLM.from_pretrained(source).to(best_device()).eval()
-    except (OSError, ValueError) as error:
-        raise KilotuneError(
-            f"cannot read a sequence-to-sequence model: {str(error).splitlines()[0]}",
-            where=source,
-            fix="Give the folder or the hub id of one",
-        ) from error
+    tokenizer, model = load_beside(AutoModelForSeq2SeqLM, source, "sequence-to-sequence model")
     return model, tokenizer
 
 

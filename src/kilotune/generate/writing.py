@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM
 
 from kilotune.augment.models import Conversation, Gap
-from kilotune.errors import KilotuneError
 from kilotune.generate.decode import batches, generate, generation_config
-from kilotune.models.load import Model, best_device, stop_ids
+from kilotune.models.load import Model, load_beside, stop_ids
 from kilotune.progress import Progress
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.render.template import ChatTemplate
@@ -157,15 +156,7 @@ class MaskedGuesser:
 
 def load_masked(source: str) -> MaskedGuesser:
     """The masked language model at `source`. Raises KilotuneError where there is none."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForMaskedLM.from_pretrained(source).to(best_device()).eval()
-    except (OSError, ValueError) as error:
-        raise KilotuneError(
-            f"cannot read a masked language model: {str(error).splitlines()[0]}",
-            where=source,
-            fix="Give the folder or the hub id of one",
-        ) from error
+    tokenizer, model = load_beside(AutoModelForMaskedLM, source, "masked language model")
     return MaskedGuesser(model, tokenizer)
 
 

@@ -167,6 +167,23 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def load_beside(kind: Any, source: str, what: str) -> tuple[Any, Any]:
+    """Tokenizer and model, of transformers' class `kind`, of a model that is not the tuned one.
+
+    `what` names it in the KilotuneError that is raised where there is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = kind.from_pretrained(source).to(best_device()).eval()
+    except (OSError, ValueError) as error:
+        raise KilotuneError(
+            f"cannot read a {what}: {str(error).splitlines()[0]}",
+            where=source,
+            fix="Give the folder or the hub id of one",
+        ) from error
+    return tokenizer, model
+
+
 def compute_dtype(precision: str) -> torch.dtype:
     """The type that matrix products are done in; `auto` is bfloat16 where the hardware has it."""
     if precision != "auto":
