@@ -15,12 +15,13 @@ from kilotune.data.normalise import load_dataset
 from kilotune.data.writers import write_table
 from kilotune.errors import KilotuneError
 
-# Surrogates are no text. The words are what formats read as something else than text.
+# Surrogates are no text. Of the words, ODD are what some format reads as something else than
+# text; PLAIN look like it and are not. Hypothesis draws strings of the tested code too.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 TURNS = '[{"role": "user", "content": "x"}]'
 ODD = ("<image>", "<img>a.png</img>", TURNS)
 PLAIN = st.sampled_from(["<", "[", "[1]", '{"a": 1}', "<img>", "</img>", "a <img>b</img>", "[{}]"])
-SOME = (TEXT | PLAIN).filter(lambda text: text.strip() != "")
+SOME = (TEXT | PLAIN).filter(lambda text: text.strip() != "" and not any(o in text for o in ODD))
 PICTURES = st.sampled_from([b"\x89PNG one", b"\xff\xd8\xff two", "a.png", "sub/b.jpg"])
 
 
