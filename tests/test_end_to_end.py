@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import kilotune
 from kilotune.data.samples import write_sample
+from kilotune.data.writers import write_table
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.decode import generate
 from kilotune.pipeline import Run
@@ -83,7 +84,10 @@ def test_plain_peft_loads_the_adapter_and_says_the_same(auto: Run, smollm2: Path
 def test_the_classic_advice_underfits_and_the_verdict_says_so(
     reviews: tuple[Path, Path], smollm2: Path, tmp_path: Path
 ) -> None:
-    settings = {"data": {"train": str(reviews[0]), "test_fraction": 0.2}}
+    rows = list(csv.DictReader(reviews[0].open(encoding="utf-8")))[:100]
+    few = tmp_path / "few.csv"
+    write_table(few, ("text", "label"), rows)
+    settings = {"data": {"train": str(few), "test_fraction": 0.2}}
     run = kilotune.run(load_recipe(preset="article", settings=settings), tmp_path / "run")
     assert run.verdict.name == "underfit"
     assert run.verdict.next_steps[0].arguments == "--set tune.learning_rate=0.0005"
