@@ -15,7 +15,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from r8 import articles
+from r8 import short_articles
 from rich.console import Console
 from rich.table import Table
 
@@ -24,25 +24,16 @@ from kilotune.cli.terminal import TerminalProgress, quieten_libraries
 from kilotune.data.samples import write_sample
 from kilotune.data.writers import write_table
 
-R8_TRAIN, R8_TEST, R8_TOKENS = 500, 400, 64
+R8_TRAIN, R8_TEST = 500, 400
 
 
 def write_r8(folder: Path) -> tuple[Path, Path]:
     """500 and 400 articles, each cut to 64 tokens of SmolLM2's tokenizer."""
-    from transformers import AutoTokenizer
-
-    from kilotune.models.builtin import make_builtin
-
-    tokenizer = AutoTokenizer.from_pretrained(make_builtin("smollm2"))
     rng = random.Random(0)
     paths = []
     for part, size in (("train", R8_TRAIN), ("test", R8_TEST)):
-        rows = rng.sample(articles(part), size)
-        for row in rows:
-            ids = tokenizer.encode(row["text"], add_special_tokens=False)[:R8_TOKENS]
-            row["text"] = tokenizer.decode(ids)
         paths.append(folder / f"r8_{part}.csv")
-        write_table(paths[-1], ("text", "label"), rows)
+        write_table(paths[-1], ("text", "label"), short_articles(part, size, rng))
     return paths[0], paths[1]
 
 

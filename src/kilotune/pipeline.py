@@ -29,6 +29,8 @@ from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
+from kilotune.pseudo_labels import check as check_unlabelled
+from kilotune.pseudo_labels import joined, pseudo_labelled
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, open_session, references
@@ -68,14 +70,17 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     source = locate_model(prepared, progress)
     check_weights(source)
     check_quantisable(source, recipe.model, recipe.tune)
-    prepared, added = augmented(prepared, progress)
+    if recipe.unlabeled.file is not None:
+        check_unlabelled(prepared)
+    more, added = augmented(prepared, progress)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
         folder.write_recipe(recipe)
-        folder.write_json(record.DATA, prepared.record())
+        folder.write_json(record.DATA, more.record())
         write_record(folder, added)
         try:
-            return _tracked_stages(prepared, source, folder, progress)
+            more = _with_pseudo_labels(prepared, more, source, folder, progress)
+            return _tracked_stages(more, source, folder, progress)
         except KeyboardInterrupt:
             progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
             raise
@@ -100,10 +105,20 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             fix=f"Restore them, or start a new run: {again}",
         )
     source = locate_model(prepared, progress)
-    prepared, added = augmented(prepared, progress)
+    more, added = augmented(prepared, progress)
     check_record(folder, added)
     with folder.writing():
-        return _tracked_stages(prepared, source, folder, progress)
+        more = _with_pseudo_labels(prepared, more, source, folder, progress)
+        return _tracked_stages(more, source, folder, progress)
+
+
+def _with_pseudo_labels(
+    prepared: Prepared, more: Prepared, source: str, folder: RunFolder, progress: Progress
+) -> Prepared:
+    """`more`, with what was read and augmented, and the pseudo-labels that evidence speaks for."""
+    more = joined(more, pseudo_labelled(prepared, source, folder, progress))
+    folder.write_json(record.DATA, more.record())
+    return more
 
 
 def _tracked_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Progress) -> Run:

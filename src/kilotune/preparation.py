@@ -183,6 +183,9 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         if (path := getattr(recipe.augment, name)) is not None
     }
     recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update=lists)})
+    if (more := recipe.unlabeled.file) is not None:
+        texts = recipe.unlabeled.model_copy(update={"file": more.expanduser().absolute()})
+        recipe = recipe.model_copy(update={"unlabeled": texts})
     model = recipe.model
     if Path(model.name).expanduser().is_dir():
         name = str(Path(model.name).expanduser().absolute())

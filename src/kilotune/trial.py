@@ -3,7 +3,8 @@
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,18 +60,13 @@ class Workbench:
         """
         began = time.perf_counter()
         fold = self.folds[unit.fold]
-        prepared = self._of(recipe, fold, unit.seed)
-        session = begin_session(self._model(prepared), prepared, Silent(), self._digests)
-        try:
-            tuning, tokens = self._tune(session)
+        with self.tuned(recipe, fold, unit.seed) as (session, tuning):
             ready = time.perf_counter()
-            model = session.tunable.model
+            model, prepared = session.tunable.model, session.prepared
             said = session.answer(model, fold.validation, "validating")
             asked = random.Random(unit.seed).sample(fold.train, min(sample, len(fold.train)))
             known = session.answer(model, asked, "training sample")
             answering = time.perf_counter() - ready
-        finally:
-            self._put_back(session)
         seconds = time.perf_counter() - began
         return Trial(
             unit=unit,
@@ -79,9 +75,27 @@ class Workbench:
             training=_scores(prepared, asked, known),
             losses=tuple(line["loss"] for line in tuning.history if "loss" in line),
             validation_losses=tuple(x["eval_loss"] for x in tuning.history if "eval_loss" in x),
-            cost=Cost(round(seconds, 2), tokens, session.spent.generated),
+            cost=Cost(round(seconds, 2), tuning.tokens, session.spent.generated),
             overhead=round(seconds - _stepping(tuning) - answering, 2),
         )
+
+    @contextmanager
+    def tuned(
+        self, recipe: Recipe, fold: Fold, seed: int, added: Sequence[Example] = ()
+    ) -> Iterator[tuple[Session, Tuning]]:
+        """A session of the model tuned on a fold's training examples and those `added` to them.
+
+        What augmentation makes, it makes of the fold's own. The adapters are gone afterwards, and
+        the base weights are proved to be as they were. Raises Interrupted after Ctrl-C.
+        """
+        prepared = self._of(recipe, fold, seed)
+        train = (*prepared.parts.train, *added)
+        prepared = replace(prepared, parts=replace(prepared.parts, train=train))
+        session = begin_session(self._model(prepared), prepared, Silent(), self._digests)
+        try:
+            yield session, self._tune(session)
+        finally:
+            self._put_back(session)
 
     def facts(self) -> Facts:
         """What the model has to try."""
@@ -125,8 +139,7 @@ class Workbench:
             self._checked.clear()
         return self._loaded
 
-    def _tune(self, session: Session) -> tuple[Tuning, int]:
-        """Train; returns also how many tokens went through it."""
+    def _tune(self, session: Session) -> Tuning:
         train, validation = self._rendered(session)
         recipe = session.prepared.recipe
         method = recipe.tune.model_dump_json(exclude=UNCHECKED) + recipe.data.model_dump_json()
@@ -146,12 +159,12 @@ class Workbench:
                 keep=False,
             )
         self._checked[method] = Checked(tuning.agreement, tuning.cache)
-        return tuning, tuning.tokens
+        return tuning
 
     def _rendered(self, session: Session) -> tuple[list[Rendering], list[Rendering]]:
         """The fold's texts as token ids; each text is rendered once for all trials that share it.
 
-        What augmentation makes is another text in each fold, and rendered there.
+        What augmentation and pseudo-labels add is another in each fold, and rendered there.
         """
         recipe, parts = session.prepared.recipe, session.prepared.parts
         content = [recipe.data.model_dump_json(), recipe.model.model_dump_json()]
@@ -159,12 +172,14 @@ class Workbench:
         if recipe.augment.operations:
             train, validation, _ = session.render()
             return train, validation
-        if not known:
-            pool = replace(parts, train=(*parts.train, *parts.validation), validation=())
-            whole = replace(session, prepared=replace(session.prepared, parts=pool))
-            known.update({rendering.example_id: rendering for rendering in whole.render()[0]})
-        train, validation = ([known[e.id] for e in p] for p in (parts.train, parts.validation))
-        return train, validation
+        read = [example for example in parts.train if not example.origin.parent]
+        new = tuple(e for e in (*read, *parts.validation) if e.id not in known)
+        if new:
+            known.update({r.example_id: r for r in _render(session, new)})
+        made = [example for example in parts.train if example.origin.parent]
+        own = _render(session, made) if made else []
+        train, validation = ([known[e.id] for e in p] for p in (read, parts.validation))
+        return [*train, *own], validation
 
     def _put_back(self, session: Session) -> None:
         """Take the adapters off; raises KilotuneError where the model is not what it was."""
@@ -178,6 +193,11 @@ class Workbench:
                 f"the base model is not as it was before the trial: {some(changed or [*now])}",
                 fix="This is a fault of kilotune or of the model's code; please report it",
             )
+
+
+def _render(session: Session, examples: Sequence[Example]) -> list[Rendering]:
+    parts = Split(tuple(examples), (), ())
+    return replace(session, prepared=replace(session.prepared, parts=parts)).render()[0]
 
 
 def _scores(prepared: Prepared, examples: Sequence[Example], said: Answers) -> dict[str, float]:

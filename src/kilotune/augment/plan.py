@@ -220,6 +220,23 @@ def augment(
     return Augmented(tuple(kept), _counts(asked, made, kept, taken))
 
 
+def versions(
+    examples: Sequence[Example], settings: AugmentSettings, count: int, *, seed: int
+) -> list[list[Example]]:
+    """`count` altered versions of each example, by the settings' operations in turn, unfiltered.
+
+    Fewer where an operation finds nothing to alter. Raises as `augment` does.
+    """
+    tools = Tools(settings, examples, seed=seed)
+    made: list[list[Example]] = [[] for _ in examples]
+    for copy in range(count):
+        how = settings.operations[copy % len(settings.operations)]
+        draws = [Draw(example, rng_of(seed, how.op, example.id, copy)) for example in examples]
+        for own, results in zip(made, operation(tools, how)(draws), strict=True):
+            own += results[:1]
+    return made
+
+
 def operation(tools: Tools, how: OperationSettings) -> Bulk:
     """The operation that `how` names. Raises KilotuneError for an unknown one."""
     if ":" in how.op:

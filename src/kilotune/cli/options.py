@@ -53,6 +53,14 @@ TestFile = Annotated[
     Path | None,
     typer.Option("--test", help="The held-out test file.", show_default="a part is split off"),
 ]
+UnlabeledFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--unlabeled",
+        help="Texts that the tuned model labels itself, tuned on where that helps.",
+        show_default="none",
+    ),
+]
 TrainOn = Annotated[
     str | None,
     typer.Option(

@@ -19,6 +19,8 @@ EXAMPLES = """Examples:
 
     kilotune run questions.jsonl --column prompt=ask --column completion=reply
 
+    kilotune run reviews.csv --unlabeled more.csv
+
     kilotune run recipe.yaml --set tune.learning_rate=2e-4 --set tune.rank=4
 """
 
@@ -33,6 +35,7 @@ def run(
     task: options.Task = None,
     val: options.ValidationFile = None,
     test: options.TestFile = None,
+    unlabeled: options.UnlabeledFile = None,
     train_on: options.TrainOn = None,
     system: options.System = None,
     model: options.Model = None,
@@ -59,7 +62,10 @@ def run(
             val=val, test=test, train_on=train_on, system=system,
         )  # fmt: skip
         asked = {"name": model, "chat_template": chat_template}
-        recipe = recipe_for(source, data=data, model=asked, preset=preset, overrides=settings or ())
+        recipe = recipe_for(
+            source, data=data, model=asked, unlabeled=unlabeled, preset=preset,
+            overrides=settings or (),
+        )  # fmt: skip
         progress = TerminalProgress()
         if out is not None and processes.leads():
             check_new(out)

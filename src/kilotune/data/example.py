@@ -112,13 +112,17 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training item. `id` is unique within a run and never changes downstream."""
+    """One training item. `id` is unique within a run and never changes downstream.
+
+    `weight` is how much each of its trained tokens counts beside those of others.
+    """
 
     id: str
     messages: tuple[Message, ...]
     origin: Origin
     label: str | None = None
     group: str | None = None
+    weight: float = 1.0
 
     @property
     def text(self) -> str:

@@ -68,9 +68,9 @@ class PairedTest:
     p_value: float
 
 
-def wilson(successes: int, total: int) -> Figure:
+def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Figure:
     """A proportion with Wilson's score interval (Wilson 1927), never of zero width."""
-    interval = binomtest(successes, total).proportion_ci(CONFIDENCE, method="wilson")
+    interval = binomtest(successes, total).proportion_ci(confidence, method="wilson")
     return Figure(successes / total, float(interval.low), float(interval.high))
 
 

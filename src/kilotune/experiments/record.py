@@ -30,6 +30,8 @@ AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
 # Of an ablation: how far it is, the best recipe so far, its trials, and the run that ends it.
 ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = "folds.json"
+# Of pseudo-labels: what came of them, and what each tuning for them said.
+PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
 DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 

@@ -15,7 +15,10 @@ from kilotune.recipe.difference import flat_settings
 from kilotune.recipe.schema import Recipe
 
 # What changes no answer: who is told, how the figures are made, how an experiment is led.
-IDLE = ("preset", "judge.", "tune.report_to", "tune.cache", "tune.streaming", "ablation.")
+IDLE = (
+    "preset", "judge.", "tune.report_to", "tune.cache", "tune.streaming", "ablation.",
+    "unlabeled.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

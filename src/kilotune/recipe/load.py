@@ -16,7 +16,11 @@ from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
 Tree = dict[str, Any]
 
 # Settings that are paths, relative to the file they stand in.
-PATHS = {"data": ("train", "validation", "test"), "augment": ("wordnet", "synonyms")}
+PATHS = {
+    "data": ("train", "validation", "test"),
+    "augment": ("wordnet", "synonyms"),
+    "unlabeled": ("file",),
+}
 
 
 def presets() -> list[str]:
@@ -64,13 +68,14 @@ def recipe_for(
     *,
     data: Mapping[str, Any],
     model: Mapping[str, str | None] = MappingProxyType({}),
+    unlabeled: Path | None = None,
     preset: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Recipe:
     """The recipe in `source` (.yaml), or one for the labelled file `source`.
 
-    `data` and `model` give settings of those parts; those that are None are as if not given. Raises
-    KilotuneError that names every wrong field at once.
+    `data` and `model` give settings of those parts, `unlabeled` the file of that one; those that
+    are None are as if not given. Raises KilotuneError that names every wrong field at once.
     """
     given = {key: value for key, value in data.items() if value is not None}
     named = {key: value for key, value in model.items() if value is not None}
@@ -78,6 +83,8 @@ def recipe_for(
     if not is_recipe:
         given["train"] = source
     tree: Tree = {"data": given, "model": named}
+    if unlabeled is not None:
+        tree["unlabeled"] = {"file": unlabeled}
     path = source if is_recipe else None
     return load_recipe(path, preset=preset, settings=tree, overrides=overrides)
 

@@ -282,6 +282,34 @@ class AugmentSettings(Settings):
     filters: FilterSettings = FilterSettings()
 
 
+class UnlabeledSettings(Settings):
+    """Texts without labels, which the tuned model labels itself, to be tuned on as well."""
+
+    file: Path | None = None
+    target_precision: float = Field(0.9, gt=0, lt=1, description="least share of right labels")
+    most: PositiveInt | Literal["auto"] = Field(
+        "auto", description="pseudo-labels at most; auto: two for each labelled training example"
+    )
+    pool: PositiveInt = Field(2000, description="rows that are looked at, drawn by the seed")
+    labels: Literal["hard", "soft"] = Field(
+        "hard", description="soft: every likely label with its probability"
+    )
+    weight: float = Field(1.0, gt=0, le=1, description="of a sure pseudo-label beside a label")
+    rounds: PositiveInt = Field(1, description="each labels anew and tunes the base model afresh")
+    folds: int = Field(3, ge=2)
+    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
+    consistency: NonNegativeInt = Field(
+        0, description="altered versions of a text that must all be answered alike"
+    )
+    operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = Field(
+        (OperationSettings(op="swap"), OperationSettings(op="delete")),
+        min_length=1,
+        description="how texts are altered for that",
+    )
+    samples: int = Field(5, ge=2, description="answers drawn where there are no labels to score")
+    temperature: float = Field(0.8, gt=0, description="of those answers")
+
+
 class AblationSettings(Settings):
     """How `kilotune ablate` looks for a better recipe."""
 
@@ -307,6 +335,7 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings()
     data: DataSettings
     augment: AugmentSettings = AugmentSettings()
+    unlabeled: UnlabeledSettings = UnlabeledSettings()
     tune: Annotated[Method, Field(discriminator="method")]
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()

@@ -22,7 +22,8 @@ class Rendering:
     `token_ids` and `label_mask` have the same length; a True says that the token is trained
     (predicted from those before it). The first `prompt_length` tokens are exactly what
     generation starts from. `images` belong to the placeholders in their order; `remarks` are
-    the codes of findings that show only while rendering.
+    the codes of findings that show only while rendering. `weight` is what each trained token
+    counts in the loss.
     """
 
     example_id: str
@@ -31,6 +32,7 @@ class Rendering:
     prompt_length: int
     images: tuple[Image, ...] = ()
     remarks: tuple[str, ...] = ()
+    weight: float = 1.0
 
     @property
     def trained(self) -> int:
@@ -77,6 +79,7 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
         start,
         tuple(image for message in messages for image in message.images),
         tuple(_remarks(template, layout, example.messages, messages)),
+        example.weight,
     )
 
 

@@ -12,7 +12,7 @@ from kilotune.render.labels import Rendering
 
 IGNORED = -100  # the target that cross-entropy leaves out, as everywhere in PyTorch
 
-LABELS = ("columns", "targets")
+LABELS = ("columns", "targets", "weights")
 BESIDE_STATES = ("attention_mask", "position_ids", "pack")
 
 # Tensors by name; a packed batch has a `Pack` as well.
@@ -33,7 +33,8 @@ def collate(
     Returns, for B examples of at most L tokens:
     `input_ids`, `attention_mask`, `position_ids` of shape (B, L);
     `columns` of shape (K,): the positions whose next token is trained in any example;
-    `targets` of shape (B, K): that next token, or IGNORED.
+    `targets` of shape (B, K): that next token, or IGNORED;
+    `weights` of shape (B, K), where any example has another than 1: what each target counts.
     Logits are needed in `columns` alone: answers being short, K is far below L.
     With `states`, the hidden states (length, width) of a rendering: `inputs_embeds` of shape
     (B, L, width), which the forward then starts from instead of `input_ids`. With images, which
@@ -62,6 +63,9 @@ def collate(
         "columns": columns,
         "targets": targets_everywhere[:, columns],
     }
+    if any(rendering.weight != 1 for rendering in renderings):
+        weights = torch.tensor([[rendering.weight] for rendering in renderings])
+        batch["weights"] = weights.expand(batch["targets"].shape).contiguous()
     if images := [image for rendering in renderings for image in rendering.images]:
         assert eyes is not None
         positions_beside = eyes.positions(images, input_ids, attention_mask)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -33,8 +34,9 @@ class LabelledLoss:
     def sum(self, model: Model, batch: Batch) -> Tensor:
         """The *sum* of the cross-entropy over the labelled tokens of a batch, in float32.
 
-        A sum, since the mean must be over all labelled tokens of an optimiser step, however it is
-        cut into micro-batches and over processes. `model` may be a wrapper of the one given first.
+        Each counts by its weight, where the batch has `weights`. A sum, since the mean must be over
+        all labelled tokens of an optimiser step, however it is cut into micro-batches and over
+        processes. `model` may be a wrapper of the one given first.
         """
         inputs = model_inputs(batch)
         if self.sliced:
@@ -45,12 +47,22 @@ class LabelledLoss:
                 return losses.sum()
         logits = model(**inputs, use_cache=False).logits
         chosen = logits if self.sliced else logits[:, batch["columns"]]
-        return _losses(chosen.flatten(0, 1), batch["targets"].flatten()).sum()
+        each = _losses(chosen.flatten(0, 1), batch["targets"].flatten())
+        return _weighted(each, batch, ...).sum()
 
 
 def labelled_count(batch: Batch) -> Tensor:
-    """How many tokens of a batch are trained."""
+    """How many tokens of a batch are trained, whatever their weights.
+
+    What the sum of losses is divided by: with weights in the divisor too, a step whose examples
+    all weigh a half would be as large as one of whole weights.
+    """
     return (batch["targets"] != IGNORED).sum()
+
+
+def _weighted(losses: Tensor, batch: Batch, chosen: Tensor | EllipsisType) -> Tensor:
+    """The losses of the `chosen` targets of a batch, (N,), times their weights."""
+    return losses * batch["weights"][chosen].flatten() if "weights" in batch else losses
 
 
 def logits_are_the_heads(model: Model) -> bool:
@@ -79,7 +91,7 @@ def _head_gives_losses(head: torch.nn.Linear, batch: Batch, *, sliced: bool) -> 
         chosen = hidden if sliced else hidden[:, batch["columns"]]
         labelled = targets != IGNORED
         each: Tensor = head_losses(chosen[labelled], targets[labelled], head.weight, head.bias)
-        return each[None, :, None]
+        return _weighted(each, batch, labelled)[None, :, None]
 
     head.forward = losses  # type: ignore[assignment, method-assign]
     try:

@@ -60,15 +60,16 @@ def pack(
 
     Returns `input_ids` and `position_ids` of shape (1, T), positions counting on from the shared
     beginning; `columns` and `targets` (1, K): explicit pairs of a position and the token that is
-    trained there, since the end of a beginning may be followed by several; and `pack`, how the
-    tokens see each other. With `states`, the hidden states (length, width) of a rendering:
-    `inputs_embeds` of shape (1, T, width). Those of a shared beginning are taken from one example.
-    Images as in `collate`; one that stands in a shared beginning goes in once.
+    trained there, since the end of a beginning may be followed by several; `weights` (1, K) as in
+    `collate`; and `pack`, how the tokens see each other. With `states`, the hidden states (length,
+    width) of a rendering: `inputs_embeds` of shape (1, T, width). Those of a shared beginning are
+    taken from one example. Images as in `collate`; one that stands in a shared beginning goes in
+    once.
     """
     sequences = [rendering.token_ids for rendering in renderings]
     layout = lay_out(told_apart(renderings, eyes))
     pairs = [
-        (places[index - 1], rendering.token_ids[index])
+        (places[index - 1], rendering.token_ids[index], rendering.weight)
         for rendering, places in zip(renderings, layout.places, strict=True)
         for index in range(1, len(places))
         if rendering.label_mask[index]
@@ -76,10 +77,12 @@ def pack(
     batch: Batch = {
         "input_ids": torch.tensor([[sequences[e][i] for e, i in layout.source]]),
         "position_ids": torch.tensor([[place for _, place in layout.source]]),
-        "columns": torch.tensor([column for column, _ in pairs], dtype=torch.long),
-        "targets": torch.tensor([[target for _, target in pairs]], dtype=torch.long),
+        "columns": torch.tensor([column for column, _, _ in pairs], dtype=torch.long),
+        "targets": torch.tensor([[target for _, target, _ in pairs]], dtype=torch.long),
         "pack": sight(layout, max(map(len, sequences))),
     }
+    if any(rendering.weight != 1 for rendering in renderings):
+        batch["weights"] = torch.tensor([[weight for _, _, weight in pairs]])
     if eyes is not None:
         batch.update(_images(renderings, layout, batch["input_ids"], states, eyes))
     if states is not None:

@@ -1,0 +1,169 @@
+"""Whether pseudo-labels earn their place: Reuters R8 with few labels, tuned without and with them.
+
+    python bench/pseudo.py --out /tmp/pseudo
+    python bench/pseudo.py --out /tmp/harm --harmful
+
+100 labelled articles, 2,000 more whose labels are looked at only to say how many pseudo-labels are
+right, and 400 that are judged; all cut to 64 tokens and drawn once. Each tuning is a file in OUT, so
+a stopped command goes on. Prints a line a seed, what both reach on the judged articles with the
+paired gain, and what `kilotune run --unlabeled` would decide by its folds. With `--harmful` the
+unlabelled texts are sentences from film reviews, which are of none of the topics.
+"""
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from r8 import short_articles
+
+from kilotune.cli.terminal import TerminalProgress, quieten_libraries
+from kilotune.data.samples import movie_reviews
+from kilotune.data.writers import to_json, write_atomically, write_table
+from kilotune.evaluate.adoption import Trials, adopt
+from kilotune.evaluate.evidence import Estimate
+from kilotune.evaluate.metrics import macro_f1, macro_f1_scores
+from kilotune.experiments.folds import Fold, make_folds
+from kilotune.experiments.stages import Stage
+from kilotune.models.load import locate
+from kilotune.preparation import Prepared, prepare
+from kilotune.pseudo_labels import SelfTraining, one_round, store_in
+from kilotune.recipe.load import load_recipe
+from kilotune.trial import Workbench
+from kilotune.unlabelled import read_pool
+
+SYSTEMS = ("without", "with")
+
+
+def write_data(folder: Path, chosen: argparse.Namespace) -> dict[str, str]:
+    """The three files, the same for every call. Returns their paths."""
+    rng = random.Random(1)
+    rows = short_articles("train", chosen.train + chosen.unlabeled, rng)
+    texts = rows[chosen.train :]
+    if chosen.harmful:
+        sentences = rng.sample(movie_reviews(), chosen.unlabeled)
+        texts = [{"text": text, "label": "none of them"} for text, _ in sentences]
+    parts = {
+        "labelled": rows[: chosen.train],
+        "unlabelled": texts,
+        "judged": short_articles("test", chosen.judged, rng),
+    }
+    paths = {name: folder / f"{name}.csv" for name in parts}
+    for name, path in paths.items():
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_table(path, ("text", "label"), parts[name])
+    return {name: str(path.absolute()) for name, path in paths.items()}
+
+
+def settings(files: dict[str, str], chosen: argparse.Namespace) -> Prepared:
+    """The data, read: judged articles stand in the test's place, and there is no validation."""
+    recipe = load_recipe(
+        settings={
+            "data": {
+                "train": files["labelled"],
+                "test": files["judged"],
+                "validation_fraction": 0,
+            },
+            "unlabeled": {
+                "file": files["unlabelled"],
+                "most": chosen.most,
+                "pool": chosen.unlabeled,
+                "seeds": list(range(chosen.seeds)),
+                "folds": chosen.folds,
+            },
+        },
+        overrides=chosen.overrides,
+    )
+    return prepare(recipe, TerminalProgress())
+
+
+def of_seed(training: SelfTraining, seed: int, judged: Fold) -> dict[str, object]:
+    """One seed, tuned on all labelled articles: how the judged are answered, and what was taken."""
+    told = [training.told(Stage(number, training.whole, seed)) for number in (0, 1)]
+    truth = [str(example.label) for example in judged.validation]
+    ids = [example.id for example in judged.validation]
+    said = [[one.predictions[id] for id in ids] for one in told]
+    labels = training.labels
+    found = training.trusted(1, seed)
+    return {
+        "seed": seed,
+        "ids": ids,
+        "accuracy": [sum(one.scores.values()) / len(ids) for one in told],
+        "macro_f1": [macro_f1(truth, answers, labels) for answers in said],
+        "scores": [[one.scores[id] for id in ids] for one in told],
+        "f1_scores": [macro_f1_scores(truth, answers, labels) for answers in said],
+        "steps": [one.steps for one in told],
+        "taken": training.picked(Stage(1, training.whole, seed)),
+        "trust": found,
+    }
+
+
+def gain(results: Sequence[dict[str, object]], name: str) -> str:
+    """The paired gain of all seeds together, in points, with its interval."""
+    systems = [
+        Trials(tuple(dict(zip(r["ids"], r[name][place], strict=True)) for r in results))
+        for place in (0, 1)
+    ]
+    return adopt(*systems).reason
+
+
+def line(result: dict[str, object]) -> str:
+    """One seed as a row of the table."""
+    trust, taken = result["trust"], result["taken"]
+    before, after = (
+        [f"{value:.3f}" for value in result[name]] for name in ("accuracy", "macro_f1")
+    )
+    promised = shown(trust.precision)
+    cells = (
+        result["seed"], before[0], before[1], after[0], after[1], taken.taken,
+        "none" if trust.threshold is None else f"{trust.threshold:.3f}",
+        f"{trust.temperature:.2f}", promised, shown(taken.real),
+        f"{result['steps'][0]} / {result['steps'][1]}",
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def shown(figure: Estimate | None) -> str:
+    """A figure with its interval, or that there is none."""
+    return "none" if figure is None else str(figure)
+
+
+def main() -> None:
+    """Tune, label, tune again, judge."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=100)
+    parser.add_argument("--unlabeled", type=int, default=2000)
+    parser.add_argument("--judged", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--most", type=int, default=300)
+    parser.add_argument("--harmful", action="store_true")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args()
+    quieten_libraries()
+    progress = TerminalProgress()
+    prepared = settings(write_data(chosen.out / "data", chosen), chosen)
+    pool = read_pool(prepared, progress)
+    folds = make_folds(prepared.parts.train, chosen.folds, prepared.recipe.seed)
+    judged = Fold(len(folds), prepared.parts.train, prepared.parts.test)
+    bench = Workbench(prepared, locate(prepared.recipe.model), folds, progress)
+    store = store_in(chosen.out / "tunings", prepared, pool)
+    training = SelfTraining(bench, folds, judged, pool, store, progress)
+    results = []
+    print("| seed | accuracy without | with | macro-F1 without | with | taken | threshold | "
+          "temperature | promised precision | real precision | steps |")  # fmt: skip
+    print("|---" * 11 + "|")
+    for seed in range(chosen.seeds):
+        results.append(of_seed(training, seed, judged))
+        write_atomically(chosen.out / f"seed{seed}.json", to_json(results[-1]) + "\n")
+        print(line(results[-1]), flush=True)
+    print(f"\naccuracy: {gain(results, 'scores')}\nmacro-F1: {gain(results, 'f1_scores')}")
+    decision = one_round(training, 1, progress)
+    write_atomically(chosen.out / "decision.json", to_json(decision) + "\n")
+    print(f"by the folds: {decision.reason}")
+
+
+if __name__ == "__main__":
+    main()

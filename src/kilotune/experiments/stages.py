@@ -1,0 +1,104 @@
+"""The tunings of a self-training, each kept as a small file, so that a stopped one goes on."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune.data.writers import to_json, write_atomically
+from kilotune.errors import KilotuneError
+from kilotune.evaluate.confidence import Guess
+from kilotune.experiments.trials import relevant_settings
+from kilotune.recipe.schema import Recipe
+
+# What decides what is taken of the guesses, and not what they are.
+CHOOSING = {"file", "target_precision", "most", "labels", "weight", "folds", "seeds"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One tuning: its round, of which 0 is without pseudo-labels, its fold and its seed."""
+
+    round: int
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the model of one stage said.
+
+    `scores` and `predictions` are of the generated answers to what the fold holds out, by id;
+    `held_out` and `unlabeled` are guesses with their confidence, where the next round needs them.
+    `added` examples were tuned on besides the fold's own, in so many `steps`; `generated` tokens.
+    """
+
+    scores: Mapping[str, float]
+    predictions: Mapping[str, str]
+    held_out: Mapping[str, Guess]
+    unlabeled: Mapping[str, Guess]
+    added: int
+    steps: int
+    generated: int
+
+
+class StageStore:
+    """The finished stages, a file each; nothing of an unfinished one."""
+
+    def __init__(self, folder: Path, recipe: Recipe, data: Sequence[str]) -> None:
+        """`data` are fingerprints of the labelled and the unlabelled texts."""
+        self.folder = folder
+        settings = recipe.unlabeled.model_dump(mode="json", exclude=CHOOSING)
+        self._about = [relevant_settings(recipe), settings, *data]
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, stage: Stage, added: str) -> Told | None:
+        """The stage, if it was tuned on those examples; `added` is their fingerprint.
+
+        Raises KilotuneError where its file is damaged.
+        """
+        path = self._path(stage)
+        if not path.exists():
+            return None
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            return _told(tree) if tree["key"] == self._key(added) else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise KilotuneError(
+                "the record of a tuning is damaged",
+                where=str(path),
+                fix="Delete it, and the tuning is done again",
+            ) from error
+
+    def keep(self, stage: Stage, added: str, told: Told) -> None:
+        """Write a finished stage, whole or not at all."""
+        content = {"key": self._key(added), **asdict(told)}
+        write_atomically(self._path(stage), to_json(content, indent=None) + "\n")
+
+    def _path(self, stage: Stage) -> Path:
+        return self.folder / f"round{stage.round}-fold{stage.fold}-seed{stage.seed}.json"
+
+    def _key(self, added: str) -> str:
+        content = json.dumps([*self._about, added], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:20]
+
+
+def _told(tree: Mapping[str, Any]) -> Told:
+    return Told(
+        scores=tree["scores"],
+        predictions=tree["predictions"],
+        held_out=_guesses(tree["held_out"]),
+        unlabeled=_guesses(tree["unlabeled"]),
+        added=tree["added"],
+        steps=tree["steps"],
+        generated=tree["generated"],
+    )
+
+
+def _guesses(tree: Mapping[str, Any]) -> dict[str, Guess]:
+    return {
+        id: Guess(g["answer"], tuple(g["logits"]), g["place"], g["agrees"])
+        for id, g in tree.items()
+    }

@@ -1,0 +1,138 @@
+"""What a tuned model answers, and how sure it is: of labels by scoring, else by sampling."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kilotune.augment.plan import versions
+from kilotune.data.example import Example, Task, comparable
+from kilotune.data.normalise import without_answer
+from kilotune.evaluate.confidence import Guess
+from kilotune.evaluate.tasks import TASKS, UNREADABLE
+from kilotune.generate.decode import decoding_settings, generation_config
+from kilotune.recipe.schema import Recipe
+from kilotune.session import Session, references
+
+NOTHING = Guess(UNREADABLE, (0.0,), 0, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """A guess for each example; of the truth, where it is known, its place and whether it is said.
+
+    The place is that among the guess's logits; of free answers the first is the guess itself and
+    the second any other.
+    """
+
+    guesses: tuple[Guess, ...]
+    truth: tuple[int, ...]
+    right: tuple[bool, ...]
+
+
+def guess(session: Session, examples: Sequence[Example]) -> tuple[Guess, ...]:
+    """What the session's tuned model answers to `examples`, in their order, and how surely.
+
+    Examples that cannot be put to it have the guess NOTHING. With `unlabeled.consistency` so many
+    altered versions of each text are asked too, and a guess `agrees` if all of them are answered
+    alike.
+    """
+    recipe, prompting = session.prepared.recipe, session.prompting
+    asked = [without_answer(example) for example in examples]
+    refused = {row for finding in prompting.refusals(asked) for row in finding.rows}
+    usable = [example for example in asked if example.id not in refused]
+    answer = _scored if session.prepared.task == "classify" else _sampled
+    said = dict(zip((e.id for e in usable), answer(session, usable), strict=True))
+    if recipe.unlabeled.consistency:
+        said = _consistent(session, usable, said, answer)
+    return tuple(said.get(example.id, NOTHING) for example in examples)
+
+
+def against_truth(
+    task: Task, labels: Sequence[str], examples: Sequence[Example], said: Sequence[Guess]
+) -> Guesses:
+    """The guesses on examples that have answers, held against these."""
+    truths = references(examples)
+    right = tuple(TASKS[task].right(g.answer, t) for g, t in zip(said, truths, strict=True))
+    if task == "classify":
+        places = {label: place for place, label in enumerate(labels)}
+        return Guesses(tuple(said), tuple(places[truth] for truth in truths), right)
+    return Guesses(tuple(said), tuple(0 if hit else 1 for hit in right), right)
+
+
+def _scored(session: Session, examples: Sequence[Example]) -> list[Guess]:
+    """The likeliest label as the whole answer, by packed multiple-choice scoring."""
+    labels, model = session.prepared.labels, session.tunable.model
+    found = session.prompting.scores(model, examples, labels, session.progress, "labelling")
+    guesses = []
+    for scores in found:
+        logits = tuple(round(value, 4) for value in scores.log_likelihoods)
+        place = int(np.argmax(logits))
+        guesses.append(Guess(labels[place], logits, place))
+    return guesses
+
+
+def _sampled(session: Session, examples: Sequence[Example]) -> list[Guess]:
+    """The commonest of several sampled answers; its logit is that of the share which agrees.
+
+    The share is kept half an answer off 0 and 1, where it would have none.
+    """
+    recipe, task = session.prepared.recipe, session.prepared.task
+    settings, read = recipe.unlabeled, TASKS[task].read
+    prompting = session.prompting
+    config = decoding_settings(prompting.generation).model_copy(
+        update={"temperature": settings.temperature, "top_k": 0, "top_p": 1.0}
+    )
+    sampling = generation_config(
+        config,
+        answer_tokens=prompting.generation.max_new_tokens,
+        stop_ids=prompting.generation.eos_token_id,
+        pad_id=prompting.generation.pad_token_id,
+    )
+    drawn: list[list[str]] = [[] for _ in examples]
+    for number in range(settings.samples):
+        asking = replace(prompting, generation=sampling, seed=prompting.seed + 1 + number)
+        said = asking.answers(session.tunable.model, examples, session.progress, "sampling")
+        session.spent.generated += sum(answer.tokens for answer in said)
+        for answers, answer in zip(drawn, said, strict=True):
+            # An answer that was cut off is none.
+            answers.append(read(answer.text, ()) if answer.stopped else UNREADABLE)
+    return [_commonest(answers) for answers in drawn]
+
+
+def _commonest(answers: Sequence[str]) -> Guess:
+    """The first of the commonest answers; the empty ones count, and are none."""
+    forms = [comparable(answer) for answer in answers]
+    form, count = Counter(forms).most_common(1)[0]
+    part = min(max(count / len(answers), 0.5 / len(answers)), 1 - 0.5 / len(answers))
+    logit = round(float(np.log(part / (1 - part))), 4)
+    return Guess(answers[forms.index(form)], (logit, 0.0), 0)
+
+
+def _consistent(
+    session: Session,
+    examples: Sequence[Example],
+    said: dict[str, Guess],
+    answer: Callable[[Session, Sequence[Example]], list[Guess]],
+) -> dict[str, Guess]:
+    """The guesses, each with whether all altered versions of its text are answered alike.
+
+    A text of which no version could be made agrees with nothing.
+    """
+    recipe: Recipe = session.prepared.recipe
+    settings = recipe.unlabeled
+    altering = recipe.augment.model_copy(update={"operations": settings.operations})
+    made = versions(examples, altering, settings.consistency, seed=recipe.seed)
+    every = [
+        replace(version, id=f"{example.id}+version{number}")
+        for example, own in zip(examples, made, strict=True)
+        for number, version in enumerate(own)
+    ]
+    answered = iter(answer(session, every))
+    found = {}
+    for example, own in zip(examples, made, strict=True):
+        mine = said[example.id]
+        alike = [comparable(next(answered).answer) == comparable(mine.answer) for _ in own]
+        found[example.id] = replace(mine, agrees=bool(alike) and all(alike))
+    return found

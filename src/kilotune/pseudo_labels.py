@@ -1,0 +1,407 @@
+"""Pseudo-labels: unlabelled texts that the tuned model labels, kept where paired evidence says so.
+
+Self-training (Lee 2013; several rounds as in Xie et al. 2020, "Noisy Student"), each round from the
+base model. Every choice is made on out-of-fold answers of the training part: a fold's own texts are
+known neither to the model that labels for it nor to the one tuned on those labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kilotune import processes
+from kilotune.data.example import Example, Task
+from kilotune.errors import KilotuneError
+from kilotune.evaluate.adoption import Adoption, Trials, adopt
+from kilotune.evaluate.confidence import Guess, Trust, trust
+from kilotune.evaluate.evidence import Estimate
+from kilotune.evaluate.judgement import scores
+from kilotune.evaluate.tasks import TASKS
+from kilotune.experiments import record
+from kilotune.experiments.folds import Fold, make_folds
+from kilotune.experiments.pseudo_labels import (
+    Selection,
+    as_examples,
+    quotas,
+    real_precision,
+    select,
+)
+from kilotune.experiments.record import RunFolder, fingerprint
+from kilotune.experiments.stages import Stage, StageStore, Told
+from kilotune.guesses import against_truth, guess
+from kilotune.preparation import Prepared
+from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe
+from kilotune.session import references
+from kilotune.trial import Workbench
+from kilotune.unlabelled import Pool, read_pool
+
+# For each labelled training example, where `unlabeled.most` is left to us.
+MOST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What one model's guesses gave: how many were taken, and of them what the file confirms.
+
+    `real` is None where the file has no labels; those are looked at for this figure alone.
+    """
+
+    taken: int
+    by_label: Mapping[str, int]
+    left: Mapping[str, int]
+    real: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeedOfRound:
+    """One seed in a round: the thresholds' evidence, what each fold took, and the metric."""
+
+    seed: int
+    trust: Trust
+    folds: tuple[Picked, ...]
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round: its seeds, the decision where there is one, and in words why it ended so."""
+
+    number: int
+    seeds: tuple[SeedOfRound, ...]
+    adoption: Adoption | None
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabels:
+    """What came of it. `examples` are those to be tuned on, none where all was rolled back.
+
+    Of the file's `rows`, `left` were not looked at, by reason; `chosen` and `trust` are of the
+    labels that are tuned on.
+    """
+
+    file: str
+    rows: int
+    left: Mapping[str, int]
+    looked_at: int
+    target: float
+    rounds: tuple[Round, ...]
+    kept: int
+    chosen: Picked | None = None
+    trust: Trust | None = None
+    examples: tuple[Example, ...] = field(default=(), repr=False)
+    confidences: Mapping[str, float] = field(default_factory=dict, repr=False)
+
+    def lines(self) -> list[str]:
+        """The outcome in words."""
+        said = [f"round {one.number}: {one.reason}" for one in self.rounds]
+        if self.chosen is None or self.trust is None:
+            return [*said, "no pseudo-label is used: tuning goes on as without them"]
+        real = f"; by the file's own labels {self.chosen.real}" if self.chosen.real else ""
+        return [
+            *said,
+            f"{self.chosen.taken} pseudo-labels are tuned on, from a confidence of "
+            f"{self.trust.threshold:.3f} up; their precision out of fold "
+            f"{self.trust.precision}{real}",
+        ]
+
+
+class SelfTraining:
+    """Rounds of labelling and tuning anew; everything asked for is computed once and kept.
+
+    `folds` cut the training part, `whole` is all of it with whatever else is to be judged. Round
+    0 is tuned without pseudo-labels; the model of a round labels for the next.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        folds: Sequence[Fold],
+        whole: Fold,
+        pool: Pool,
+        store: StageStore,
+        progress: Progress,
+    ) -> None:
+        self.bench, self.folds, self.pool, self.progress = bench, folds, pool, progress
+        self.store = store
+        self.parts = {fold.number: fold for fold in (*folds, whole)}
+        self.whole = whole.number
+        self.recipe: Recipe = _every_epoch(bench.prepared.recipe)
+        self.task: Task = bench.prepared.task
+        self.labels = bench.prepared.labels
+        settings = self.recipe.unlabeled
+        train = bench.prepared.parts.train
+        most = MOST * len(train) if settings.most == "auto" else settings.most
+        self.quota = quotas(train, most)
+        self._told: dict[Stage, Told] = {}
+        self._trusted: dict[tuple[int, int], Trust] = {}
+
+    def told(self, stage: Stage) -> Told:
+        """What the model of `stage` answers; tuned now, unless it was before."""
+        if stage not in self._told:
+            added = self.added(stage) if stage.round else ()
+            labels_too = stage.round < self.recipe.unlabeled.rounds
+            made_of = fingerprint(added) + str([example.weight for example in added])
+            found = self.store.find(stage, made_of)
+            if found is None:
+                found = self._tune(stage, added, labels_too=labels_too)
+                self.store.keep(stage, made_of, found)
+            self._told[stage] = found
+        return self._told[stage]
+
+    def trusted(self, number: int, seed: int) -> Trust:
+        """From where up the guesses that round `number` learns from are right, out of fold."""
+        if (number, seed) not in self._trusted:
+            said: dict[str, Guess] = {}
+            for fold in self.folds:
+                said |= self.told(Stage(number - 1, fold.number, seed)).held_out
+            train = [example for fold in self.folds for example in fold.validation]
+            held = against_truth(self.task, self.labels, train, [said[e.id] for e in train])
+            self._trusted[number, seed] = trust(
+                held.guesses, held.truth, held.right, self.recipe.unlabeled.target_precision
+            )
+        return self._trusted[number, seed]
+
+    def selection(self, stage: Stage) -> Selection:
+        """What the model of the round before gives the model of `stage` to learn from."""
+        teacher = self.told(replace(stage, round=stage.round - 1))
+        return select(
+            teacher.unlabeled,
+            self.labels,
+            self.trusted(stage.round, stage.seed),
+            self.quota,
+            stage.seed,
+            soft=self.recipe.unlabeled.labels == "soft",
+        )
+
+    def added(self, stage: Stage) -> tuple[Example, ...]:
+        """The examples that the model of `stage` is tuned on besides the labelled ones."""
+        closed, weight = self.task == "classify", self.recipe.unlabeled.weight
+        return as_examples(self.selection(stage), self.pool.rows, weight, closed=closed)
+
+    def picked(self, stage: Stage) -> Picked:
+        """The same as counts, with what the file's own labels say of it."""
+        chosen = self.selection(stage)
+        right = {
+            one.id: TASKS[self.task].right(one.answer, self.pool.truths[one.id])
+            for one in chosen.taken
+            if one.id in self.pool.truths
+        }
+        return Picked(len(chosen.taken), chosen.by_label, chosen.left, real_precision(right))
+
+    def out_of_fold(self, number: int, seed: int) -> dict[str, float]:
+        """How well each training example is answered by its fold's model of round `number`."""
+        return {
+            id: score
+            for fold in self.folds
+            for id, score in self.told(Stage(number, fold.number, seed)).scores.items()
+        }
+
+    def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
+        fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
+        with self.bench.tuned(self.recipe, fold, stage.seed, added) as (session, tuning):
+            held = fold.validation
+            said = session.answer(session.tunable.model, held, "validating").predictions
+            guesses = guess(session, (*held, *rows)) if labels_too else ()
+            tokens = session.spent.generated
+        values = scores(self.task, references(held), said)
+        ids = [example.id for example in held]
+        return Told(
+            scores=dict(zip(ids, values, strict=True)),
+            predictions=dict(zip(ids, said, strict=True)),
+            held_out=dict(zip(ids, guesses[: len(held)], strict=False)),
+            unlabeled={row.id: g for row, g in zip(rows, guesses[len(held) :], strict=False)},
+            added=len(added),
+            steps=tuning.steps,
+            generated=tokens,
+        )
+
+
+def pseudo_labelled(
+    prepared: Prepared, source: str, folder: RunFolder, progress: Progress
+) -> PseudoLabels | None:
+    """Pseudo-labels of the recipe's unlabelled file for the training part, if they help.
+
+    `prepared` is of the data as they were read. Every tuning is kept in the run's folder, so that
+    a stopped run goes on. None where the recipe names no file. Raises KilotuneError for a task
+    that cannot be labelled, for an unusable file, and where a run that goes on would go on with
+    other examples.
+    """
+    settings = prepared.recipe.unlabeled
+    if settings.file is None:
+        return None
+    check(prepared)
+    progress.stage("Pseudo-labels: tuning on folds, without and with them")
+    pool = read_pool(prepared, progress)
+    folds = make_folds(prepared.parts.train, settings.folds, prepared.recipe.seed)
+    whole = Fold(len(folds), prepared.parts.train, ())
+    bench = Workbench(prepared, source, folds, progress)
+    store = store_in(folder / record.STAGES, prepared, pool)
+    training = SelfTraining(bench, folds, whole, pool, store, progress)
+    found = outcome(training, progress)
+    for line in found.lines():
+        progress.say(line)
+    _keep(folder, found)
+    return found
+
+
+def store_in(folder: Path, prepared: Prepared, pool: Pool) -> StageStore:
+    """Where the tunings on these data are kept."""
+    data = [fingerprint(part) for part in (prepared.parts.train, pool.rows.values())]
+    return StageStore(folder, prepared.recipe, data)
+
+
+def check(prepared: Prepared) -> None:
+    """Raise KilotuneError where the recipe's file cannot be pseudo-labelled."""
+    settings, where = prepared.recipe.unlabeled, "unlabeled"
+    if prepared.task == "chat":
+        raise KilotuneError(
+            "conversations cannot be pseudo-labelled: there is no telling when two answers agree",
+            where=where,
+            fix="Leave --unlabeled out, or make the task generate (--task generate)",
+        )
+    if settings.labels == "soft" and prepared.task != "classify":
+        raise KilotuneError(
+            "soft labels are of closed labels alone",
+            where=f"{where}.labels",
+            fix="Set it to hard",
+        )
+    if processes.count() > 1:
+        raise KilotuneError(
+            "pseudo-labels are made by one process",
+            where=where,
+            fix="Run it without torchrun, or leave --unlabeled out",
+        )
+
+
+def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
+    """Round after round, as long as paired evidence shows a gain; the last that did is kept."""
+    settings, pool = training.recipe.unlabeled, training.pool
+    rounds: list[Round] = []
+    for number in range(1, settings.rounds + 1):
+        rounds.append(one_round(training, number, progress))
+        if not rounds[-1].kept:
+            break
+    kept = sum(one.kept for one in rounds)
+    found = PseudoLabels(
+        file=str(settings.file),
+        rows=pool.total,
+        left=pool.left,
+        looked_at=len(pool.rows),
+        target=settings.target_precision,
+        rounds=tuple(rounds),
+        kept=kept,
+    )
+    if not kept:
+        return found
+    final = Stage(kept, training.whole, settings.seeds[0])
+    return replace(
+        found,
+        chosen=training.picked(final),
+        trust=training.trusted(kept, final.seed),
+        examples=training.added(final),
+        confidences={one.id: one.confidence for one in training.selection(final).taken},
+    )
+
+
+def one_round(training: SelfTraining, number: int, progress: Progress) -> Round:
+    """A round's seeds, compared with the round before on the same out-of-fold examples.
+
+    Stops after the first seed where no confidence is supported, or where it gained nothing: the
+    other seeds could hardly make that a sure gain, and no gain is believed that is not sure.
+    """
+    seeds: list[SeedOfRound] = []
+    before: list[dict[str, float]] = []
+    after: list[dict[str, float]] = []
+    for seed in training.recipe.unlabeled.seeds:
+        found = training.trusted(number, seed)
+        stages = [Stage(number, fold.number, seed) for fold in training.folds]
+        picked = tuple(training.picked(stage) for stage in stages)
+        before.append(training.out_of_fold(number - 1, seed))
+        # Nothing taken is nothing changed.
+        taken = any(one.taken for one in picked)
+        after.append(training.out_of_fold(number, seed) if taken else before[-1])
+        means = [sum(values.values()) / len(values) for values in (before[-1], after[-1])]
+        seeds.append(SeedOfRound(seed, found, picked, *means))
+        progress.say(f"round {number}, seed {seed}: {_seed_line(seeds[-1])}")
+        if len(seeds) == 1 and (why := _hopeless(seeds[0], training)):
+            return Round(number, tuple(seeds), None, False, why)
+    adoption = adopt(Trials(tuple(before)), Trials(tuple(after)))
+    verb = "kept" if adoption.adopted else "rolled back"
+    return Round(number, tuple(seeds), adoption, adoption.adopted, f"{verb}: {adoption.reason}")
+
+
+def _hopeless(first: SeedOfRound, training: SelfTraining) -> str:
+    target = training.recipe.unlabeled.target_precision
+    if first.trust.threshold is None:
+        return (
+            f"nothing taken: of {first.trust.examples} out-of-fold answers, "
+            f"{first.trust.accuracy:.0%} right, no confidence has a precision of at least "
+            f"{target:g} with 95% certainty"
+        )
+    if not any(one.taken for one in first.folds):
+        return "nothing taken: no unlabelled text reaches the threshold"
+    if first.after <= first.before:
+        gain = 100 * (first.after - first.before)
+        return f"rolled back after one seed, which gained nothing ({gain:+.1f} points)"
+    return ""
+
+
+def _seed_line(one: SeedOfRound) -> str:
+    found = one.trust
+    if found.threshold is None:
+        return f"temperature {found.temperature:.2f}, no threshold is supported"
+    taken = "/".join(str(fold.taken) for fold in one.folds)
+    return (
+        f"temperature {found.temperature:.2f}, threshold {found.threshold:.3f} (precision "
+        f"{found.precision}, {found.above} answers), {taken} taken; {one.before:.3f} without, "
+        f"{one.after:.3f} with"
+    )
+
+
+def _every_epoch(recipe: Recipe) -> Recipe:
+    """Folds have no part to stop by: every epoch is trained and the last weights are kept."""
+    stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
+    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
+
+
+def joined(prepared: Prepared, found: PseudoLabels | None) -> Prepared:
+    """The run's data with the pseudo-labelled examples in the training part."""
+    if found is None or not found.examples:
+        return prepared
+    parts = prepared.parts
+    return replace(prepared, parts=replace(parts, train=(*parts.train, *found.examples)))
+
+
+def _keep(folder: RunFolder, found: PseudoLabels) -> None:
+    """Write `pseudo_labels.json`. Raises KilotuneError where another run's worth is there."""
+    digest = fingerprint(found.examples)
+    if (folder / record.PSEUDO_LABELS).exists():
+        if folder.read_json(record.PSEUDO_LABELS)["fingerprint"] == digest:
+            return
+        raise KilotuneError(
+            "pseudo-labelling took other examples than when the run began",
+            where=str(folder.path),
+            fix=f"Restore {found.file}, or start a new run",
+        )
+    folder.write_json(record.PSEUDO_LABELS, as_document(found, digest))
+
+
+def as_document(found: PseudoLabels, digest: str) -> dict[str, object]:
+    """What `pseudo_labels.json` holds."""
+    names = ("file", "rows", "left", "looked_at", "target", "rounds", "kept", "chosen", "trust")
+    return {
+        "fingerprint": digest,
+        **{name: getattr(found, name) for name in names},
+        "examples": [
+            {
+                "id": e.id, "row": e.origin.row, "parent": e.origin.parent,
+                "operation": e.origin.operation, "answer": e.label or e.answer,
+                "weight": e.weight, "confidence": found.confidences[e.origin.parent],
+            }
+            for e in found.examples
+        ],
+    }  # fmt: skip
