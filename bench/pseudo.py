@@ -4,14 +4,15 @@
     python bench/pseudo.py --out /tmp/harm --harmful
 
 100 labelled articles, 2,000 more whose labels are looked at only to say how many pseudo-labels are
-right, and 400 that are judged; all cut to 64 tokens and drawn once. Each tuning is a file in OUT, so
-a stopped command goes on. Prints a line a seed, what both reach on the judged articles with the
+right, and 400 that are judged; all cut to 64 tokens and drawn once. Each tuning is a file in OUT,
+so a stopped command goes on. Prints a line a seed, what both reach on the judged articles with the
 paired gain, and what `kilotune run --unlabeled` would decide by its folds. With `--harmful` the
 unlabelled texts are sentences from film reviews, which are of none of the topics.
 """
 
 import argparse
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,19 +33,21 @@ from kilotune.recipe.load import load_recipe
 from kilotune.trial import Workbench
 from kilotune.unlabelled import read_pool
 
-SYSTEMS = ("without", "with")
+Row = dict[str, str]
+# Of each topic so many at least are labelled, however rare it is: one for every fold.
+EACH = 3
 
 
 def write_data(folder: Path, chosen: argparse.Namespace) -> dict[str, str]:
     """The three files, the same for every call. Returns their paths."""
     rng = random.Random(1)
     rows = short_articles("train", chosen.train + chosen.unlabeled, rng)
-    texts = rows[chosen.train :]
+    labelled, texts = with_every_label(rows, chosen.train)
     if chosen.harmful:
         sentences = rng.sample(movie_reviews(), chosen.unlabeled)
         texts = [{"text": text, "label": "none of them"} for text, _ in sentences]
     parts = {
-        "labelled": rows[: chosen.train],
+        "labelled": labelled,
         "unlabelled": texts,
         "judged": short_articles("test", chosen.judged, rng),
     }
@@ -54,6 +57,17 @@ def write_data(folder: Path, chosen: argparse.Namespace) -> dict[str, str]:
             folder.mkdir(parents=True, exist_ok=True)
             write_table(path, ("text", "label"), parts[name])
     return {name: str(path.absolute()) for name, path in paths.items()}
+
+
+def with_every_label(rows: Sequence[Row], count: int) -> tuple[list[Row], list[Row]]:
+    """`count` of the rows, EACH of every label among them, and the others; both in their order."""
+    seen: Counter[str] = Counter()
+    first, others = [], []
+    for row in rows:
+        seen[row["label"]] += 1
+        (first if seen[row["label"]] <= EACH else others).append(row)
+    room = count - len(first)
+    return first + others[:room], others[room:]
 
 
 def settings(files: dict[str, str], chosen: argparse.Namespace) -> Prepared:

@@ -29,8 +29,8 @@ from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
+from kilotune.pseudo_labels import PseudoLabels, joined, labelled, pseudo_labelled
 from kilotune.pseudo_labels import check as check_unlabelled
-from kilotune.pseudo_labels import joined, pseudo_labelled
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, open_session, references
@@ -48,6 +48,7 @@ class Run:
     forgetting: Forgetting | None
     weights: Path
     report: Path
+    pseudo_labels: PseudoLabels | None = None
 
 
 def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Run:
@@ -79,8 +80,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         folder.write_json(record.DATA, more.record())
         write_record(folder, added)
         try:
-            more = _with_pseudo_labels(prepared, more, source, folder, progress)
-            return _tracked_stages(more, source, folder, progress)
+            return _go_on(prepared, more, source, folder, progress)
         except KeyboardInterrupt:
             progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
             raise
@@ -108,17 +108,17 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     more, added = augmented(prepared, progress)
     check_record(folder, added)
     with folder.writing():
-        more = _with_pseudo_labels(prepared, more, source, folder, progress)
-        return _tracked_stages(more, source, folder, progress)
+        return _go_on(prepared, more, source, folder, progress)
 
 
-def _with_pseudo_labels(
+def _go_on(
     prepared: Prepared, more: Prepared, source: str, folder: RunFolder, progress: Progress
-) -> Prepared:
-    """`more`, with what was read and augmented, and the pseudo-labels that evidence speaks for."""
-    more = joined(more, pseudo_labelled(prepared, source, folder, progress))
+) -> Run:
+    """All that is left: `prepared` is of the data as they were read, `more` with augmentation."""
+    found = pseudo_labelled(prepared, source, folder, progress)
+    more = joined(more, found)
     folder.write_json(record.DATA, more.record())
-    return more
+    return replace(_tracked_stages(more, source, folder, progress), pseudo_labels=found)
 
 
 def _tracked_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Progress) -> Run:
@@ -192,8 +192,9 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
         clock.lap("search")
 
     progress.stage("Judging: the held-out test is opened now, once")
-    on_validation = session.judge(parts.validation, parts.train, base) if base else None
-    on_test = session.judge(parts.test, (*parts.train, *parts.validation), scored=True)
+    known = labelled(parts.train)  # a bag of words is not to learn from the model
+    on_validation = session.judge(parts.validation, known, base) if base else None
+    on_test = session.judge(parts.test, (*known, *parts.validation), scored=True)
     folder.write_json(
         record.FINDINGS, [*prepared.findings, *cut, *_disagreement(on_test, progress)]
     )

@@ -6,7 +6,7 @@ known neither to the model that labels for it nor to the one tuned on those labe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from kilotune import processes
@@ -20,6 +20,7 @@ from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments import record
 from kilotune.experiments.folds import Fold, make_folds
 from kilotune.experiments.pseudo_labels import (
+    OPERATION,
     Selection,
     as_examples,
     quotas,
@@ -376,6 +377,11 @@ def joined(prepared: Prepared, found: PseudoLabels | None) -> Prepared:
     return replace(prepared, parts=replace(parts, train=(*parts.train, *found.examples)))
 
 
+def labelled(train: Sequence[Example]) -> tuple[Example, ...]:
+    """The training part without its pseudo-labelled examples."""
+    return tuple(example for example in train if example.origin.operation != OPERATION)
+
+
 def _keep(folder: RunFolder, found: PseudoLabels) -> None:
     """Write `pseudo_labels.json`. Raises KilotuneError where another run's worth is there."""
     digest = fingerprint(found.examples)
@@ -392,16 +398,25 @@ def _keep(folder: RunFolder, found: PseudoLabels) -> None:
 
 def as_document(found: PseudoLabels, digest: str) -> dict[str, object]:
     """What `pseudo_labels.json` holds."""
-    names = ("file", "rows", "left", "looked_at", "target", "rounds", "kept", "chosen", "trust")
+    examples = [
+        {
+            "id": example.id,
+            "row": example.origin.row,
+            "parent": example.origin.parent,
+            "operation": example.origin.operation,
+            "answer": example.label or example.answer,
+            "weight": example.weight,
+            "confidence": found.confidences[example.origin.parent],
+        }
+        for example in found.examples
+    ]
+    return {"fingerprint": digest, **summary(found), "examples": examples}
+
+
+def summary(found: PseudoLabels) -> dict[str, object]:
+    """The same without the examples."""
     return {
-        "fingerprint": digest,
-        **{name: getattr(found, name) for name in names},
-        "examples": [
-            {
-                "id": e.id, "row": e.origin.row, "parent": e.origin.parent,
-                "operation": e.origin.operation, "answer": e.label or e.answer,
-                "weight": e.weight, "confidence": found.confidences[e.origin.parent],
-            }
-            for e in found.examples
-        ],
-    }  # fmt: skip
+        each.name: getattr(found, each.name)
+        for each in fields(found)
+        if each.name not in ("examples", "confidences")
+    }

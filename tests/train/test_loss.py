@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,31 @@ def test_labelled_loss_and_gradient_equal_the_models_own(tiny_model: Path) -> No
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     expected = gradients(model, plain)
     assert error(gradients(model, ours), expected) < 1e-5
+
+
+def weighted(items: list[Rendering]) -> list[Rendering]:
+    weights = (1.0, 0.25, 0.6, 0.9)
+    return [replace(r, weight=w) for r, w in zip(items, weights, strict=True)]
+
+
+def test_a_weight_is_what_each_token_of_an_example_counts(tiny_model: Path) -> None:
+    model = perturbed(tiny_model)
+    counts = [sum(r.label_mask) for r in renderings()]
+    expected = torch.zeros(())
+    for rendering, count in zip(weighted(renderings()), counts, strict=True):
+        expected = expected + rendering.weight * count * plain_loss(model, [rendering])
+    expected = expected / sum(counts)
+    batch = collate(weighted(renderings()), PAD)
+    assert batch["weights"].shape == batch["targets"].shape
+    assert labelled_count(batch) == sum(counts)
+    slopes = gradients(model, expected)
+    for split in (True, False):
+        loss = LabelledLoss(model)
+        loss.split = split
+        ours = loss.sum(model, batch) / labelled_count(batch)
+        assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert error(gradients(model, ours), slopes) < 1e-5
+    assert "weights" not in collate(renderings(), PAD)
 
 
 def test_a_model_that_changes_its_logits_keeps_them_and_its_loss(tiny_model: Path) -> None:

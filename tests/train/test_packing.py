@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_nothing_shared_packs_as_well() -> None:
     batch = pack(alone)
     assert batch["input_ids"].shape[1] == sum(len(r.token_ids) for r in alone)
     assert max(errors(tiny(FAMILIES["llama"]), alone)) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_packed_loss_and_gradient_equal_padded_with_weights(family: str) -> None:
+    tunable, plain = tiny(FAMILIES[family]), conversations()
+    weights = [(1.0, 0.3, 0.85)[number % 3] for number in range(len(plain))]
+    weighted = [replace(r, weight=w) for r, w in zip(plain, weights, strict=True)]
+    assert max(errors(tunable, weighted)) < 1e-5
+    with packing_attention(tunable.model):
+        loss, slopes = loss_and_gradient(tunable, pack(weighted))
+        whole, others = loss_and_gradient(tunable, pack(plain))
+    assert loss < 0.95 * whole
+    assert float((slopes - others).norm() / others.norm()) > 0.05
 
 
 def test_long_examples_are_exact_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,15 @@ def finish(run: "Run", as_json: bool) -> None:
 
 def as_document(run: "Run") -> dict[str, Any]:
     """The run as one document."""
+    from kilotune.pseudo_labels import summary
+
     return {
         "run": run.folder,
         "verdict": run.verdict,
         "test": run.judgements,
         "tuned_against_base": run.tuned_against_base,
         "forgetting": run.forgetting,
+        "pseudo_labels": run.pseudo_labels and summary(run.pseudo_labels),
         "weights": run.weights,
         "report": run.report,
     }
@@ -90,5 +93,7 @@ def _print(run: "Run") -> None:
     if run.forgetting is not None:
         style = "bold yellow" if run.forgetting.much else ""
         put(out, f"General prompts: {in_words(run.forgetting)}", style=style)
+    if run.pseudo_labels is not None:
+        put(out, f"Pseudo-labels: {'; '.join(run.pseudo_labels.lines())}")
     out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
     out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)

@@ -69,6 +69,7 @@ class RunView:
     paired: dict[str, Any]
     comparisons: dict[str, tuple[Comparison, ...]]
     forgetting: dict[str, Any] | None
+    pseudo_labels: dict[str, Any] | None
     findings: list[dict[str, Any]]
     metrics: list[dict[str, float]]
     tuning: dict[str, Any]
@@ -102,6 +103,7 @@ def read_run(folder: RunFolder) -> RunView:
         paired=judgement["tuned_against_base"],
         comparisons=before_after(folder.read_predictions(), shown),
         forgetting=judgement["forgetting"],
+        pseudo_labels=_pseudo_labels(folder),
         findings=folder.read_json(record.FINDINGS),
         metrics=folder.read_metrics(),
         tuning=judgement["tuning"],
@@ -109,6 +111,14 @@ def read_run(folder: RunFolder) -> RunView:
         frozen=len(proof["frozen"]),
         moved=len(proof["moved"]),
     )
+
+
+def _pseudo_labels(folder: RunFolder) -> dict[str, Any] | None:
+    """What `pseudo_labels.json` holds but its examples; None for a run without them."""
+    if not (folder / record.PSEUDO_LABELS).exists():
+        return None
+    found: dict[str, Any] = folder.read_json(record.PSEUDO_LABELS)
+    return {name: value for name, value in found.items() if name != "examples"}
 
 
 def before_after(rows: list[dict[str, Any]], count: int) -> dict[str, tuple[Comparison, ...]]:
