@@ -25,10 +25,10 @@ from kilotune.evaluate.adoption import Trials, adopt
 from kilotune.evaluate.evidence import Estimate
 from kilotune.evaluate.metrics import macro_f1, macro_f1_scores
 from kilotune.experiments.folds import Fold, make_folds
-from kilotune.experiments.stages import Stage
+from kilotune.experiments.stages import Stage, StageStore
 from kilotune.models.load import locate
 from kilotune.preparation import Prepared, prepare
-from kilotune.pseudo_labels import SelfTraining, one_round, store_in
+from kilotune.pseudo_labels import SelfTraining, one_round
 from kilotune.recipe.load import load_recipe
 from kilotune.trial import Workbench
 from kilotune.unlabelled import read_pool
@@ -163,7 +163,7 @@ def main() -> None:
     folds = make_folds(prepared.parts.train, chosen.folds, prepared.recipe.seed)
     judged = Fold(len(folds), prepared.parts.train, prepared.parts.test)
     bench = Workbench(prepared, locate(prepared.recipe.model), folds, progress)
-    store = store_in(chosen.out / "tunings", prepared, pool)
+    store = StageStore(chosen.out / "tunings", prepared.recipe)
     training = SelfTraining(bench, folds, judged, pool, store, progress)
     results = []
     print("| seed | accuracy without | with | macro-F1 without | with | taken | threshold | "

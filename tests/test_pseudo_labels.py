@@ -16,7 +16,7 @@ from kilotune.evaluate.confidence import Guess
 from kilotune.evaluate.evidence import Figure
 from kilotune.experiments import record
 from kilotune.experiments.folds import Fold, make_folds
-from kilotune.experiments.record import RunFolder, fingerprint
+from kilotune.experiments.record import RunFolder
 from kilotune.experiments.stages import Stage, StageStore, Told
 from kilotune.preparation import prepare
 from kilotune.progress import Silent
@@ -85,7 +85,7 @@ def played(folder: Path, kind: type[Played] = Played, **unlabeled: Any) -> Playe
     pool = read_pool(prepared, Silent())
     folds = make_folds(prepared.parts.train, prepared.recipe.unlabeled.folds, 0)
     whole = Fold(len(folds), prepared.parts.train, ())
-    store = pseudo_labels.store_in(folder / "stages", prepared, pool)
+    store = StageStore(folder / "stages", prepared.recipe)
     bench = Workbench(prepared, "nowhere", folds, Silent())
     return kind(bench, folds, whole, pool, store, Silent())
 
@@ -181,8 +181,12 @@ def test_finished_tunings_are_not_done_again_and_other_data_are_other_tunings(
     outcome(fewer, Silent())
     # The models without pseudo-labels are the same.
     assert {stage.round for stage, _ in fewer.__dict__["asked"]} == {1}
-    store = StageStore(tmp_path / "stages", first.recipe, ["other", "data"])
-    assert store.find(Stage(0, 0, 0), fingerprint(()) + "[]") is None
+    store = StageStore(tmp_path / "stages", first.recipe)
+    assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 0, 0), ())) is not None
+    assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 1, 0), ())) is None
+    (tmp_path / "stages" / "round0-fold0-seed0.json").write_text("{")
+    with pytest.raises(KilotuneError, match="damaged"):
+        store.find(Stage(0, 0, 0), "")
 
 
 def test_the_files_labels_are_for_the_report_alone(tmp_path: Path) -> None:

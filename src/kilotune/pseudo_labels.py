@@ -7,7 +7,6 @@ known neither to the model that labels for it nor to the one tuned on those labe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 from kilotune import processes
 from kilotune.data.example import Example, Task
@@ -145,7 +144,7 @@ class SelfTraining:
         if stage not in self._told:
             added = self.added(stage) if stage.round else ()
             labels_too = stage.round < self.recipe.unlabeled.rounds
-            made_of = fingerprint(added) + str([example.weight for example in added])
+            made_of = self._made_of(stage, added)
             found = self.store.find(stage, made_of)
             if found is None:
                 found = self._tune(stage, added, labels_too=labels_too)
@@ -201,6 +200,12 @@ class SelfTraining:
             for id, score in self.told(Stage(number, fold.number, seed)).scores.items()
         }
 
+    def _made_of(self, stage: Stage, added: Sequence[Example]) -> str:
+        """What tells a tuning from others of its stage: all it learns from, and all it answers."""
+        fold = self.parts[stage.fold]
+        parts = (fold.train, added, fold.validation, self.pool.rows.values())
+        return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added)])
+
     def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
         fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
         with self.bench.tuned(self.recipe, fold, stage.seed, added) as (session, tuning):
@@ -240,19 +245,13 @@ def pseudo_labelled(
     folds = make_folds(prepared.parts.train, settings.folds, prepared.recipe.seed)
     whole = Fold(len(folds), prepared.parts.train, ())
     bench = Workbench(prepared, source, folds, progress)
-    store = store_in(folder / record.STAGES, prepared, pool)
+    store = StageStore(folder / record.STAGES, prepared.recipe)
     training = SelfTraining(bench, folds, whole, pool, store, progress)
     found = outcome(training, progress)
     for line in found.lines():
         progress.say(line)
     _keep(folder, found)
     return found
-
-
-def store_in(folder: Path, prepared: Prepared, pool: Pool) -> StageStore:
-    """Where the tunings on these data are kept."""
-    data = [fingerprint(part) for part in (prepared.parts.train, pool.rows.values())]
-    return StageStore(folder, prepared.recipe, data)
 
 
 def check(prepared: Prepared) -> None:

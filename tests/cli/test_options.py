@@ -26,7 +26,7 @@ RENDERED = {"--train-on", "--system", "--model", "--chat-template", "--preset", 
 
 def test_what_is_checked_planned_and_rendered_can_be_run() -> None:
     run = DATA | RENDERED | {"--val", "--test", "--json"}
-    assert set(options("run")) == run | {"--out"}
+    assert set(options("run")) == run | {"--out", "--unlabeled"}
     assert set(options("plan")) == run
     assert set(options("render")) == run - {"--val", "--test"} | {"-n"}
     own = {"--tokenizer", "--label-errors", "--out-of-fold", "--fix"}

@@ -49,9 +49,13 @@ class Quotas:
     shares: Mapping[str, float]
 
     def of(self, passing: int) -> dict[str, int]:
-        """How many of each label where `passing` guesses could be taken; at least one of each."""
+        """How many of each label where `passing` guesses could be taken (largest remainders)."""
         room = min(self.most, passing)
-        return {label: max(1, round(part * room)) for label, part in self.shares.items()}
+        counts = {label: int(part * room) for label, part in self.shares.items()}
+        rest = sorted(counts, key=lambda label: counts[label] - self.shares[label] * room)
+        for label in rest[: room - sum(counts.values())]:
+            counts[label] += 1
+        return counts
 
 
 def quotas(train: Sequence[Example], most: int) -> Quotas:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,14 @@ class Told:
 class StageStore:
     """The finished stages, a file each; nothing of an unfinished one."""
 
-    def __init__(self, folder: Path, recipe: Recipe, data: Sequence[str]) -> None:
-        """`data` are fingerprints of the labelled and the unlabelled texts."""
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
         settings = recipe.unlabeled.model_dump(mode="json", exclude=CHOOSING)
-        self._about = [relevant_settings(recipe), settings, *data]
+        self._about = [relevant_settings(recipe), settings]
         folder.mkdir(parents=True, exist_ok=True)
 
-    def find(self, stage: Stage, added: str) -> Told | None:
-        """The stage, if it was tuned on those examples; `added` is their fingerprint.
+    def find(self, stage: Stage, made_of: str) -> Told | None:
+        """The stage, if it is there of the same examples, of which `made_of` is a fingerprint.
 
         Raises KilotuneError where its file is damaged.
         """
@@ -64,7 +63,7 @@ class StageStore:
             return None
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
-            return _told(tree) if tree["key"] == self._key(added) else None
+            return _told(tree) if tree["key"] == self._key(made_of) else None
         except (ValueError, KeyError, TypeError) as error:
             raise KilotuneError(
                 "the record of a tuning is damaged",
@@ -72,16 +71,16 @@ class StageStore:
                 fix="Delete it, and the tuning is done again",
             ) from error
 
-    def keep(self, stage: Stage, added: str, told: Told) -> None:
+    def keep(self, stage: Stage, made_of: str, told: Told) -> None:
         """Write a finished stage, whole or not at all."""
-        content = {"key": self._key(added), **asdict(told)}
+        content = {"key": self._key(made_of), **asdict(told)}
         write_atomically(self._path(stage), to_json(content, indent=None) + "\n")
 
     def _path(self, stage: Stage) -> Path:
         return self.folder / f"round{stage.round}-fold{stage.fold}-seed{stage.seed}.json"
 
-    def _key(self, added: str) -> str:
-        content = json.dumps([*self._about, added], sort_keys=True)
+    def _key(self, made_of: str) -> str:
+        content = json.dumps([*self._about, made_of], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
