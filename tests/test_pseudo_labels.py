@@ -181,7 +181,7 @@ def test_finished_tunings_are_not_done_again_and_other_data_are_other_tunings(
     outcome(fewer, Silent())
     # The models without pseudo-labels are the same.
     assert {stage.round for stage, _ in fewer.__dict__["asked"]} == {1}
-    store = StageStore(tmp_path / "stages", first.recipe)
+    store = first.store
     assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 0, 0), ())) is not None
     assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 1, 0), ())) is None
     (tmp_path / "stages" / "round0-fold0-seed0.json").write_text("{")
