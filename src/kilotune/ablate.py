@@ -1,30 +1,32 @@
 """An ablation on disk: from a base recipe to a better one, which is tuned and judged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kilotune import pipeline
+from kilotune.bench import Blueprint, InTurn
 from kilotune.data.writers import write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.baselines import majority
 from kilotune.evaluate.judgement import scores
-from kilotune.experiments import record, trackers
-from kilotune.experiments.ablation import Ablation, BudgetSpentError, Question, climb, units_of
-from kilotune.experiments.cost import Cost, total
+from kilotune.experiments import cluster, record, trackers
+from kilotune.experiments.ablation import Ablation, Question, climb, units_of
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.folds import Fold, make_folds
 from kilotune.experiments.record import RunFolder, create_run
+from kilotune.experiments.runner import Runner, Workers
 from kilotune.experiments.search import search
-from kilotune.experiments.trials import Trial, TrialStore, Unit, relevant_settings
+from kilotune.experiments.trials import TrialStore
 from kilotune.models.load import check_weights
 from kilotune.preparation import Prepared, prepare
-from kilotune.progress import Bar, Progress, Silent
+from kilotune.progress import Progress, Silent
 from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.load import dump_recipe
-from kilotune.recipe.schema import AblationSettings, Recipe
+from kilotune.recipe.schema import Recipe
 from kilotune.session import references
-from kilotune.trial import Workbench
 
 # Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
 LEAST_ASKED = 5
@@ -35,24 +37,32 @@ BASE = "base.json"
 class Experiment:
     """A finished ablation: its folder, how it went, what was changed in the recipe, what it took.
 
-    `overhead` is the share of the trials' time that went neither to steps nor to answers; `final`
-    is the folder of the run that ends it.
+    `lost` counts the trials that were begun and went with their worker; `overhead` is the share of
+    the trials' time that went neither to steps nor to answers; `final` is the folder of the run
+    that ends it.
     """
 
     folder: Path
     ablation: Ablation
     changes: dict[str, Change]
     trials: int
+    lost: int
     cost: Cost
     overhead: float
     final: Path
 
 
-def ablate(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Experiment:
+def ablate(
+    recipe: Recipe,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    place: cluster.Place | None = None,
+) -> Experiment:
     """Look for a better recipe than `recipe`, in a new folder; end with it tuned and judged.
 
-    Nothing is written before the data and the model's name are known to be usable. After Ctrl-C
-    or worse, `resume` goes on without doing a finished trial again.
+    Trials are done here one by one, or at `place` as many at once as it has room for; what is
+    found is the same. Nothing is written before the data and the model's name are known to be
+    usable. After Ctrl-C or worse, `resume` goes on without doing a finished trial again.
     """
     progress = progress or Silent()
     if out is not None:
@@ -61,19 +71,26 @@ def ablate(recipe: Recipe, out: Path | None = None, progress: Progress | None = 
     source = pipeline.locate_model(prepared, progress)
     check_weights(source)
     folds = _folds(prepared)
+    if place:
+        cluster.join(place)
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         folder.write_recipe(prepared.recipe)
         folder.write_json(record.DATA, prepared.record())
         folder.write_json(record.FOLDS, [[e.id for e in fold.validation] for fold in folds])
         folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
-        return _go_on(prepared, source, folds, folder, progress)
+        return _go_on(prepared, source, folds, folder, progress, place)
 
 
-def resume(path: Path, progress: Progress | None = None, **budget: Any) -> Experiment:
+def resume(
+    path: Path,
+    progress: Progress | None = None,
+    place: cluster.Place | None = None,
+    **budget: Any,
+) -> Experiment:
     """Go on with the ablation in `path`; `budget` may give other `minutes` or `trials`.
 
-    Raises KilotuneError where its data have changed.
+    It may go on at another `place` than it began. Raises KilotuneError where its data have changed.
     """
     progress = progress or Silent()
     folder = RunFolder(path)
@@ -89,38 +106,29 @@ def resume(path: Path, progress: Progress | None = None, **budget: Any) -> Exper
         )
     if folder.read_json(record.ENVIRONMENT)["code"] != record.code_digest():
         progress.say("warning: its first trials were made by other code of kilotune")
+    if place:
+        cluster.join(place)
     with folder.writing():
         source = pipeline.locate_model(prepared, progress)
-        return _go_on(prepared, source, _folds(prepared), folder, progress)
+        return _go_on(prepared, source, _folds(prepared), folder, progress, place)
 
 
 def _go_on(
-    prepared: Prepared, source: str, folds: Sequence[Fold], folder: RunFolder, progress: Progress
+    prepared: Prepared,
+    source: str,
+    folds: tuple[Fold, ...],
+    folder: RunFolder,
+    progress: Progress,
+    place: cluster.Place | None,
 ) -> Experiment:
     recipe = prepared.recipe
-    keeper = _Keeper(folder, recipe, progress)
     try:
         with trackers.tracked(recipe.tune.report_to, folder.path.name, recipe):
-            progress.stage("Loading the model")
-            bench = Workbench(prepared, source, folds, progress)
-            runner = _Runner(bench, TrialStore(folder / record.TRIALS, prepared.fingerprint),
-                recipe.ablation, recipe.judge.train_sample, keeper)  # fmt: skip
-            question = _question(prepared, bench, folder)
-            planned = len(question.units)
-            progress.stage(f"Trials: {len(folds)} folds × {len(recipe.ablation.seeds)} seeds each")
-            with progress.bar("trials", recipe.ablation.trials or planned) as bar:
-                runner.bar = bar
-                found = _search(recipe, question, runner, keeper)
-            progress.say(f"Ended: {found.ended}")
-            if found.verdict is None:
-                # The test may be opened once: not for a recipe that nothing was tried against.
-                raise KilotuneError(
-                    f"not one recipe was judged: {found.ended.partition(';')[0]}",
-                    where=str(folder.path),
-                    fix="Go on, with more --minutes or --trials (base and one candidate take "
-                    f"{2 * planned}): kilotune ablate {folder.path}",
-                )
-            del bench, runner.bench
+            with _workers(prepared, source, folds, progress, place) as workers:
+                store = TrialStore(folder / record.TRIALS, prepared.fingerprint)
+                runner = Runner(workers, store, recipe.ablation, progress)
+                found = _found(prepared, runner, folder, progress)
+            del workers, runner.workers  # and the model: the final run loads it anew
             final = _final(found.best, folder, progress)
             best = {"out_of_fold": found.out_of_fold.value if found.out_of_fold else None}
             files = (folder / record.ABLATION, folder / record.BEST)
@@ -133,13 +141,58 @@ def _go_on(
         found,
         differences(recipe, found.best),
         len(runner.done),
+        runner.losses.total(),
         runner.cost,
         runner.overhead,
         final,
     )
 
 
-def _search(recipe: Recipe, question: Question, run: "_Runner", keeper: "_Keeper") -> Ablation:
+@contextmanager
+def _workers(
+    prepared: Prepared,
+    source: str,
+    folds: tuple[Fold, ...],
+    progress: Progress,
+    place: cluster.Place | None,
+) -> Iterator[Workers]:
+    """Who does the trials: this process, or the nodes at `place`."""
+    settings, wanted = prepared.recipe.ablation, prepared.recipe.judge.train_sample
+    sample = max(LEAST_ASKED, -(-wanted // (settings.folds * len(settings.seeds))))
+    if place is None:
+        progress.stage("Loading the model")
+        yield InTurn(prepared, source, folds, sample, progress)
+        return
+    progress.stage(f"Workers at {place.address}")
+    parent = trackers.opened(prepared.recipe.tune.report_to)
+    make = Blueprint(prepared, folds, sample, parent, record.code_digest())
+    with cluster.workers(place, make, progress) as crew:
+        yield crew
+
+
+def _found(prepared: Prepared, runner: Runner, folder: RunFolder, progress: Progress) -> Ablation:
+    """What the trials come to. Raises KilotuneError where they did not even judge one recipe."""
+    recipe = prepared.recipe
+    settings = recipe.ablation
+    question = _question(prepared, runner.workers, folder)
+    planned = len(question.units)
+    progress.stage(f"Trials: {settings.folds} folds × {len(settings.seeds)} seeds each")
+    with progress.bar("trials", settings.trials or planned) as bar:
+        runner.bar = bar
+        found = _search(recipe, question, runner, _Keeper(folder, recipe, progress))
+    progress.say(f"Ended: {found.ended}")
+    if found.verdict is None:
+        # The test may be opened once: not for a recipe that nothing was tried against.
+        raise KilotuneError(
+            f"not one recipe was judged: {found.ended.partition(';')[0]}",
+            where=str(folder.path),
+            fix="Go on, with more --minutes or --trials (base and one candidate take "
+            f"{2 * planned}): kilotune ablate {folder.path}",
+        )
+    return found
+
+
+def _search(recipe: Recipe, question: Question, run: Runner, keeper: "_Keeper") -> Ablation:
     settings = recipe.ablation
     if settings.search == "ladder":
         return climb(recipe, question, run, keeper.note)
@@ -183,7 +236,7 @@ def _folds(prepared: Prepared) -> tuple[Fold, ...]:
     return make_folds(prepared.parts.train, recipe.ablation.folds, recipe.seed)
 
 
-def _question(prepared: Prepared, bench: Workbench, folder: RunFolder) -> Question:
+def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Question:
     settings, train = prepared.recipe.ablation, prepared.parts.train
     if prepared.task == "classify":
         answers = references(train)
@@ -192,66 +245,16 @@ def _question(prepared: Prepared, bench: Workbench, folder: RunFolder) -> Questi
         floor = {e.id: value for e, value in zip(train, values, strict=True)}
     else:
         if not (folder / BASE).exists():
-            folder.write_json(BASE, bench.base_scores(prepared.recipe))
+            folder.write_json(BASE, workers.base_scores(prepared.recipe))
         floor = folder.read_json(BASE)
     return Question(
         units=units_of(settings.folds, settings.seeds),
         task=prepared.task,
-        facts=bench.facts(),
+        facts=workers.facts(),
         floor=floor,
         factors=settings.factors,
         only=settings.only,
     )
-
-
-class _Runner:
-    """Does trials, each once; counts what they take, and stops at the budget."""
-
-    bar: Bar
-
-    def __init__(
-        self,
-        bench: Workbench,
-        store: TrialStore,
-        budget: AblationSettings,
-        sample: int,
-        keeper: "_Keeper",
-    ) -> None:
-        self.bench, self.store, self.budget, self.keeper = bench, store, budget, keeper
-        units = budget.folds * len(budget.seeds)
-        self.sample = max(LEAST_ASKED, -(-sample // units))
-        self.done: dict[str, Trial] = {}
-
-    def __call__(self, recipe: Recipe, unit: Unit) -> Trial:
-        key = f"{relevant_settings(recipe)} {unit}"
-        if key not in self.done:
-            self.done[key] = self.store.find(recipe, unit) or self._new(recipe, unit)
-            self.bar.advance(note=f"fold {unit.fold}, seed {unit.seed}")
-        return self.done[key]
-
-    @property
-    def cost(self) -> Cost:
-        return total(trial.cost for trial in self.done.values())
-
-    @property
-    def overhead(self) -> float:
-        """The share of the time that went neither to steps nor to answers."""
-        spent = self.cost.seconds
-        return sum(trial.overhead for trial in self.done.values()) / spent if spent else 0.0
-
-    def _new(self, recipe: Recipe, unit: Unit) -> Trial:
-        budget = self.budget
-        if budget.trials is not None and len(self.done) >= budget.trials:
-            raise BudgetSpentError(f"the budget of {budget.trials} trials is spent")
-        if budget.minutes is not None and self.cost.seconds >= 60 * budget.minutes:
-            raise BudgetSpentError(f"the budget of {budget.minutes:g} minutes is spent")
-        trackers_told = recipe.tune.report_to
-        with trackers.tracked(trackers_told, f"fold {unit.fold}, seed {unit.seed}", recipe):
-            trial = self.bench.run(recipe, unit, self.sample)
-            held = list(trial.scores.values())
-            trackers.note(trackers_told, {"held_out.score": sum(held) / len(held)})
-        self.store.keep(recipe, trial)
-        return trial
 
 
 class _Keeper:

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from kilotune.experiments.ladder import (
     order,
     variants,
 )
-from kilotune.experiments.trials import Trial, Unit
+from kilotune.experiments.trials import Trial, Unit, Wanted
 from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
@@ -56,7 +56,10 @@ class Trials:
         self.counts: Counter[tuple[str, Unit]] = Counter()
         self.done: dict[tuple[str, Unit], Trial] = {}
 
-    def __call__(self, recipe: Recipe, unit: Unit) -> Trial:
+    def __call__(self, wanted: Sequence[Wanted]) -> list[Trial]:
+        return [self.one(recipe, unit) for recipe, unit in wanted]
+
+    def one(self, recipe: Recipe, unit: Unit) -> Trial:
         key = (recipe.model_dump_json(), unit)
         if key in self.done:
             return self.done[key]

@@ -15,6 +15,7 @@ from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
     from kilotune.ablate import Experiment
+    from kilotune.experiments.cluster import Place
 
 EXAMPLES = """Examples:
 
@@ -25,6 +26,8 @@ EXAMPLES = """Examples:
     kilotune ablate recipe.yaml --set ablation.folds=3 --set "ablation.factors={tune.rank: [4, 8]}"
 
     kilotune ablate runs/2026-01-31-reviews-ablation
+
+    kilotune ablate recipe.yaml --out /shared/rates --ray auto
 """
 WIDE = 240
 
@@ -38,7 +41,10 @@ def ablate(
         ),
     ],
     minutes: Annotated[
-        float | None, typer.Option(help="Time for the trials.", show_default="no limit")
+        float | None,
+        typer.Option(
+            help="Time for the trials, added up over all workers.", show_default="no limit"
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option(help="Trainings at most.", show_default="no limit")
@@ -55,6 +61,23 @@ def ablate(
         Path | None,
         typer.Option("--out", help="Folder; must be new.", show_default="runs/DATE-NAME-ablation"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Trials on a Ray cluster, as many at once as it has room for; auto: the one that "
+            "this machine belongs to, local: one of this machine alone.",
+            show_default="here, one by one",
+        ),
+    ] = None,
+    ray_cpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="CPUs of one trial.", show_default="1 beside a GPU, else up to 2"),
+    ] = None,
+    ray_gpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs of one trial.", show_default="1 if the cluster has any"),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Try one factor at a time, judged out of fold; tune and judge the best recipe at the end."""
@@ -62,16 +85,19 @@ def ablate(
         from kilotune.experiments import record
         from kilotune.recipe.load import recipe_for
 
+        place = _place(ray, ray_cpus, ray_gpus)
         if source.is_dir() and (source / record.FOLDS).exists():
             if factors or settings or folder or test or model or preset:
                 raise KilotuneError(
                     "an ablation goes on with the settings it began with",
                     where=str(source),
-                    fix="Give --minutes or --trials alone, or start a new one",
+                    fix="Give --minutes, --trials or --ray alone, or start a new one",
                 )
             from kilotune import ablate as experiment
 
-            found = experiment.resume(source, TerminalProgress(), minutes=minutes, trials=trials)
+            found = experiment.resume(
+                source, TerminalProgress(), place, minutes=minutes, trials=trials
+            )
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
             asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v]
@@ -84,11 +110,24 @@ def ablate(
             )
             from kilotune import ablate as experiment
 
-            found = experiment.ablate(recipe, folder, TerminalProgress())
+            found = experiment.ablate(recipe, folder, TerminalProgress(), place)
         if as_json:
             print_json(_document(found))
         else:
             _print(found)
+
+
+def _place(address: str | None, cpus: float | None, gpus: float | None) -> "Place | None":
+    from kilotune.experiments.cluster import Place
+
+    if address is not None:
+        return Place(address, cpus, gpus)
+    if cpus is not None or gpus is not None:
+        raise KilotuneError(
+            "--ray-cpus and --ray-gpus are of trials on a Ray cluster",
+            fix="Give its address: --ray ADDRESS, or --ray local",
+        )
+    return None
 
 
 def _written(value: Any) -> str:
@@ -103,6 +142,7 @@ def _document(found: "Experiment") -> dict[str, Any]:
         "ablation": found.folder,
         **RunFolder(found.folder).read_json(record.ABLATION),
         "trials": found.trials,
+        "lost": found.lost,
         "cost": found.cost,
         "overhead": found.overhead,
         "final": found.final,
@@ -130,6 +170,8 @@ def _print(found: "Experiment") -> None:
     put(out, f"Ended: {found.ablation.ended}")
     put(out, f"{found.trials} trials, {found.cost.seconds:.0f} s, of which "
         f"{found.overhead:.1%} neither steps nor answers")  # fmt: skip
+    if found.lost:
+        put(out, f"{found.lost} more were lost with their workers, and done again")
     if found.ablation.out_of_fold:
         put(out, f"Best recipe, out of fold: {found.ablation.out_of_fold}")
     for name, change in found.changes.items():

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -25,11 +26,13 @@ from kilotune.evaluate.tasks import TASKS
 from kilotune.evaluate.verdict import Observed, Verdict, decide
 from kilotune.experiments.cost import Cost, total
 from kilotune.experiments.ladder import Facts, Variant, factors_of, label_of, order, variants
-from kilotune.experiments.trials import Trial, Unit
+from kilotune.experiments.trials import Trial, Unit, Wanted
 from kilotune.recipe.difference import Change, flat_settings
 from kilotune.recipe.schema import Recipe
 
-Run = Callable[[Recipe, Unit], Trial]
+# Trials in the order asked for. Those that are asked for together do not depend on each other, and
+# may be done in any order or at once.
+Run = Callable[[Sequence[Wanted]], list[Trial]]
 SAMPLES = 2000  # of the bootstrap behind a verdict
 
 
@@ -102,7 +105,7 @@ def climb(
 ) -> Ablation:
     """Try each factor once from the best so far; the verdict on that orders those that are left.
 
-    `run` does a trial, or finds it; it raises BudgetSpentError when there must be no more.
+    `run` does trials, or finds them; it raises BudgetSpentError when there must be no more.
     `changed` is told after every rung.
     """
     state = Ablation(base)
@@ -131,7 +134,7 @@ def climb(
 
 def look_at(recipe: Recipe, question: Question, run: Run) -> tuple[Verdict, Estimate]:
     """The verdict on `recipe` from all its trials, and its out-of-fold score."""
-    trials = [run(recipe, unit) for unit in question.units]
+    trials = run([(recipe, unit) for unit in question.units])
     held = mean_by_example(trials)
     ids = list(held)
     values = [held[id] for id in ids]
@@ -157,14 +160,14 @@ def try_rung(
 ) -> tuple[Rung, Recipe]:
     """Try every value of one factor, and adopt at most one; returns the best afterwards."""
     units = question.units
-    before = [run(best, unit) for unit in units]
+    before = run([(best, unit) for unit in units])
     given: dict[str, list[Trial]] = {v.label: [] for v in candidates}
     dropped: dict[str, str] = {}
-    for end in stages(len(units)):
+    for start, end in pairwise((0, *stages(len(units)))):
         alive = [v for v in candidates if v.label not in dropped]
+        came = iter(run([(v.recipe, unit) for v in alive for unit in units[start:end]]))
         for variant in alive:
-            done = given[variant.label]
-            done += [run(variant.recipe, unit) for unit in units[len(done) : end]]
+            given[variant.label] += islice(came, end - start)
         if end < len(units):
             gains = {v.label: gain(before[:end], given[v.label]) for v in alive}
             dropped |= hopeless({v.label: v.simpler for v in alive}, gains, end)

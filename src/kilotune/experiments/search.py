@@ -57,7 +57,7 @@ def search(
     try:
         verdict, figure = look_at(base, question, run)
         state = replace(state, verdict=verdict, out_of_fold=figure)
-        before = [run(base, unit) for unit in question.units]
+        before = run([(base, unit) for unit in question.units])
         study.add_trial(_known(optuna, space, before))
         for _ in range(candidates):
             suggestion = study.ask()
@@ -98,7 +98,7 @@ def _try(
 ) -> None:
     """Its trials, until all are done or it is surely worse."""
     for end in stages(len(question.units)):
-        done += [run(variant.recipe, unit) for unit in question.units[len(done) : end]]
+        done += run([(variant.recipe, unit) for unit in question.units[len(done) : end]])
         found = gain(before[:end], done)
         if end < len(question.units) and isinstance(found, Figure) and found.high < 0:
             dropped[variant.label] = f"surely worse after {end} trial{'s' if end > 1 else ''}"

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,49 @@ MLFLOW = "mlflow"
 LONGEST = 500  # characters that MLflow takes of a parameter
 
 
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A run of MLflow that is open in another process: its server, its experiment, its id."""
+
+    server: str
+    experiment: str
+    run: str
+
+
 @contextmanager
-def tracked(report_to: Sequence[str], name: str, recipe: Recipe) -> Iterator[None]:
+def tracked(
+    report_to: Sequence[str], name: str, recipe: Recipe, parent: Parent | None = None
+) -> Iterator[None]:
     """Inside the `with`, one run of MLflow is open, with the recipe as its parameters.
 
-    What the Trainer reports goes to it too. Inside another one it is its child. Where and to which
-    experiment is MLflow's own business: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Raises
-    KilotuneError where it is not installed.
+    What the Trainer reports goes to it too. Inside another one it is its child, and so it is of a
+    `parent` elsewhere. Where and to which experiment is MLflow's own business:
+    MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Raises KilotuneError where it is not installed.
     """
     if not _tells(report_to):
         yield
         return
     mlflow = _mlflow()
     inside = mlflow.active_run() is not None
-    if not inside and (experiment := os.environ.get("MLFLOW_EXPERIMENT_NAME")):
+    placed = {}
+    if parent:
+        mlflow.set_tracking_uri(parent.server)
+        placed = {"experiment_id": parent.experiment, "parent_run_id": parent.run}
+    elif not inside and (experiment := os.environ.get("MLFLOW_EXPERIMENT_NAME")):
         mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=name, nested=inside):
+    with mlflow.start_run(run_name=name, nested=inside, **placed):
         settings = flat_settings(recipe)
         mlflow.log_params({f"recipe.{k}": str(v)[:LONGEST] for k, v in settings.items()})
         yield
+
+
+def opened(report_to: Sequence[str]) -> Parent | None:
+    """The run of MLflow that is open here, if any, for children in other processes."""
+    if not _tells(report_to):
+        return None
+    mlflow = _mlflow()
+    info = mlflow.active_run().info
+    return Parent(mlflow.get_tracking_uri(), info.experiment_id, info.run_id)
 
 
 def note(

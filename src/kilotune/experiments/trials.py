@@ -29,6 +29,10 @@ class Unit:
     seed: int
 
 
+# A trial that is asked for.
+Wanted = tuple[Recipe, Unit]
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What came of one training.
