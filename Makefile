@@ -40,7 +40,7 @@ test-fast: assets
 stamps: $(READY)
 	@$(BIN)/python -m tests.stamps
 
-test-long: assets stamps test-trackers
+test-long: assets stamps test-trackers test-ray
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
 
 # MLflow wants other versions of some packages: an environment of its own, on top of .venv's.
@@ -58,9 +58,23 @@ $(TRACKERS)/.ready: $(READY)
 test-trackers: $(TRACKERS)/.ready
 	HF_HUB_OFFLINE=1 $(TRACKERS)/bin/python -m pytest -n 0 tests/with_trackers.py
 
+# Ray, in an environment of its own too: nothing else needs it.
+RAY := .venv-ray
+
+$(RAY)/.ready: $(READY)
+	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(RAY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	@touch $@
+
+.PHONY: test-ray
+test-ray: $(RAY)/.ready
+	HF_HUB_OFFLINE=1 $(RAY)/bin/python -m pytest -n 0 tests/with_ray.py
+
 # Five minutes of broken files for `kilotune check`.
 fuzz: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz --seconds 300
 
 clean:
-	rm -rf .venv .venv-trackers build dist src/*.egg-info
+	rm -rf .venv .venv-trackers .venv-ray build dist src/*.egg-info

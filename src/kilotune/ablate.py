@@ -158,7 +158,8 @@ def _workers(
 ) -> Iterator[Workers]:
     """Who does the trials: this process, or the nodes at `place`."""
     settings, wanted = prepared.recipe.ablation, prepared.recipe.judge.train_sample
-    sample = max(LEAST_ASKED, -(-wanted // (settings.folds * len(settings.seeds))))
+    units = settings.folds * len(settings.seeds)
+    sample = max(LEAST_ASKED, -(-wanted // units))
     if place is None:
         progress.stage("Loading the model")
         yield InTurn(prepared, source, folds, sample, progress)
@@ -166,7 +167,7 @@ def _workers(
     progress.stage(f"Workers at {place.address}")
     parent = trackers.opened(prepared.recipe.tune.report_to)
     make = Blueprint(prepared, folds, sample, parent, record.code_digest())
-    with cluster.workers(place, make, progress) as crew:
+    with cluster.workers(place, make, units, progress) as crew:
         yield crew
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,19 +62,23 @@ def join(place: Place) -> None:
 
 
 @contextmanager
-def workers(place: Place, make: Callable[[], Any], progress: Progress) -> Iterator["RayWorkers"]:
+def workers(
+    place: Place, make: Callable[[], Any], first: int, progress: Progress
+) -> Iterator["RayWorkers"]:
     """Inside the `with` trials are done on the cluster that was joined, which is left afterwards.
 
-    Each worker does them on what `make` makes. A cluster that the program had joined by itself is
-    not left.
+    Each worker does them on what `make` makes; `first` is how many trials are wanted at first. A
+    cluster that the program had joined by itself is not left.
     """
     ray = _ray()
     try:
-        crew = RayWorkers(ray, place, make, progress)
-        try:
-            yield crew
-        finally:
-            crew.dismiss()
+        crew = RayWorkers(ray, place, make, first, progress)
+        # Of a node that is lost Ray prints pages, to where results go.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            try:
+                yield crew
+            finally:
+                crew.dismiss()
     finally:
         if ray.get_runtime_context().namespace == NAMESPACE:
             ray.shutdown()
@@ -85,12 +90,12 @@ class _Worker:
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
 
-    def ready(self) -> str:
-        """Make the bench; returns the node's id. What goes wrong is the caller's to hear."""
+    def ready(self) -> tuple[str, str]:
+        """Make the bench; returns the node's id and name. What goes wrong is the caller's."""
         import ray
 
         self.bench = self.make()
-        return str(ray.get_runtime_context().get_node_id())
+        return str(ray.get_runtime_context().get_node_id()), socket.gethostname()
 
     def do(self, what: str, *given: Any) -> Any:
         """Ask the bench."""
@@ -107,6 +112,7 @@ class _Hired:
 
     actor: Any
     node: str = ""
+    host: str = "before it was ready"
 
 
 class RayWorkers:
@@ -116,7 +122,9 @@ class RayWorkers:
     node holds nothing up.
     """
 
-    def __init__(self, ray: Any, place: Place, make: Callable[[], Any], progress: Progress) -> None:
+    def __init__(
+        self, ray: Any, place: Place, make: Callable[[], Any], first: int, progress: Progress
+    ) -> None:
         self.ray = ray
         self.needs = _needs(ray.nodes(), place)
         actor = ray.remote(num_cpus=self.needs["CPU"], num_gpus=self.needs["GPU"])(_Worker)
@@ -134,6 +142,7 @@ class RayWorkers:
                 fix="Ask for less: --ray-cpus, --ray-gpus",
             )
         progress.say(f"Ray: room for {room} at once, each with {self._needed()}")
+        self._staff(first)
 
     def begin(self, wanted: Sequence[Wanted]) -> int:
         """Begin the first of `wanted`, one for each idle worker; hire more if there is room.
@@ -164,7 +173,7 @@ class RayWorkers:
             if wanted:
                 events.append(Came(wanted, came))
             else:
-                worker.node, self._false_starts = came, 0
+                (worker.node, worker.host), self._false_starts = came, 0
         return events
 
     def facts(self) -> Facts:
@@ -206,7 +215,7 @@ class RayWorkers:
             raise
         except exceptions.RayError as error:  # the worker, its node, or the answer on its way
             self.ray.kill(worker.actor)
-            raise _LostError(_reason(error)) from error
+            raise _LostError(f"{worker.host}: {_reason(error)}") from error
         self._idle.append(worker)
         return came
 
@@ -263,11 +272,12 @@ def _needs(nodes: Sequence[Mapping[str, Any]], place: Place) -> dict[str, float]
 
 
 def _reason(error: Exception) -> str:
-    """Where a worker was, and the sentence in which Ray says why it is no more."""
+    """The sentence in which Ray says why a worker is no more."""
     lines = [line.strip() for line in str(error).splitlines()]
-    place = [line for line in lines if line.startswith("ip: ")]
-    why = [line.split(". ")[0] for line in lines if line.startswith("The actor is dead because")]
-    return "; ".join([*place, *why]) or lines[0]
+    why = [line for line in lines if line.startswith("The actor is dead because")]
+    if type(error).__name__ == "ActorUnavailableError":
+        return "it cannot be reached"
+    return (why or lines or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
 
 
 def _ray() -> Any:
