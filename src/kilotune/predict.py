@@ -6,12 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kilotune.data.example import Example, Task
-from kilotune.data.finding import Finding, stop_on_errors
-from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Dataset, without_answer
-from kilotune.data.table import Table
+from kilotune.data.finding import Finding
+from kilotune.data.normalise import without_answer
 from kilotune.data.writers import check_writable, write_table
-from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
 from kilotune.experiments import record
 from kilotune.experiments.journal import Journal
@@ -19,9 +16,8 @@ from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import tuned_folder
 from kilotune.models.load import Model
-from kilotune.preparation import reading
+from kilotune.preparation import read_unanswered
 from kilotune.progress import Progress, Silent
-from kilotune.recipe.schema import Recipe
 from kilotune.session import open_tuned
 
 COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
@@ -71,7 +67,8 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     data = folder.read_json(record.DATA)
     task, labels = data["task"], data["labels"]
     check_writable(out)
-    dataset, table = _read(file, recipe, data["format"], labels)
+    added = (*_added(labels), NOT_ANSWERED)
+    dataset, table = read_unanswered(file, recipe, data["format"], added)
     for finding in dataset.findings:
         if finding.severity != "error":  # errors are given back, with all that was not answered
             progress.say(f"{finding.severity}: {finding}")
@@ -90,9 +87,9 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
         raise
     nothing = {COLUMN: UNREADABLE, PROBABILITY: None} if labels else {COLUMN: UNREADABLE}
     rows = [{**row.values, **answers.get(row.id("file"), nothing)} for row in table.rows]
-    added = _added(labels)
-    if refused:
-        added = (*added, NOT_ANSWERED)
+    if not refused:
+        added = _added(labels)
+    else:
         for row, source in zip(rows, table.rows, strict=True):
             row[NOT_ANSWERED] = refused.get(source.id("file"), "")
     write_table(out, (*table.columns, *added), rows)
@@ -103,23 +100,6 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
 
 def _added(labels: Sequence[str]) -> tuple[str, ...]:
     return (COLUMN, PROBABILITY) if labels else (COLUMN,)
-
-
-def _read(file: Path, recipe: Recipe, format: str, labels: Sequence[str]) -> tuple[Dataset, Table]:
-    """The file, read as the training file was; raises KilotuneError for columns it may not have."""
-    # A folder may have been in several formats.
-    read_as = format if format in FORMATS else recipe.data.format
-    alike = replace(reading(recipe.data), format=read_as, group=None)
-    dataset = alike.load(file, "file", answered=False)
-    table = dataset.table
-    assert table is not None
-    stop_on_errors(table.faults("file"), str(file))  # there would be no row to write
-    for name in (*_added(labels), NOT_ANSWERED):
-        if name in table.columns:
-            raise KilotuneError(
-                f"there is a column '{name}' already", where=str(file), fix="Rename it"
-            )
-    return dataset, table
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
 """The data of a run: read, checked and split. Needs no model and no torch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kilotune.data.checks import check_examples, check_leakage, check_part, check_split
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
+from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.split import Split, split_examples
+from kilotune.data.table import Table
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import TASKS, own_scores
 from kilotune.experiments.record import fingerprint
@@ -111,6 +114,29 @@ def read(recipe: Recipe) -> Files:
 def reading(data: DataSettings) -> Reading:
     """How the recipe says that its files are to be read."""
     return Reading(data.format, data.columns, data.text, data.label, data.group, data.task)
+
+
+def read_unanswered(
+    file: Path, recipe: Recipe, format: str, adding: Collection[str]
+) -> tuple[Dataset, Table]:
+    """New rows, in the `format` that the training file had; they need no answers.
+
+    Raises KilotuneError where a column that the caller is `adding` is there already, or where rows
+    cannot be read: they could not be written again.
+    """
+    # A folder may have been in several formats.
+    read_as = format if format in FORMATS else recipe.data.format
+    alike = replace(reading(recipe.data), format=read_as, group=None)
+    dataset = alike.load(file, "file", answered=False)
+    table = dataset.table
+    assert table is not None
+    stop_on_errors(table.faults("file"), str(file))
+    for name in adding:
+        if name in table.columns:
+            raise KilotuneError(
+                f"there is a column '{name}' already", where=str(file), fix="Rename it"
+            )
+    return dataset, table
 
 
 def check(files: Files) -> list[Finding]:

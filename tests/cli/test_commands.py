@@ -62,6 +62,7 @@ def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> Non
         "run",
         "resume",
         "predict",
+        "select",
         "check",
         "convert",
         "augment",

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from kilotune.generate import score
-from kilotune.generate.score import LabelScores, LabelTree, label_ids, score_labels
+from kilotune.generate.score import LabelScores, LabelTree, answer_losses, label_ids, score_labels
 from kilotune.models.load import load_model, load_tokenizer
 from kilotune.progress import Silent
 from kilotune.recipe.schema import ModelSettings
@@ -94,6 +94,14 @@ def test_means_are_per_token_and_probabilities_sum_to_one() -> None:
         weights = [math.exp(total) for total in found.log_likelihoods]
         expected = [weight / sum(weights) for weight in weights]
         assert found.probabilities == pytest.approx(expected)
+
+
+def test_the_loss_of_an_answer_is_that_of_its_tokens_alone_after_its_own_prompt() -> None:
+    model = tiny_kind("llama")
+    found = answer_losses(model, PROMPTS, LABELS, pad_id=0, progress=Silent())
+    plain = one_by_one(model, PROMPTS, LABELS)
+    expected = [-float(plain[i, i]) / len(label) for i, label in enumerate(LABELS)]
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from kilotune.cli import (
     run,
     runs,
     sample,
+    select,
 )
 
 EXAMPLES = """Examples, from a file to answers:
@@ -63,6 +64,7 @@ def _add(command: Callable[..., None], examples: str, wanting: str = "") -> None
 _add(run.run, run.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
 _add(predict.predict, predict.EXAMPLES, "1 rows were left unanswered")
+_add(select.select, select.EXAMPLES)
 _add(chat.chat, chat.EXAMPLES)
 _add(decode.decode, decode.EXAMPLES)
 _add(check.check, check.EXAMPLES, FOUND)

@@ -34,7 +34,7 @@ def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> 
 
     Without a letter or sign to learn from (images alone), the commonest label.
     """
-    if _blank(train):
+    if blank(train):
         return majority(labels, len(texts))
     model = bag_of_words(train)
     model.fit(list(train), list(labels))
@@ -67,7 +67,7 @@ def out_of_fold(
 
 def bag_of_words(texts: Sequence[str]) -> Pipeline:
     """TF-IDF with logistic regression, not fitted, for writing such as that of `texts`."""
-    return make_pipeline(_vectorizer(texts), LogisticRegression(C=10, max_iter=1000))
+    return make_pipeline(vectorizer(texts), LogisticRegression(C=10, max_iter=1000))
 
 
 def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) -> list[str]:
@@ -76,19 +76,20 @@ def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) 
     What a tuned model of free text must beat: it copies, and knows nothing. Without a letter or
     sign to compare (images alone), the commonest answer.
     """
-    if _blank(train):
+    if blank(train):
         return majority(answers, len(texts))
-    vectorizer = _vectorizer(train)
-    known = vectorizer.fit_transform(train)
-    alike = vectorizer.transform(texts) @ known.T
+    vectors = vectorizer(train)
+    known = vectors.fit_transform(train)
+    alike = vectors.transform(texts) @ known.T
     return [answers[int(index)] for index in np.asarray(alike.argmax(axis=1)).ravel()]
 
 
-def _blank(texts: Sequence[str]) -> bool:
+def blank(texts: Sequence[str]) -> bool:
+    """Whether there is no letter or sign in any of `texts`."""
     return not any(text.strip() for text in texts)
 
 
-def _vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
+def vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
     """Words and pairs of words; characters one to three where most of the writing has no words."""
     spaceless = spaceless_share("".join(texts)) > SPACELESS_SHARE
     worded = sum(WORD.search(text) is not None for text in texts)

@@ -8,8 +8,14 @@ from transformers import GenerationConfig
 from kilotune.data.example import Example, Image
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.normalise import without_answer
-from kilotune.generate.decode import Generation, finite, generate, generation_config
-from kilotune.generate.score import LabelScores, label_ids, score_labels
+from kilotune.generate.decode import (
+    Generation,
+    decoding_settings,
+    finite,
+    generate,
+    generation_config,
+)
+from kilotune.generate.score import LabelScores, answer_losses, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
@@ -94,6 +100,19 @@ class Prompting:
         )
         return replace(self, wording=Wording("", "{text}"), generation=greedy)
 
+    def greedy(self) -> "Prompting":
+        """The same model asked in the same words, each token the likeliest."""
+        settings = decoding_settings(self.generation)
+        settings = settings.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
+        now = self.generation
+        calm = generation_config(
+            settings,
+            answer_tokens=now.max_new_tokens,
+            stop_ids=now.eos_token_id,
+            pad_id=now.pad_token_id,
+        )
+        return replace(self, generation=calm)
+
     def answer_ids(self, answer: Generation) -> list[int]:
         """The tokens of an answer, with the one that ends it where it ended by itself."""
         end = [self.template.stop_id] if answer.stopped else []
@@ -124,6 +143,28 @@ class Prompting:
             model,
             [prompt.token_ids for prompt in prompts],
             label_ids(self.template, labels),
+            pad_id=self.generation.pad_token_id,
+            progress=progress,
+            title=title,
+            images=[prompt.images for prompt in prompts],
+            eyes=self.eyes,
+        )
+
+    def losses(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        answers: Sequence[Generation],
+        progress: Progress,
+        title: str,
+    ) -> list[float]:
+        """How unlikely `model` finds each of `answers` to `examples`, in nats a token."""
+        prompts = self._prompts(examples)
+        return answer_losses(
+            model,
+            [prompt.token_ids for prompt in prompts],
+            # Of an answer without a sign all that is known is that it came to its end.
+            [self.answer_ids(answer) or [self.template.stop_id] for answer in answers],
             pad_id=self.generation.pad_token_id,
             progress=progress,
             title=title,

@@ -205,19 +205,55 @@ def rows_scores(
     images: Shown = (),
     eyes: Eyes | None = None,
 ) -> torch.Tensor:
-    """The same sums the plain way: each label of each prompt in a padded row of its own.
+    """The same sums the plain way: each label of each prompt in a padded row of its own."""
+    pairs = [(prompt, label) for prompt in prompts for label in labels]
+    shown = [seen for seen in images for _ in labels] if any(images) else []
+    sums = _pair_scores(model, pairs, pad_id, shown, eyes, lambda _: None)
+    return sums.view(len(prompts), len(labels))
+
+
+def answer_losses(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    progress: Progress,
+    title: str = "scoring",
+    images: Shown = (),
+    eyes: Eyes | None = None,
+) -> list[float]:
+    """The mean negative log-likelihood, in nats a token, of each answer (token ids) to its prompt.
+
+    No answer may be empty.
+    """
+    pairs = list(zip(prompts, answers, strict=True))
+    shown = list(images) if any(images) else []
+    with torch.inference_mode(), progress.bar(title, len(pairs)) as bar:
+        sums = _pair_scores(model, pairs, pad_id, shown, eyes, bar.advance)
+    return (-sums / torch.tensor([len(answer) for answer in answers])).tolist()
+
+
+def _pair_scores(
+    model: Model,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    pad_id: int,
+    images: Shown,
+    eyes: Eyes | None,
+    advance: Callable[[int], None],
+) -> torch.Tensor:
+    """Shape (pairs,): the sum of log-likelihoods of each answer after its prompt.
 
     Padded on the right, where it cannot reach what is scored in any causal model.
     """
-    pairs = [(prompt, label) for prompt in prompts for label in labels]
     sums = torch.empty(len(pairs))
-    for batch in batches([[*prompt, *label] for prompt, label in pairs], TOKEN_BUDGET):
+    for batch in batches([[*prompt, *answer] for prompt, answer in pairs], TOKEN_BUDGET):
         rows = [[*pairs[i][0], *pairs[i][1][:-1]] for i in batch]
         first = min(len(pairs[i][0]) for i in batch) - 1
         longest = max(map(len, rows))
         mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
         ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-        shown = [image for i in batch for image in images[i // len(labels)]] if any(images) else []
+        shown = [image for i in batch for image in images[i]] if images else []
         seen = eyes.inputs(shown, ids) if eyes is not None else {}
         logits = logits_at(
             model,
@@ -228,10 +264,11 @@ def rows_scores(
             **seen,
         ).log_softmax(dim=-1)
         for row, index in enumerate(batch):
-            prompt, label = pairs[index]
-            places = torch.arange(len(label)) + len(prompt) - 1 - first
-            sums[index] = logits[row, places, torch.tensor(label)].sum()
-    return sums.view(len(prompts), len(labels))
+            prompt, answer = pairs[index]
+            places = torch.arange(len(answer)) + len(prompt) - 1 - first
+            sums[index] = logits[row, places, torch.tensor(answer)].sum()
+        advance(len(batch))
+    return sums
 
 
 def _visible(pads: torch.Tensor, longest: int, tree: LabelTree, shared: int) -> torch.Tensor:

@@ -1,0 +1,79 @@
+"""`kilotune select`: which rows to label next."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from kilotune.cli import options
+from kilotune.cli.findings import print_each
+from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json
+
+EXAMPLES = """Examples:
+
+    kilotune select runs/2026-01-31-reviews unlabelled.csv -n 50 -o to-label.csv
+
+    kilotune select runs/2026-01-31-reviews unlabelled.csv --strategy margin
+"""
+# What the terminal shows; the file has all.
+SHOWN, SHOWN_TEXT = 20, 60
+
+
+def select(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    file: Annotated[Path, typer.Argument(help="Rows to choose from, in the format trained on.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many to choose.")] = 50,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="The file to write; must be new.", show_default="FILE-to-label"
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="auto, diverse, random; of closed labels margin or entropy; else likelihood."
+        ),
+    ] = "auto",
+    seed: Annotated[
+        int | None,
+        typer.Option(help="What chance is drawn by.", show_default="the run's"),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Choose which unlabelled rows a person should label next, and write them to a file.
+
+    Those that the tuned model is least sure of and that are unlike each other. Labelled texts and
+    repeats are left out. The file has an empty column for the labels.
+    """
+    with command(as_json):
+        from kilotune.data.readers import read_table
+        from kilotune.experiments.record import RunFolder
+
+        RunFolder(run).read_recipe()
+        read_table(file)  # what is wrong with it is said before the libraries load
+
+        from kilotune.selection import select as choose
+
+        done = choose(
+            run, file, count, output, strategy=strategy, seed=seed, progress=TerminalProgress()
+        )
+        if as_json:
+            print_json({"files": [file], **asdict(done)})
+            return
+        print_each(done.findings, log)
+        for why, rows in done.left_out.items():
+            log.print(f"  left out ({why}): {rows}")
+        table = Table("rank", "row", "uncertainty", "why", "text", box=SIMPLE_HEAD, pad_edge=False)
+        for rank, row in enumerate(done.rows[:SHOWN], 1):
+            sure = "" if row.uncertainty is None else f"{row.uncertainty:.3f}"
+            text = " ".join(row.text.split())
+            shown = text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
+            table.add_row(*map(Text, (str(rank), row.row, sure, row.why, shown)))
+        out.print(table)
+        chosen = f"{len(done.rows)} of {done.candidates} rows chosen ({done.strategy})"
+        out.print(f"{chosen}: {done.out}", markup=False, soft_wrap=True)
