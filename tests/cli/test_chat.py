@@ -1,11 +1,14 @@
 """`kilotune chat` without a terminal: scripted input, plain output."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from kilotune.chat import TUNED, Chat
+from kilotune.chat import BASE, TUNED, Chat
+from kilotune.cli import chat
 from kilotune.cli.main import app
 
 runner = CliRunner()
@@ -48,3 +51,14 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     assert lines[0] == f"{TUNED}: as far as [stopped]"
     assert lines[1].startswith(f"{TUNED}: ")
     assert len(lines) == 2
+
+
+def test_what_ctrl_c_writes_behind_the_answers_does_not_wrap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console(file=io.StringIO(), width=60)
+    monkeypatch.setattr(chat, "out", console)
+    lines = console.render_lines(chat._columns({BASE: "a " * 99, TUNED: "b"}), pad=False)
+    widths = {sum(segment.cell_length for segment in line) for line in lines}
+    assert len(lines) > 3
+    assert max(widths) + len("^C") < 60

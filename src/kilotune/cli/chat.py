@@ -23,6 +23,9 @@ EXAMPLES = """Examples:
 
     echo "a fine film" | kilotune chat runs/2026-01-31-reviews
 """
+# A terminal writes ^C where the cursor stands, behind the last line. Were that line full, the two
+# signs would wrap, and what Live then takes back would be a line short.
+ECHO = len("^C")
 HELP = """/set                   how answers are decoded
 /set temperature 0.7   change it; any decoding setting of the recipe
 /base                  show the base model, or no longer
@@ -134,7 +137,7 @@ def _answer(chat: "Chat", line: str, base: bool) -> None:
 
 
 def _columns(said: dict[str, str]) -> Table:
-    table = Table(box=None, expand=True, padding=(0, 2, 1, 0))
+    table = Table(box=None, width=out.width - ECHO - 1, padding=(0, 2, 1, 0))
     for name in said:
         table.add_column(name, ratio=1, header_style="bold", overflow="fold")
     table.add_row(*(Text(text) for text in said.values()))
