@@ -16,10 +16,12 @@ from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.evidence import PairedTest, sign_test
 from kilotune.evaluate.forgetting import Forgetting
 from kilotune.evaluate.judgement import Judgement, quick_metrics
+from kilotune.evaluate.preference import Preference
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
 from kilotune.experiments import record, trackers
 from kilotune.experiments.record import RunFolder, create_run
+from kilotune.judge_model import check_judge, preference
 from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.quantisation import check_quantisable
@@ -46,6 +48,7 @@ class Run:
     judgements: tuple[Judgement, ...]
     tuned_against_base: PairedTest
     forgetting: Forgetting | None
+    preference: Preference | None
     weights: Path
     report: Path
     pseudo_labels: PseudoLabels | None = None
@@ -136,7 +139,11 @@ def _tracked_stages(prepared: Prepared, source: str, folder: RunFolder, progress
 
 
 def locate_model(prepared: Prepared, progress: Progress) -> str:
-    """Where the model is; raises KilotuneError for images where it takes none."""
+    """Where the model is; raises KilotuneError for images where it takes none.
+
+    And where the recipe names a judge that cannot be asked, which is needed hours later.
+    """
+    check_judge(prepared)
     recipe, pictured = prepared.recipe, prepared.pictured
     if is_gguf(recipe.model.name):
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
@@ -206,13 +213,18 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     clock.lap("forgetting")
 
     weights = session.save(folder)
+    if prepared.recipe.judge.model:
+        progress.stage("Having another model compare the answers of both")
+    preferred = preference(session, on_test, progress)
+    clock.lap("preference")
+
     tokens = {"trained": tuning.tokens, "generated": session.spent.generated}
     folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens))
-    judged = (on_validation, on_test, forgotten)
+    judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
     report = build_report(folder) if folder.writes else folder / record.REPORT
-    return Run(folder.path, verdict, judgements, paired, forgotten, weights, report)
+    return Run(folder.path, verdict, judgements, paired, forgotten, preferred, weights, report)
 
 
 def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
@@ -287,11 +299,11 @@ def _record(
     session: Session,
     folder: RunFolder,
     tuning: Tuning,
-    judged: tuple[Judged | None, Judged, Forgetting | None],
+    judged: tuple[Judged | None, Judged, Forgetting | None, Preference | None],
     verdict: Verdict,
 ) -> PairedTest:
     """Write what was found, the verdict last: it marks the run as finished."""
-    on_validation, on_test, forgotten = judged
+    on_validation, on_test, forgotten, preferred = judged
     task = session.prepared.task
     paired = sign_test(on_test.scores("base", task), on_test.scores("tuned", task))
     folder.write_predictions(_prediction_rows(on_test, task))
@@ -304,6 +316,7 @@ def _record(
         "tuned_against_base": paired,
         "gains": session.gains(on_test, "base", "tuned"),
         "forgetting": forgotten,
+        "preference": preferred,
         "test_opened": "once, after the best checkpoint was chosen",
         "tuning": replace(tuning, history=(), gradients=None),  # they are in the proof
     }

@@ -219,4 +219,10 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     if model.chat_template not in TEMPLATES:
         file = str(Path(model.chat_template).expanduser().absolute())
         model = model.model_copy(update={"chat_template": file})
-    return recipe.model_copy(update={"data": data.model_copy(update=paths), "model": model})
+    judge = recipe.judge
+    if judge.model and Path(judge.model).expanduser().is_dir():
+        name = str(Path(judge.model).expanduser().absolute())
+        judge = judge.model_copy(update={"model": name})
+    return recipe.model_copy(
+        update={"data": data.model_copy(update=paths), "model": model, "judge": judge}
+    )

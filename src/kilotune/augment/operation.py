@@ -4,13 +4,13 @@ An operation sees one example and a source of chance that belongs to that exampl
 becomes of it depends on neither the other examples nor their order.
 """
 
-import importlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kilotune.data.example import Example
 from kilotune.errors import KilotuneError
+from kilotune.recipe.functions import own_function
 
 Operation = Callable[[Example, random.Random], list[Example]]
 
@@ -62,16 +62,5 @@ def stamped(parent: Example, operation: str, made: Sequence[Example], first: int
 
 def imported(path: str) -> Operation:
     """The user's own operation at `module:function`. Raises KilotuneError if there is none."""
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise KilotuneError(
-            f"cannot import it: {error}",
-            where=path,
-            fix="Write it as module:function, in a module that Python finds (PYTHONPATH)",
-        ) from error
-    if not callable(found):
-        raise KilotuneError("this is no function", where=path, fix="Name a function")
-    operation: Operation = found
+    operation: Operation = own_function(path, path)
     return operation

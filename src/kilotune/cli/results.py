@@ -33,6 +33,7 @@ def as_document(run: "Run") -> dict[str, Any]:
         "tuned_against_base": run.tuned_against_base,
         "forgetting": run.forgetting,
         "pseudo_labels": run.pseudo_labels and summary(run.pseudo_labels),
+        "preference": run.preference,
         "weights": run.weights,
         "report": run.report,
     }
@@ -54,6 +55,7 @@ def _details(judged: "Judgement", titles: Mapping[str, str]) -> str:
 def _print(run: "Run") -> None:
     from kilotune.evaluate.forgetting import in_words
     from kilotune.evaluate.health import faults
+    from kilotune.evaluate.preference import in_words as preferred
     from kilotune.evaluate.tasks import TITLES as METRICS
     from kilotune.report.view import system_title
 
@@ -95,5 +97,7 @@ def _print(run: "Run") -> None:
         put(out, f"General prompts: {in_words(run.forgetting)}", style=style)
     if run.pseudo_labels is not None:
         put(out, f"Pseudo-labels: {'; '.join(run.pseudo_labels.lines())}")
+    if run.preference is not None:
+        put(out, preferred(run.preference))
     out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
     out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)

@@ -1,6 +1,5 @@
 """How each task's answers are read, which of them are right, and what figures say so."""
 
-import importlib
 import json
 import math
 from collections import Counter
@@ -13,6 +12,7 @@ from kilotune.data.example import Task, comparable
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.metrics import NO_LABEL, parse_label
 from kilotune.evaluate.overlap import chrf, rouge_l, words
+from kilotune.recipe.functions import own_function
 
 UNREADABLE = NO_LABEL  # the prediction of an answer that could not be read
 UNREAD = object()  # the value of a text that is no JSON; None is that of null
@@ -94,29 +94,12 @@ def json_validity(prediction: str, _: str) -> float:
     return float(prediction != UNREADABLE)
 
 
-def own_metric(path: str) -> Score:
-    """The user's own metric at `module:function`, of (prediction, reference).
-
-    Raises KilotuneError if there is none.
-    """
-    module, _, name = path.partition(":")
-    try:
-        found: Score = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise KilotuneError(
-            f"cannot import it: {error}",
-            where=f"judge.metric={path}",
-            fix="Write it as module:function, in a module that Python finds (PYTHONPATH)",
-        ) from error
-    return found
-
-
 def own_scores(path: str, references: Sequence[str], predictions: Sequence[str]) -> list[float]:
-    """The score of each prediction by the user's own metric.
+    """The score of each prediction by the user's own metric, of (prediction, reference).
 
-    Raises KilotuneError where it fails, or gives anything but a finite number.
+    Raises KilotuneError where there is none, where it fails, or gives anything but a finite number.
     """
-    score = own_metric(path)
+    score = own_function(path, f"judge.metric={path}")
     scores = []
     for prediction, reference in zip(predictions, references, strict=True):
         try:

@@ -222,6 +222,19 @@ class JudgeSettings(Settings):
     metric: str | None = Field(
         None, pattern=r"^[\w.]+:\w+$", description="your own, as my_module:my_function"
     )
+    model: str | None = Field(
+        None, description="a chat model that compares free answers, or my_module:my_function"
+    )
+    prompt: str | None = Field(None, description="what that model is asked; None: kilotune's own")
+    pairs: PositiveInt = Field(100, description="test examples that it compares answers to")
+
+    @model_validator(mode="after")
+    def _whole_prompt(self) -> Self:
+        wanted = ("{question}", "{first}", "{second}")
+        lacking = [field for field in wanted if self.prompt and field not in self.prompt]
+        if lacking:
+            raise ValueError(f"prompt lacks {', '.join(lacking)}")
+        return self
 
 
 Share = Annotated[float, Field(gt=0, le=1)]

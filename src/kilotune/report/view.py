@@ -70,6 +70,7 @@ class RunView:
     comparisons: dict[str, tuple[Comparison, ...]]
     forgetting: dict[str, Any] | None
     pseudo_labels: dict[str, Any] | None
+    preference: dict[str, Any] | None
     findings: list[dict[str, Any]]
     metrics: list[dict[str, float]]
     tuning: dict[str, Any]
@@ -104,6 +105,7 @@ def read_run(folder: RunFolder) -> RunView:
         comparisons=before_after(folder.read_predictions(), shown),
         forgetting=judgement["forgetting"],
         pseudo_labels=_pseudo_labels(folder),
+        preference=judgement.get("preference"),  # not in runs of earlier versions
         findings=folder.read_json(record.FINDINGS),
         metrics=folder.read_metrics(),
         tuning=judgement["tuning"],
