@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+import kilotune
+from kilotune.experiments.record import RunFolder
+from kilotune.recipe.load import load_recipe
 from tests.test_pipeline import RECORDS
 from tests.tiny import labelled_csv
 
@@ -22,17 +25,15 @@ WAYS = {
 }
 
 
-pytestmark = pytest.mark.slow  # each way is two processes that load torch
+slow = pytest.mark.slow  # each way is two processes that load torch
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
+def run_each_way(folder: Path, model: Path, *settings: str) -> dict[str, Path]:
     """The run folder of each way; what was printed lies beside it."""
-    folder = tmp_path_factory.mktemp("ways")
     data = labelled_csv(folder / "films.csv", 80)
-    settings = ["model.precision=float32", "tune.learning_rate=1e-2", "tune.epochs=2"]
-    arguments = ["run", str(data), "--model", str(tiny_model), "--set", "judge.bootstrap_samples=9"]
-    for setting in settings:
+    usual = ("model.precision=float32", "tune.learning_rate=1e-2", "judge.bootstrap_samples=9")
+    arguments = ["run", str(data), "--model", str(model)]
+    for setting in (*usual, *settings):
         arguments += ["--set", setting]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILOTUNE_CACHE": str(folder / "cache")}
     for way, start in WAYS.items():
@@ -45,10 +46,16 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[
     return {way: folder / way for way in WAYS}
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
+    return run_each_way(tmp_path_factory.mktemp("ways"), tiny_model, "tune.epochs=2")
+
+
 def lines(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@slow
 @pytest.mark.parametrize("way", ["data-parallel", "sharded"])
 def test_two_processes_write_one_run_with_the_results_of_one(
     outputs: dict[str, Path], way: str
@@ -69,7 +76,40 @@ def test_two_processes_write_one_run_with_the_results_of_one(
         assert adapters[1][name] == pytest.approx(expected_tensor, abs=1e-5)
 
 
+@slow
 @pytest.mark.parametrize("way", WAYS)
 def test_one_process_speaks(outputs: dict[str, Path], way: str) -> None:
     document = json.loads(outputs[way].with_name(f"{way}.json").read_text())
     assert document["run"] == str(outputs[way])
+
+
+@pytest.mark.long
+def test_what_was_forgotten_and_how_to_decode_are_found_as_by_one_process(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    # Of a random model every answer is empty, and nothing can be forgotten.
+    settings = {
+        "data": {"train": str(labelled_csv(tmp_path / "before.csv", 80))},
+        "model": {"name": str(tiny_model), "precision": "float32"},
+        "judge": {"bootstrap_samples": 9, "forgetting": "never"},
+        "tune": {"method": "full", "learning_rate": 3e-3, "epochs": 6},
+    }
+    speaking = kilotune.run(load_recipe(settings=settings), tmp_path / "before").weights
+    runs = run_each_way(
+        tmp_path, speaking, "tune.epochs=1", "decoding.search=true", "data.validation_fraction=0.25"
+    )
+    records = {
+        way: (
+            RunFolder(run).read_json("judgement.json")["forgetting"],
+            RunFolder(run).read_json("decoding.json"),
+        )
+        for way, run in runs.items()
+    }
+    (one, chosen), *others = records.values()
+    assert one["prompts"] > 50
+    for forgotten, decoding in others:
+        assert forgotten["kept"]["value"] == pytest.approx(one["kept"]["value"], abs=1e-6)
+        assert forgotten["perplexity"] == pytest.approx(one["perplexity"], rel=1e-5)
+        assert forgotten["health"] == one["health"]
+        assert decoding == chosen
+    assert chosen["answers"] > 500
