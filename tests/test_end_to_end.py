@@ -1,21 +1,28 @@
 """The demo's job on the real small model and real film reviews: minutes, and honest figures."""
 
 import csv
+import json
+import random
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from typer.testing import CliRunner
 
 import kilotune
+from kilotune.cli.main import app
 from kilotune.data.samples import write_sample
 from kilotune.data.writers import write_table
-from kilotune.experiments.record import RunFolder
+from kilotune.experiments import halving
+from kilotune.experiments.record import VALIDATION, RunFolder
 from kilotune.generate.decode import generate
 from kilotune.pipeline import Run
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import DecodingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +86,36 @@ def test_plain_peft_loads_the_adapter_and_says_the_same(auto: Run, smollm2: Path
     config = GenerationConfig.from_pretrained(auto.weights)
     said = generate(model, tokenizer, prompts, config, seed=0, progress=Silent())
     assert [answer.text for answer in said] == [row["tuned_output"] for row in rows]
+
+
+def test_ways_of_decoding_are_tried_on_the_run_and_greedy_scores_as_it_was_judged(
+    auto: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = ({}, {"repetition_penalty": 1.1}, {"temperature": 1.0, "top_k": 50})
+
+    def few(limits: DecodingSettings) -> list[DecodingSettings]:
+        return [limits.model_copy(update=settings) for settings in tried]
+
+    monkeypatch.setattr(halving, "candidates", few)
+    run = shutil.copytree(auto.folder, tmp_path / "run")
+    done = CliRunner().invoke(app, ["decode", str(run), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["raced"], found["decided"]) == (30, 30)
+    assert set(found["proof"]) == {
+        "greedy, repetition penalty 1.1",
+        "temperature 1, top-k 50",
+    }
+    right = {row["id"]: row["tuned_right"] for row in RunFolder(run).read_predictions(VALIDATION)}
+    ids = RunFolder(run).read_json("data.json")["split"]["validation"]
+    deciding = random.Random(0).sample(ids, len(ids))[30:]
+    judged = sum(right[id] for id in deciding) / 30
+    for adoption in found["proof"].values():
+        # In other batches one answer that stands on edge may tip.
+        assert adoption["before"] == pytest.approx(judged, abs=0.04)
+    chosen = GenerationConfig.from_pretrained(run / "adapter")
+    assert chosen.do_sample == (found["chosen"]["temperature"] > 0)
+    assert chosen.repetition_penalty == found["chosen"]["repetition_penalty"]
 
 
 def test_the_classic_advice_underfits_and_the_verdict_says_so(
