@@ -29,7 +29,14 @@ COMMON = (
     "without along well let get got make made go come take give one two three first last "
     "year years day days time times way thing things man men woman women people yes"
 )
-SPARED = frozenset(f"{FUNCTION_WORDS['English']} {COMMON}".split())
+# Verbs whose past is as they are: the lists of irregular forms leave it out, and nothing tells "he
+# cut" from "to cut".
+INVARIABLE = (
+    "beset bet broadcast burst cast cost cut forecast hit hurt input let misread offset outbid "
+    "overcast proofread put quit read recast reread reset rid set shed shut slit split spread "
+    "sublet thrust typeset undercut upset"
+)
+SPARED = frozenset(f"{FUNCTION_WORDS['English']} {COMMON} {INVARIABLE}".split())
 VOWELS = frozenset("aeiou")
 VOWEL = re.compile("[aeiouy]")
 # Kinds of inflection: plural or third person, past, -ing, comparative, superlative.
@@ -156,6 +163,8 @@ class WordNet:
         return " ".join(words) if words[place] else ""
 
     def _inflected(self, word: str, part: str, form: str) -> str:
+        if form == ED and word in INVARIABLE.split():
+            return word
         irregular = [f for f in self._forms[part].get(word, ()) if _kind(f, part, word) == form]
         if irregular:
             # "went" and "gone" are not told apart, "stopped" needs no telling.
