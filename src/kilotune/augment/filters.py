@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from kilotune.augment.segments import language_of
 from kilotune.data.checks import check_rows
-from kilotune.data.checks.duplicates import asked, check_leakage, components
+from kilotune.data.checks.duplicates import Asked, asked, check_leakage, components
 from kilotune.data.example import Example
 from kilotune.data.scripts import script
 from kilotune.recipe.schema import FilterSettings
@@ -50,11 +50,12 @@ def filtered(
     or with `near_parent` off its own parent), `length`, `language`, `meaning`, `label`.
     """
     parents = {example.id: example for example in train}
+    questions = {example.id: asked(example, system=False) for example in (*train, *made)}
     tests: dict[str, Test] = {
         "broken": _broken,
         "held-out": lambda left: _leaking(left, held_out),
-        "repeat": lambda left: _repeated(left, train),
-        "near": lambda left: _near(left, train, settings.near_parent),
+        "repeat": lambda left: _repeated(left, train, questions),
+        "near": lambda left: _near(left, train, questions, settings.near_parent),
         "length": lambda left: _misfits(left, parents, settings),
         "language": lambda left: _foreign(left, parents) if settings.language else set(),
         "meaning": lambda left: _far(left, parents, judges),
@@ -82,22 +83,34 @@ def _leaking(made: Sequence[Example], held_out: Sequence[Example]) -> set[str]:
     return {row for finding in found for row in finding.rows}
 
 
-def _repeated(made: Sequence[Example], train: Iterable[Example]) -> set[str]:
-    seen = {asked(example) for example in train}
+def _repeated(
+    made: Sequence[Example], train: Iterable[Example], questions: Mapping[str, Asked]
+) -> set[str]:
+    def key(example: Example) -> tuple[Asked, tuple[str, ...]]:
+        system = tuple(m.text for m in example.prompt if m.role == "system")
+        return questions[example.id], system
+
+    seen = {key(example) for example in train}
     out = set()
     for example in made:
-        question = asked(example)
+        question = key(example)
         if question in seen:
             out.add(example.id)
         seen.add(question)
     return out
 
 
-def _near(made: Sequence[Example], train: Sequence[Example], near_parent: bool) -> set[str]:
+def _near(
+    made: Sequence[Example],
+    train: Sequence[Example],
+    questions: Mapping[str, Asked],
+    near_parent: bool,
+) -> set[str]:
     """What is nearly a training example that its parent was not already nearly."""
     every = [replace(example, group=None) for example in (*train, *made)]
-    before = components(every[: len(train)])
-    after = components(every)
+    said = [questions[example.id] for example in every]
+    before = components(every[: len(train)], said[: len(train)])
+    after = components(every, said)
     clusters: dict[int, set[int]] = defaultdict(set)
     for old, new in zip(before, after, strict=False):  # of the training examples, which come first
         clusters[new].add(old)
@@ -127,10 +140,15 @@ def _foreign(made: Iterable[Example], parents: Mapping[str, Example]) -> set[str
     out = set()
     for example in made:
         text, before = example.text, parents[example.origin.parent].text
-        languages = language_of(text), language_of(before)
-        other = None not in languages and languages[0] != languages[1]
-        if other or (script(before) is not None and script(text) != script(before)):
+        writing = script(before)
+        if writing is None:
+            continue
+        if script(text) != writing:
             out.add(example.id)
+        elif writing == "Latin":  # only there do languages share it
+            languages = language_of(text), language_of(before)
+            if None not in languages and languages[0] != languages[1]:
+                out.add(example.id)
     return out
 
 

@@ -214,18 +214,21 @@ def exchanges(example: Example) -> list[bytes]:
     return starts
 
 
-def components(examples: Sequence[Example]) -> list[int]:
+def components(examples: Sequence[Example], questions: Sequence[Asked] | None = None) -> list[int]:
     """The number of what each example must stay together with.
 
     One number for a group, for a repeated text, for texts that nearly repeat each other, and for
-    a conversation with those that continue it. System messages make no difference.
+    a conversation with those that continue it. System messages make no difference: `questions`,
+    where they are known, are those without.
     """
     places: dict[Hashable, list[int]] = defaultdict(list)
-    for place, example in enumerate(examples):
-        places[asked(example, system=False)].append(place)
+    if questions is None:
+        questions = [asked(example, system=False) for example in examples]
+    for place, (example, question) in enumerate(zip(examples, questions, strict=True)):
+        places[question].append(place)
         if example.group:
             places["group", example.group].append(place)
-    questions = [key for key in places if isinstance(key, Asked)]
+    different = [key for key in places if isinstance(key, Asked)]
     links = [link for same in places.values() for link in pairwise(same)]
     whole: dict[bytes, int] = {}
     starts = [exchanges(example) for example in examples]
@@ -233,7 +236,7 @@ def components(examples: Sequence[Example]) -> list[int]:
         if own:
             whole.setdefault(own[-1], place)
     links += [(whole[s], i) for i, own in enumerate(starts) for s in own if s in whole]
-    links += [(places[questions[i]][0], places[questions[j]][0]) for i, j in _near(questions)]
+    links += [(places[different[i]][0], places[different[j]][0]) for i, j in _near(different)]
     return _clusters(len(examples), links)
 
 

@@ -18,7 +18,8 @@ BANDS, MINIMA = 24, 5
 # In a crowded bucket each text meets this many neighbours, ordered by the next band: the work
 # stays linear when all texts are made from one template.
 NEIGHBOURS = 4
-CHUNK = 4096
+# Shingles hashed at once: their 120 products each fit a processor's cache.
+CHUNK = 1024
 
 
 class Candidates(NamedTuple):
@@ -62,7 +63,8 @@ def _signatures(shingles: Hashes, bounds: NDArray[np.int64]) -> NDArray[np.uint3
     signatures = np.full((count, functions), most, dtype=np.uint32)
     # Pieces of one size, whatever the texts' lengths, so that memory does not grow with them.
     for start in range(0, len(shingles), CHUNK):
-        piece = shingles[start : start + CHUNK, None] * factors + offsets
+        piece = shingles[start : start + CHUNK, None] * factors
+        piece += offsets
         first = int(np.searchsorted(bounds, start, side="right")) - 1
         last = int(np.searchsorted(bounds, start + len(piece), side="left"))
         starts = np.maximum(bounds[first:last] - start, 0)
