@@ -6,13 +6,20 @@ from pathlib import Path
 import pytest
 
 import kilotune
-from kilotune.augmentation import OwnModels, as_document, augmented, check_record
+from kilotune.augmentation import (
+    OwnModels,
+    as_document,
+    augmented,
+    check_record,
+    write_augmented,
+)
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
 from kilotune.preparation import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import AugmentSettings, Recipe
+from kilotune.train import trainer
 from tests.made import sentences
 
 
@@ -61,6 +68,54 @@ def test_a_run_goes_on_only_with_the_examples_it_began_with(tmp_path: Path) -> N
     check_record(folder, added)
     with pytest.raises(KilotuneError, match="other examples than when the run began"):
         check_record(folder, replace(added, examples=added.examples[1:]))
+
+
+def test_fresh_examples_in_each_epoch_are_recorded_and_the_same_when_the_run_goes_on(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = recipe(tmp_path, tiny_model)
+    fresh = chosen.augment.model_copy(update={"fresh": True})
+    longer = chosen.tune.model_copy(update={"epochs": 2})
+    chosen = chosen.model_copy(update={"augment": fresh, "tune": longer})
+    whole = kilotune.run(chosen, tmp_path / "whole")
+    folder = RunFolder(whole.folder)
+    told = folder.read_json("augmentation.json")
+    parts = folder.read_json("data.json")["split"]
+    assert told["applied"] == (
+        "anew for each of 2 epochs, before the first, to the training part alone"
+    )
+    made = {example["id"]: example["epoch"] for example in told["examples"]}
+    first, second = ({id for id, of in made.items() if of == epoch} for epoch in (1, 2))
+    assert len(first) == len(second) > 0
+    assert {*first, *second} == {id for id in parts["train"] if "@" in id}
+    steps = folder.read_json("judgement.json")["tuning"]["steps"]
+    assert steps == 2 * -(-(25 + len(first)) // 8)
+
+    class StopsInTheSecondEpoch(trainer._Watch):
+        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            self.interrupted = state.global_step == steps // 2 + 1
+            super().on_step_end(args, state, control, **kwargs)
+
+    monkeypatch.setattr(trainer, "_Watch", StopsInTheSecondEpoch)
+    with pytest.raises(KeyboardInterrupt):
+        kilotune.run(chosen, tmp_path / "parts")
+    monkeypatch.undo()
+    resumed = kilotune.resume(tmp_path / "parts")
+    assert resumed.judgements == whole.judgements
+    losses, again = (
+        [line["loss"] for line in RunFolder(run.folder).read_metrics() if "loss" in line]
+        for run in (whole, resumed)
+    )
+    assert again == pytest.approx(losses, abs=1e-6)
+
+
+def test_a_file_is_not_written_of_fresh_examples(tmp_path: Path) -> None:
+    chosen = recipe(tmp_path, Path("smollm2"))
+    fresh = chosen.augment.model_copy(update={"fresh": True})
+    with pytest.raises(KilotuneError, match="the same examples for every epoch"):
+        write_augmented(
+            chosen.model_copy(update={"augment": fresh}), tmp_path / "more.csv", Silent()
+        )
 
 
 def test_without_operations_nothing_changes(tmp_path: Path) -> None:

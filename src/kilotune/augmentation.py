@@ -4,10 +4,12 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kilotune.augment.epochs import augment_epochs
 from kilotune.augment.filters import Judges, LabelScores
 from kilotune.augment.image import CHANGES, Bounds, contact_sheet
 from kilotune.augment.models import Guesser, Translator, Writer
@@ -108,8 +110,8 @@ class OwnModels:
 def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augmented | None]:
     """The run's data with new examples in the training part, if its recipe asks for any.
 
-    Made once, before the first epoch, from the training part alone; nothing of validation and
-    test, or nearly as in them, is let in.
+    Made before the first epoch from the training part alone, for all epochs or, with
+    `augment.fresh`, for each one; nothing of validation and test, or nearly as in them, is let in.
     """
     recipe, parts = prepared.recipe, prepared.parts
     if not recipe.augment.operations:
@@ -117,7 +119,10 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
     progress.stage("Augmenting the training part")
     models = OwnModels(recipe, progress)
     scored = recipe.augment.filters.label_score is not None
-    added = augment(
+    make = augment
+    if recipe.augment.fresh:
+        make = partial(augment_epochs, epochs=ceil(recipe.tune.epochs))
+    added = make(
         parts.train,
         (*parts.validation, *parts.test),
         recipe.augment,
@@ -129,7 +134,10 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
     for line in added.lines():
         progress.say(line)
     train = (*parts.train, *added.examples)
-    progress.say(f"{len(parts.train)} examples and {len(added.examples)} made of them, fixed")
+    more = f"{len(added.examples)} made of them, fixed"
+    if added.epochs:
+        more = f"{len(added.examples) // added.epochs} others in each of {added.epochs} epochs"
+    progress.say(f"{len(parts.train)} examples and {more}")
     return replace(prepared, parts=replace(parts, train=train)), added
 
 
@@ -152,13 +160,25 @@ def check_record(folder: RunFolder, added: Augmented | None) -> None:
 
 
 def as_document(added: Augmented) -> dict[str, Any]:
-    """Counts by operation and, for each new example, what it was made of."""
+    """Counts by operation and, for each new example, what it was made of.
+
+    Where each epoch has its own, the counts are those of all epochs together.
+    """
+    when = "once, before the first epoch"
+    if added.epochs:
+        when = f"anew for each of {added.epochs} epochs, before the first"
     return {
-        "applied": "once, before the first epoch, to the training part alone",
+        "applied": f"{when}, to the training part alone",
         "fingerprint": _fingerprint(added.examples),
         "counts": {name: asdict(count) for name, count in added.counts.items()},
         "examples": [
-            {"id": e.id, PARENT: e.origin.parent, OPERATION: e.origin.operation, "text": e.text}
+            {
+                "id": e.id,
+                PARENT: e.origin.parent,
+                OPERATION: e.origin.operation,
+                **({"epoch": e.origin.epoch} if added.epochs else {}),
+                "text": e.text,
+            }
             for e in added.examples
         ],
     }
@@ -172,6 +192,12 @@ def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
     """
     if not recipe.augment.operations:
         raise KilotuneError("no operation is named", fix="Name one or more: --op synonym --op swap")
+    if recipe.augment.fresh:
+        raise KilotuneError(
+            "a file has the same examples for every epoch",
+            where="augment.fresh",
+            fix="Set it to false here, or leave it to kilotune run",
+        )
     beside = {name: _beside(out, name) for name in ("validation", "test")}
     given = {"validation": recipe.data.validation, "test": recipe.data.test}
     beside = {name: path for name, path in beside.items() if given[name] is None}

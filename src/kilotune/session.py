@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from transformers import GenerationConfig
 
+from kilotune.augment.epochs import rounds_of
 from kilotune.data.example import Example, Message, Origin, Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.errors import KilotuneError
@@ -194,6 +195,7 @@ class Session:
             measure=measure,
             on_log=folder.append_metrics,
             progress=self.progress,
+            rounds=rounds_of(self.prepared.parts.train),
             eyes=self.prompting.eyes,
         )
 

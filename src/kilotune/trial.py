@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kilotune.augment.epochs import rounds_of
 from kilotune.augmentation import augmented
 from kilotune.data.example import Example
 from kilotune.data.split import Split
@@ -154,6 +155,7 @@ class Workbench:
                 measure=lambda model: {},
                 on_log=lambda line: None,
                 progress=session.progress,
+                rounds=rounds_of(session.prepared.parts.train),
                 eyes=session.prompting.eyes,
                 checked=self._checked.get(method),
                 keep=False,

@@ -1,7 +1,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.render.labels import Rendering
+from kilotune.train import trainer
 from kilotune.train.agreement import Agreement
 from kilotune.train.trainer import Interrupted, Tuning, tune
 
@@ -52,6 +53,7 @@ class Trial:
     log: list[dict[str, float]] = field(default_factory=list)
     on_measure: Callable[[int], None] = lambda count: None
     on_load: Callable[[Any], None] = lambda model: None
+    rounds: Sequence[Sequence[int]] = ()
 
     def run(self) -> Tuning:
         base = load_model(str(self.model), ModelSettings(), torch.float32)
@@ -74,6 +76,7 @@ class Trial:
             measure=measure,
             on_log=self.log.append,
             progress=Silent(),
+            rounds=self.rounds,
         )
 
     def flat(self) -> torch.Tensor:
@@ -229,6 +232,55 @@ def test_ctrl_c_keeps_a_checkpoint_and_resuming_ends_like_an_uninterrupted_run(
     assert resumed.tunable.prove(tuning.gradients, tuning.best_step).unmoved == ()
     assert stopped.losses() + resumed.losses() == pytest.approx(whole.losses(), abs=1e-6)
     assert torch.allclose(resumed.flat(), whole.flat(), atol=1e-6)
+
+
+ROUNDS = [range(12), range(4, 16), range(8, 20)]  # 12 examples, 2 steps an epoch
+
+
+def test_every_epoch_has_its_own_examples_also_when_resumed_within_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    pack = trainer.pack
+
+    def noted(batch: Sequence[Rendering], *args: Any, **kwargs: Any) -> Any:
+        seen.append([rendering.example_id for rendering in batch])
+        return pack(batch, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "pack", noted)
+    chosen = recipe("tune.micro_batch_size=8", "tune.stopping.metric=none")
+    whole = Trial(tiny_model, tmp_path / "whole", chosen, rounds=ROUNDS)
+    tuning = whole.run()
+    # The two batches of an epoch are followed by the validation of 6.
+    batches = [batch for batch in seen if len(batch) != 6]
+    assert [
+        {int(id.partition(":")[2]) for id in (*a, *b)}
+        for a, b in zip(batches[::2], batches[1::2], strict=True)
+    ] == [set(numbers) for numbers in ROUNDS]
+    assert tuning.tokens == sum(len(renderings(20)[i].token_ids) for r in ROUNDS for i in r)
+
+    def press(count: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = Trial(tiny_model, tmp_path / "parts", chosen, on_measure=press, rounds=ROUNDS)
+    with pytest.raises(Interrupted):
+        stopped.run()
+    assert len(stopped.losses()) == 3  # within the second epoch
+    resumed = Trial(tiny_model, tmp_path / "parts", chosen, rounds=ROUNDS)
+    resumed.run()
+    assert stopped.losses() + resumed.losses() == pytest.approx(whole.losses(), abs=1e-6)
+    assert torch.allclose(resumed.flat(), whole.flat(), atol=1e-6)
+
+
+def test_cached_states_serve_epochs_of_their_own_examples(tiny_model: Path, tmp_path: Path) -> None:
+    def trained(cache: str) -> tuple[Trial, Tuning]:
+        chosen = recipe("tune.layers=top:1", f"tune.cache={cache}")
+        trial = Trial(tiny_model, tmp_path / cache, chosen, rounds=ROUNDS)
+        return trial, trial.run()
+
+    (plain, _), (cached, tuning) = trained("never"), trained("always")
+    assert tuning.cache.computed == 20  # of all epochs; those of validation are among them
+    assert cached.losses() == pytest.approx(plain.losses(), abs=1e-5)
 
 
 def test_a_resumed_run_keeps_its_patience_and_its_best_in_a_moved_folder(

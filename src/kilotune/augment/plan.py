@@ -140,6 +140,10 @@ OPERATIONS: dict[str, Maker] = {
     ),
 }
 OPERATIONS.update({name: _image_maker(name) for name in image.CHANGES})
+# What models make, at their speed.
+WRITTEN = frozenset(
+    {"back-translation", "paraphrase", "context", "follow-up", "rewrite-user", "rewrite-turn"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +164,14 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Augmented:
-    """The examples to add to the training part, and the counts by operation."""
+    """The examples to add to the training part, and the counts by operation.
+
+    With `epochs` each example is of one of them; with 0 all are of every epoch.
+    """
 
     examples: tuple[Example, ...]
     counts: Mapping[str, Count]
+    epochs: int = 0
 
     def lines(self) -> list[str]:
         """The counts in words, a line an operation."""

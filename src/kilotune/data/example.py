@@ -97,13 +97,15 @@ class Message:
 class Origin:
     """The row that an example was read from; `row` is its line in the file, from 1.
 
-    One that was made from another names the `operation` and the `parent`'s id, and its row.
+    One that was made from another names the `operation` and the `parent`'s id, and its row; one
+    that is trained on in one epoch alone names it, counted from 1 (0: in all of them).
     """
 
     file: str
     row: int
     operation: str = ""
     parent: str = ""
+    epoch: int = 0
 
     def __str__(self) -> str:
         made = f" ({self.operation} of {self.parent})" if self.parent else ""

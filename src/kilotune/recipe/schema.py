@@ -277,12 +277,13 @@ class FilterSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """New training examples made from the training part, once, before the first epoch."""
+    """New training examples made from the training part, before the first epoch."""
 
     operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = ()
     target: Literal["all", "balanced"] = Field(
         "all", description="balanced: as many more of rare classes as the commonest has"
     )
+    fresh: bool = Field(False, description="other examples in each epoch; not what models make")
     language: Literal["auto", "English", "Chinese"] = "auto"
     protect: tuple[str, ...] = Field((), description="regular expressions of what stays")
     wordnet: Path | None = Field(None, description="folder of WordNet's files")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ class LabelledTrainer(Trainer):
 
 
 class _EpochBegins(TrainerCallback):
-    """Tells the order of the examples which epoch it is for.
+    """Tells the examples and their order which epoch they are for.
 
     accelerate's loader does so too, but not in the epoch that several processes resume in: there
     the sampler lies deeper than it looks.
@@ -245,8 +246,11 @@ class _EpochBegins(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the first batch is drawn."""
-        assert self.trainer.train_order is not None
-        self.trainer.train_order.set_epoch(int(state.epoch))
+        order, items = self.trainer.train_order, self.trainer.train_dataset
+        assert order is not None
+        items.set_epoch(int(state.epoch))
+        order.lengths = items.lengths
+        order.set_epoch(int(state.epoch))
 
 
 def tune(
@@ -260,20 +264,23 @@ def tune(
     measure: Measure,
     on_log: Callable[[dict[str, float]], None],
     progress: Progress,
+    rounds: Sequence[Sequence[int]] = (),
     eyes: Eyes | None = None,
     checked: Checked | None = None,
     keep: bool = True,
 ) -> Tuning:
     """Train `tunable` in place, the best checkpoint restored.
 
-    Goes on from the last checkpoint in `folder`, if there is one. `on_log` receives each line of
-    the training log; examples with images need the model's `eyes`. What `checked` knows is not
-    found out again. Without `keep` there are no checkpoints, and no best but the last step. Raises
-    Interrupted after Ctrl-C, once a checkpoint is written.
+    Each epoch takes those of `train` whose numbers stand in its one of `rounds`, all of one size;
+    without them it takes all. Goes on from the last checkpoint in `folder`, if there is one.
+    `on_log` receives each line of the training log; examples with images need the model's `eyes`.
+    What `checked` knows is not found out again. Without `keep` there are no checkpoints, and no
+    best but the last step. Raises Interrupted after Ctrl-C, once a checkpoint is written.
     """
     settings = recipe.tune
     folder = folder.absolute()
     watch = _Watch(on_log, progress, folder)
+    items = _Items(train, rounds)
     activations, cache = open_activations(
         tunable,
         (*train, *validation),
@@ -286,7 +293,7 @@ def tune(
     )
     longest = max(len(rendering.token_ids) for rendering in (*train, *validation))
     if checked is None:
-        agreement = agree(tunable, _first_batch(train, recipe), pad_id, longest, activations, eyes)
+        agreement = agree(tunable, _first_batch(items, recipe), pad_id, longest, activations, eyes)
         progress.say(f"Batches are {agreement.path}: {agreement.reason}")
     else:
         agreement = checked.agreement
@@ -299,7 +306,7 @@ def tune(
     trainer = LabelledTrainer(
         model=tunable.model,
         args=_arguments(settings, recipe, micro, folder, validated=bool(validation), keep=keep),
-        train_dataset=_Items(train),
+        train_dataset=items,
         eval_dataset=_Items(validation) if validation else None,
         data_collator=packed if agreement.packed else padded,
         callbacks=[EarlyStopping.of(settings.stopping), GradientWatch(), watch],
@@ -329,13 +336,17 @@ def tune(
         agreement=agreement,
         cache=cache,
         gradients=gradients_of(state),
-        tokens=_trained_tokens(state, train),
+        tokens=_trained_tokens(state, items),
     )
 
 
-def _trained_tokens(state: TrainerState, train: Sequence[Rendering]) -> int:
+def _trained_tokens(state: TrainerState, items: "_Items") -> int:
     epochs = max((line["epoch"] for line in state.log_history if "epoch" in line), default=0.0)
-    return round(epochs * sum(len(rendering.token_ids) for rendering in train))
+    tokens = 0.0
+    for epoch in range(ceil(epochs)):
+        items.set_epoch(epoch)
+        tokens += min(1.0, epochs - epoch) * sum(items.lengths)
+    return round(tokens)
 
 
 def _train(trainer: LabelledTrainer, watch: "_Watch", folder: Path, *, packed: bool) -> None:
@@ -354,10 +365,9 @@ def _train(trainer: LabelledTrainer, watch: "_Watch", folder: Path, *, packed: b
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
-def _first_batch(train: Sequence[Rendering], recipe: Recipe) -> list[Rendering]:
-    lengths = [len(rendering.token_ids) for rendering in train]
-    order = LengthOrder(lengths, recipe.tune.batch_size, seed=recipe.seed)
-    return [train[index] for index in islice(order, recipe.tune.batch_size)]
+def _first_batch(items: "_Items", recipe: Recipe) -> list[Rendering]:
+    order = LengthOrder(items.lengths, recipe.tune.batch_size, seed=recipe.seed)
+    return [items[index] for index in islice(order, recipe.tune.batch_size)]
 
 
 def _micro_batch_size(
@@ -482,11 +492,22 @@ def _arguments(
 
 
 class _Items(torch.utils.data.Dataset[Rendering]):
-    """A sequence as the Dataset that the Trainer wants; numbers beyond its end are blanks."""
+    """A sequence as the Dataset that the Trainer wants; numbers beyond its end are blanks.
 
-    def __init__(self, renderings: Sequence[Rendering]) -> None:
-        self.renderings = renderings
-        self.lengths = [len(rendering.token_ids) for rendering in renderings]
+    With `rounds` it is another sequence of the same length in each epoch.
+    """
+
+    def __init__(
+        self, renderings: Sequence[Rendering], rounds: Sequence[Sequence[int]] = ()
+    ) -> None:
+        every: list[Sequence[Rendering]] = [[renderings[i] for i in own] for own in rounds]
+        self.rounds = every or [renderings]
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the items of `epoch`, counted from 0; past the last, the first come again."""
+        self.renderings = self.rounds[epoch % len(self.rounds)]
+        self.lengths = [len(rendering.token_ids) for rendering in self.renderings]
 
     def __len__(self) -> int:
         return len(self.renderings)
