@@ -1,6 +1,7 @@
 """A whole ablation on a tiny random model: on disk, stopped, gone on with, and through the CLI."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from kilotune import ablate as experiment
 from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
 from kilotune.experiments.catalogue import find_runs
+from kilotune.experiments.cluster import Place
 from kilotune.experiments.record import RunFolder
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
@@ -129,3 +131,16 @@ def test_what_cannot_be_ablated_is_said_before_anything_is_written(
     assert not (tmp_path / "new").exists()
     refused = CliRunner().invoke(app, ["ablate", "none.yaml"])
     assert (refused.exit_code, "no such recipe" in refused.stderr) == (2, True)
+
+
+def test_a_cluster_that_cannot_be_joined_is_said_before_anything_is_written(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    chosen, new = recipe(labelled, tiny_model), tmp_path / "new"
+    with pytest.raises(KilotuneError, match="ray is not installed") as missing:
+        experiment.ablate(chosen, new, place=Place("local"))
+    assert missing.value.fix.startswith("pip install 'kilotune[ray]'")
+    assert not new.exists()
+    refused = CliRunner().invoke(app, ["ablate", str(labelled), "--ray-cpus", "1"])
+    assert (refused.exit_code, "--ray ADDRESS" in refused.stderr) == (2, True)

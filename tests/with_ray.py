@@ -122,8 +122,10 @@ def test_a_node_killed_during_an_ablation_changes_nothing_that_is_found(
     assert f"({socket.gethostname()}: " in said
     assert "Ray: room for 2 at once, each with 1 CPU" in lines.said
     assert found.trials == alone.trials > 8
-    assert document(found.folder) == document(alone.folder)
-    assert found.changes == alone.changes != {}
+    table = document(found.folder)
+    assert table == document(alone.folder)
+    assert max(tried["gain"]["value"] for tried in table["rungs"][0]["tried"]) > 0.1
+    assert found.changes == alone.changes
     tests = [RunFolder(e.final).read_json("judgement.json")["test"] for e in (found, alone)]
     assert tests[0] == tests[1]
     assert not ray.is_initialized()
@@ -140,7 +142,7 @@ def test_what_goes_wrong_on_a_node_is_said_here(
         experiment.ablate(chosen, tmp_path / "other", place=Place(cluster.address))
     monkeypatch.undo()
     # What has begun goes on, also without Ray.
-    assert experiment.resume(tmp_path / "other", trials=4).trials == 4
+    assert experiment.resume(tmp_path / "other", trials=7).trials == 7
 
 
 def test_a_cluster_that_is_not_there_leaves_nothing_behind(

@@ -16,6 +16,7 @@ from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 
 LOCAL, NAMESPACE = "local", "kilotune"
+REACHED = 10.0  # seconds in which the head of a cluster must answer
 # Seconds after which nodes that have joined are looked for, while nothing else happens.
 LOOK_AGAIN = 10.0
 # Workers lost one after the other while they loaded the model, after which it is no accident.
@@ -45,6 +46,7 @@ def join(place: Place) -> None:
         return
     local = {"include_dashboard": False} if place.address == LOCAL else {}
     try:
+        _check_reachable(place.address)
         ray.init(
             address=place.address,
             namespace=NAMESPACE,
@@ -52,7 +54,7 @@ def join(place: Place) -> None:
             logging_level=logging.ERROR,
             **local,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise KilotuneError(
             f"no Ray cluster could be joined: {error}",
             where=place.address,
@@ -269,6 +271,13 @@ def _needs(nodes: Sequence[Mapping[str, Any]], place: Place) -> dict[str, float]
             "a trial needs some CPU or GPU", where="--ray-cpus", fix="Give more than 0"
         )
     return {"CPU": cpus, "GPU": gpus}
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT, for which Ray would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
 
 
 def _reason(error: Exception) -> str:
