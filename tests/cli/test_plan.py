@@ -25,7 +25,8 @@ def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
 
 
 def test_a_plan_for_people_fits_80_columns_and_says_what_is_estimated(labelled: Path) -> None:
-    result = invoke(labelled, "--model", CONFIGS / "qwen2-vl-7b.json", "--set", "tune.layers=top:2")
+    settings = ("--set", "tune.layers=top:2", "--set", "model.precision=bfloat16")
+    result = invoke(labelled, "--model", CONFIGS / "qwen2-vl-7b.json", *settings)
     assert result.exit_code == 0, result.output
     tables = [line for line in result.stdout.splitlines() if "  " in line]
     assert max(map(len, tables)) <= 80

@@ -108,7 +108,7 @@ def _show_ways(plan: "Plan") -> None:
         fits = "yes" if way.memory_bytes <= plan.free_bytes else "no"
         table.add_row(
             WAYS[way.name], str(way.micro_batch), f"{way.step / 1e9:,.0f}",
-            f"{way.step_seconds:.2f}", _time(way.training_seconds),
+            f"{way.step_seconds:.3g}", _time(way.training_seconds),
             _bytes(way.memory_bytes), fits,
         )  # fmt: skip
     out.print(table)
