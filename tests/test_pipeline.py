@@ -3,16 +3,20 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import kilotune
+from kilotune import pipeline
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.tasks import token_f1
+from kilotune.evaluate.verdict import Verdict
 from kilotune.experiments.halving import Choice
 from kilotune.experiments.record import RunFolder, code_digest
 from kilotune.generate.decode import Generation
@@ -22,6 +26,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import DecodingSettings, Recipe
 from kilotune.render.probe import chat_template
 from kilotune.train import trainer
+from tests.made import classified
 from tests.tiny import CHATML, labelled_csv
 
 RECORDS = {
@@ -395,6 +400,18 @@ def test_a_cut_text_is_found_and_said(labelled: Path, tiny_model: Path, tmp_path
     cut = [] if "data:2" in parts["test"] else [["truncated", ["data:2"]]]
     before = [f for f in findings if f["code"] != "scores-disagree"]  # said after training
     assert [[f["code"], f["rows"]] for f in before] == [["long-outlier", ["data:2"]], *cut]
+
+
+def test_labels_that_the_tuned_model_contradicts_are_listed_where_it_has_learnt() -> None:
+    examples = tuple(classified(*((f"film {i}", "ab"[i % 2]) for i in range(20))))
+    likely = np.array([[0.9, 0.1], [0.1, 0.9]] * 10)
+    likely[3] = [0.95, 0.05]
+    learnt = Verdict("underfit", "", (), {"gain_low": 0.2}, ())
+    (finding,) = pipeline._doubted((examples, likely), ["a", "b"], learnt)
+    assert (finding.code, finding.rows) == ("suspicious-label", (examples[3].id,))
+    for other in (replace(learnt, figures={"gain_low": 0.0}), replace(learnt, name="unstable")):
+        assert pipeline._doubted((examples, likely), ["a", "b"], other) == []
+    assert pipeline._doubted(None, [], learnt) == []
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

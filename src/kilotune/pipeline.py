@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kilotune import processes
 from kilotune.augmentation import augmented, check_record, write_record
@@ -16,6 +18,7 @@ from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.evidence import PairedTest, sign_test
 from kilotune.evaluate.forgetting import Forgetting
 from kilotune.evaluate.judgement import Judgement, quick_metrics
+from kilotune.evaluate.label_errors import contradicted, labels_doubted, numbers
 from kilotune.evaluate.preference import Preference
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
@@ -37,6 +40,9 @@ from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, open_session, references
 from kilotune.train.trainer import Tuning
+
+# Examples and their label probabilities, shape (examples, labels), by the tuned model.
+Scored = tuple[tuple[Example, ...], NDArray[np.float64]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +208,11 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     known = labelled(parts.train)  # a bag of words is not to learn from the model
     on_validation = session.judge(parts.validation, known, base) if base else None
     on_test = session.judge(parts.test, (*known, *parts.validation), scored=True)
-    folder.write_json(
-        record.FINDINGS, [*prepared.findings, *cut, *_disagreement(on_test, progress)]
-    )
-    verdict = _verdict(session, tuning, on_validation, on_test)
+    scored = session.label_probabilities(known)
+    verdict = _verdict(session, tuning, on_validation, on_test, scored)
+    found = [*_disagreement(on_test), *_doubted(scored, prepared.labels, verdict)]
+    _say_findings(found, progress)
+    folder.write_json(record.FINDINGS, [*prepared.findings, *cut, *found])
     clock.lap("judge")
 
     progress.stage("Asking general questions, to see what was forgotten")
@@ -244,7 +251,11 @@ def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
 
 
 def _verdict(
-    session: Session, tuning: Tuning, on_validation: Judged | None, on_test: Judged
+    session: Session,
+    tuning: Tuning,
+    on_validation: Judged | None,
+    on_test: Judged,
+    scored: Scored,
 ) -> Verdict:
     metrics = TASKS[session.prepared.task]
     closed = metrics.score is None
@@ -270,6 +281,8 @@ def _verdict(
         unread=tuned.unreadable / tuned.examples,
         unended=0.0 if tuned.stopped is None else 1 - tuned.stopped,
         conflicting=_conflicting(session.prepared),
+        contradicted=scored
+        and contradicted(numbers(scored[0], session.prepared.labels), scored[1]),
     )
     return decide(session.prepared.recipe, seen, remarks)
 
@@ -287,12 +300,18 @@ def _conflicting(prepared: Prepared) -> float:
     return len(ids & rows) / len(ids)
 
 
-def _disagreement(on_test: Judged, progress: Progress) -> list[Finding]:
-    """Where too many generated labels are not the likeliest, said and returned."""
+def _disagreement(on_test: Judged) -> list[Finding]:
+    """Where too many generated labels are not the likeliest."""
     judged = on_test.judgements["tuned"]
-    found = judged.calibration.findings() if judged.calibration else []
-    _say_findings(found, progress)
-    return found
+    return judged.calibration.findings() if judged.calibration else []
+
+
+def _doubted(scored: Scored, labels: Sequence[str], verdict: Verdict) -> list[Finding]:
+    """The labels that the tuned model contradicts, where it has learnt enough to be asked."""
+    learnt = verdict.figures.get("gain_low", 0) > 0 or verdict.name == "unvalidated"
+    if scored is None or not learnt or verdict.name in ("unstable", "template_fault"):
+        return []
+    return labels_doubted(scored[0], labels, scored[1])
 
 
 def _record(

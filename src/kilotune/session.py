@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import GenerationConfig
 
 from kilotune.augment.epochs import rounds_of
@@ -273,6 +274,24 @@ class Session:
         return self.figures(
             "train", sample, self.answer(self.tunable.model, sample, "training sample")
         )
+
+    def label_probabilities(
+        self, known: Sequence[Example]
+    ) -> tuple[tuple[Example, ...], NDArray[np.float64]] | None:
+        """Those of `known` that were read, those of validation, and the tuned model's label
+        probabilities.
+
+        Shape (examples, labels). None where there are no labels, or layers are streamed.
+        """
+        prepared = self.prepared
+        if prepared.task != "classify" or streamed_layers(self.tunable.model):
+            return None
+        read = [example for example in known if not example.origin.parent]
+        examples = (*read, *prepared.parts.validation)
+        scored = self.prompting.scores(
+            self.tunable.model, examples, prepared.labels, self.progress, "looking at the labels"
+        )
+        return examples, np.array([scores.probabilities for scores in scored])
 
     def calibration(self, examples: Sequence[Example], said: Answers) -> Calibration:
         """The tuned model's label probabilities against the truth and its generated answers."""

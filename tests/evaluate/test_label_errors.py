@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given as over
 from hypothesis import strategies as st
 
-from kilotune.evaluate.label_errors import label_errors, suspicious_labels
+from kilotune.evaluate.label_errors import (
+    contradicted,
+    label_errors,
+    labels_doubted,
+    suspicious_labels,
+)
 from tests.made import classified
 
 # Two classes. Class 0 is given to the first three: the threshold is (0.9 + 0.7 + 0.2) / 3 = 0.6;
@@ -100,3 +105,45 @@ def test_predictions_that_know_nothing_contradict_nothing(share: float, seed: in
         agreement = (likely.argmax(axis=1) == labels).mean()
         assert f"agree with {agreement:.0%} of the labels" in finding.message
         assert f"always the commonest with {np.bincount(labels).max() / 300:.0%}" in finding.message
+
+
+def predictions(noise: float, hard: float, seed: int = 0) -> tuple[list[int], list[list[float]]]:
+    """Labels and likelihoods of 600 examples of two classes by a model that knows the truth.
+
+    A share of `noise` labels is wrong whatever the example. Of the share `hard` the model knows
+    nothing, and is less sure.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, 600)
+    labels = np.where(rng.random(600) < noise, 1 - truth, truth)
+    unknown = rng.random(600) < hard
+    said = np.where(unknown, rng.integers(0, 2, 600), truth)
+    sure = np.where(unknown, rng.uniform(0.5, 0.7, 600), rng.uniform(0.7, 0.9, 600))
+    likely = np.column_stack([1 - sure, sure])
+    likely[said == 0] = likely[said == 0][:, ::-1]
+    return labels.tolist(), likely.tolist()
+
+
+def test_wrong_labels_contradict_the_surest_predictions_as_often_as_others() -> None:
+    noisy = contradicted(*predictions(0.25, 0.0))
+    assert noisy is not None
+    assert noisy.surest.value == pytest.approx(0.25, abs=0.06)
+    assert noisy.others.value == pytest.approx(0.25, abs=0.06)
+    assert noisy.alike
+    hard = contradicted(*predictions(0.0, 0.5))
+    assert hard is not None
+    assert hard.surest.value < 0.05
+    assert hard.others.value == pytest.approx(0.5, abs=0.07)
+    assert not hard.alike
+    assert contradicted([0, 1] * 5, [[0.9, 0.1]] * 10) is None
+
+
+def test_what_the_tuned_model_contradicts_is_listed_in_order_of_suspicion() -> None:
+    labels, likely = predictions(0.25, 0.0)
+    rows = classified(*((f"text {i}", "ab"[label]) for i, label in enumerate(labels)))
+    (finding,) = labels_doubted(rows, ["a", "b"], likely)
+    wrong = {row.id for row, label, p in zip(rows, labels, likely, strict=True) if p[label] < 0.5}
+    assert set(finding.rows) == wrong
+    given = {row.id: p[label] for row, label, p in zip(rows, labels, likely, strict=True)}
+    assert [given[row] for row in finding.rows] == sorted(given[row] for row in finding.rows)
+    assert "the tuned model's, which was trained on most of them all the same" in finding.message

@@ -4,10 +4,15 @@ import pytest
 
 from kilotune.evaluate.evidence import Figure, Unavailable, wilson
 from kilotune.evaluate.judgement import judge_system
+from kilotune.evaluate.label_errors import Contradicted
 from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.recipe.load import load_recipe
 
-FALLING = [2.0, 1.0, 0.5, 0.3, 0.2, 0.1] * 2
+FALLING = [2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1]
+
+
+def against(surest: int, others: int) -> Contradicted:
+    return Contradicted(wilson(surest, 100), wilson(others, 100))
 
 
 def verdict(
@@ -75,6 +80,24 @@ def test_rules(
         ({"conflicting": 0.4}, "healthy"),
         ({"conflicting": 0.4, "train": (60, 100)}, "data_fault"),
         ({"conflicting": 0.05, "train": (60, 100)}, "underfit"),
+        # Too large steps: a climb on the way, or gradients that died while the loss stayed. A run
+        # that came out well had no harm of them.
+        ({"losses": [5.0, 3.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 1.0], "train": (60, 100)}, "unstable"),
+        ({"losses": [5.0, 3.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 0.1], "unread": 0.9}, "unstable"),
+        ({"losses": [5.0, 3.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 1.0]}, "healthy"),
+        ({"losses": [2.0] * 20, "gradients": [1.0, *[0.01] * 19], "train": (9, 99)}, "unstable"),
+        ({"losses": [2.0] * 20, "gradients": [1.0] * 20, "train": (9, 99)}, "underfit"),
+        # A loss of 1.5 nats a token has not learnt what it would have to say.
+        ({"unread": 0.8, "losses": [5.0, 4.0, 3.0, 2.0, 1.5], "train": (20, 100)}, "underfit"),
+        # The labels go against the model where it is surest, as often as elsewhere.
+        ({"contradicted": against(20, 21), "train": (80, 100)}, "data_fault"),
+        ({"contradicted": against(20, 21)}, "healthy"),
+        ({"contradicted": against(3, 38), "train": (80, 100)}, "underfit"),
+        ({"contradicted": against(14, 38), "train": (80, 100)}, "underfit"),
+        (
+            {"contradicted": against(48, 52), "train": (52, 100), "validation": (31, 60)},
+            "underfit",  # it has learnt nothing that could be contradicted
+        ),
         # Surely above the commonest label, and not above the base model.
         ({"over_base": Figure(-0.01, -0.1, 0.1)}, "no_signal"),
         ({"validation": Unavailable("few")}, "unavailable"),
@@ -95,6 +118,20 @@ def test_each_fault_says_its_figures() -> None:
     assert "but of the generated answers 90% do not end by themselves and 60% cannot be" in template
     data = verdict((60, 100), (35, 60), conflicting=0.4).summary
     assert "40% of the examples have a text that stands there with another label too" in data
+    said = verdict((80, 100), (54, 60), contradicted=against(20, 21))
+    assert "where the tuned model is surest, 20% of the labels are others" in said.summary
+    assert (said.confidence, said.doubt) == (
+        "likely",
+        "labels that the texts leave open look like wrong ones",
+    )
+    half = verdict((80, 100), (54, 60), contradicted=against(20, 40))
+    assert (half.name, half.confidence) == ("underfit", "likely")
+    assert half.doubt.startswith("where the tuned model is surest, 20% of the labels are others")
+    climbed = [5.0, 3.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 1.0]
+    strayed = verdict((60, 100), (35, 60), climbed).summary
+    assert strayed.endswith("went from 5 to 1, and climbed on the way by 67% of that")
+    dead = verdict((9, 99), (9, 60), [2.0] * 20, gradients=[1.0, 1.0, *[0.01] * 18]).summary
+    assert dead.endswith("and its gradients fell to 1.0% of their size")
     grown = verdict((98, 100), (54, 60), gradients=[1.0] * 10 + [50.0] * 10).summary
     assert grown.endswith("its gradients grew to 50 times their size")
     spikes = verdict((98, 100), (54, 60), [2.0, 1.9, 1.5, 9.0, 7.0, 0.5] * 2).summary

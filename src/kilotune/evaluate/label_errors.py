@@ -15,11 +15,14 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding
 from kilotune.errors import some
+from kilotune.evaluate.evidence import Figure, difference, wilson
 
 # Predictions are held against the labels from this kappa up (Cohen 1960: agreement beyond chance,
 # as a share of what there could be). The truth itself has 0.4 where three in ten labels of two even
 # classes are wrong; below it, most of what a model contradicts is its own mistake.
 ENOUGH = 0.4
+# A share in half of fewer examples says nothing.
+ENOUGH_EXAMPLES = 12
 
 Ranking = Literal["self_confidence", "normalized_margin"]
 
@@ -43,6 +46,37 @@ class LabelErrors:
     def estimated_errors(self) -> float:
         """The share of wrong labels by the joint."""
         return float(self.joint.sum() - np.trace(self.joint))
+
+
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """How often a model finds another label likelier than the given one.
+
+    Among the half of the examples whose likeliest label it is `surest` of, and the `others`.
+    """
+
+    surest: Figure
+    others: Figure
+
+    @property
+    def alike(self) -> bool:
+        """Whether it is not surely seldomer where the model is surest.
+
+        A label that is wrong by accident is so whatever the text: being sure does not help. Of
+        hard examples, and of a model that has learnt little, the surest are mostly right.
+        """
+        return difference(self.others, self.surest).low <= 0
+
+
+def contradicted(labels: ArrayLike, probabilities: ArrayLike) -> Contradicted | None:
+    """How often `probabilities` (n, K) go against `labels` (n), class numbers; None for few."""
+    likely = np.asarray(probabilities, dtype=np.float64)
+    if len(likely) < ENOUGH_EXAMPLES:
+        return None
+    against = likely.argmax(axis=1) != np.asarray(labels, dtype=np.int64)
+    order = np.argsort(-likely.max(axis=1), kind="stable")
+    halves = np.array_split(against[order], 2)
+    return Contradicted(*(wilson(int(half.sum()), len(half)) for half in halves))
 
 
 def label_errors(
@@ -108,8 +142,7 @@ def suspicious_labels(
     Or that they are too poor to contradict anything. Every example is labelled with one of
     `classes`, whose order is that of the columns.
     """
-    numbers = {label: number for number, label in enumerate(classes)}
-    given = [numbers[str(example.label)] for example in examples]
+    given = numbers(examples, classes)
     said = np.asarray(probabilities).argmax(axis=1)
     agreement = float((said == given).mean())
     commonest = float(np.bincount(given).max() / len(given))
@@ -122,7 +155,33 @@ def suspicious_labels(
         )
         fix = "Give better predictions with --out-of-fold, such as a tuned model's"
         return [Finding("labels-not-judged", "note", (), message, fix)]
-    found = label_errors(given, probabilities)
+    said_of = f"the predictions agree with {agreement:.0%} of all labels"
+    return _suspects(examples, classes, label_errors(given, probabilities), said_of)
+
+
+def labels_doubted(
+    examples: Sequence[Example], classes: Sequence[str], probabilities: ArrayLike
+) -> list[Finding]:
+    """The finding on labels that the tuned model itself contradicts, in order of suspicion.
+
+    Most of `examples` were trained on: wrong labels that were learnt by heart are missed.
+    """
+    found = label_errors(numbers(examples, classes), probabilities)
+    said_of = (
+        "the predictions are the tuned model's, which was trained on most of them all the same"
+    )
+    return _suspects(examples, classes, found, said_of)
+
+
+def numbers(examples: Sequence[Example], classes: Sequence[str]) -> list[int]:
+    """The class numbers of the examples' labels."""
+    places = {label: number for number, label in enumerate(classes)}
+    return [places[str(example.label)] for example in examples]
+
+
+def _suspects(
+    examples: Sequence[Example], classes: Sequence[str], found: LabelErrors, by: str
+) -> list[Finding]:
     if not len(found.suspicious):
         return []
     rows = [examples[index].id for index in found.suspicious]
@@ -131,8 +190,8 @@ def suspicious_labels(
         for index, other in zip(found.suspicious, found.suggested, strict=True)
     ]
     message = (
-        f"labels that the predictions contradict ({len(rows)}, the most suspicious first; the "
-        f"predictions agree with {agreement:.0%} of all labels): {some(named)}"
+        f"labels that the predictions contradict ({len(rows)}, the most suspicious first; {by}): "
+        f"{some(named)}"
     )
     fix = "Read them in this order and correct what is wrong; many may be right and only hard"
     return [Finding("suspicious-label", "note", tuple(rows), message, fix)]

@@ -1,14 +1,16 @@
 """What a run amounts to in words, with the figures behind it and what to try next."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kilotune.evaluate.evidence import Estimate, Figure, Unavailable, difference
 from kilotune.evaluate.judgement import Judgement
+from kilotune.evaluate.label_errors import Contradicted
+from kilotune.evaluate.next_steps import NEXT_STEPS, NextStep
 from kilotune.evaluate.tasks import TITLES
-from kilotune.recipe.schema import LoraSettings, Recipe
+from kilotune.recipe.schema import Recipe
 
 Name = Literal[
     "healthy", "underfit", "overfit", "unstable", "no_signal", "template_fault", "data_fault",
@@ -36,24 +38,22 @@ FIRST_STEPS = 3
 # The last tenth's gradients against the first's. At the start they are as large as they get;
 # clipping hides them from the weights, not from the log.
 GROWN_GRADIENT_RATIO = 20
+# Of a run that came to nothing: its loss climbed, after it had fallen, by so much of where it began
+# (means of a twentieth of the steps), or its gradients died while the loss stayed. Too small steps
+# do neither.
+STRAYED_LOSS = 0.25
+WINDOW_SHARE = 0.05
 # A tuned model that was taught to end and to be read does both nearly always. Where the trained
 # loss fell to this share, or lower, and still half of the answers do not, what is generated is
 # not what was trained.
 LEARNT_LOSS_RATIO, FAULTY_ANSWERS = 0.5, 0.5
+# Below so many nats a token the trained one is likelier than all others together, on average, and
+# greedy decoding says it. An answer from a closed set has no other way to be right.
+SAID_LOSS = math.log(2)
 # Of texts with two labels one is always wrong: a tenth of them costs five points at least.
 CONFLICTING_SHARE = 0.1
-# Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
-LORA_RATE, FULL_RATE = 5e-4, 5e-5
 # A loss or gradient of nothing, where one is divided by it.
 TINY = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class NextStep:
-    """One thing to try: arguments that run as they stand, and why."""
-
-    arguments: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class Observed:
     `losses` and `gradients` (their norms) have one value a step, `validation_losses` one an
     evaluation. `unread` and `unended` are the shares of the tuned model's validation answers that
     could not be read as an answer of the task, and that did not end by themselves; `conflicting`
-    is the share of the examples whose text stands there with another label too.
+    is the share of the examples whose text stands there with another label too; `contradicted`
+    how often the tuned model finds another label likelier than the given one.
     """
 
     metric: str
@@ -80,6 +81,7 @@ class Observed:
     unread: float = 0.0
     unended: float = 0.0
     conflicting: float = 0.0
+    contradicted: Contradicted | None = None
 
     @property
     def risen(self) -> float:
@@ -96,6 +98,18 @@ class Observed:
     def grown(self) -> float:
         """The last tenth of the gradients' norms as a multiple of the first."""
         return _ratio(self.gradients) if self.gradients else 1.0
+
+    @property
+    def strayed(self) -> float:
+        """The highest climb of the losses after a fall, as a multiple of the first."""
+        size = max(FIRST_STEPS, math.ceil(WINDOW_SHARE * len(self.losses)))
+        starts = range(len(self.losses) - size + 1)
+        means = [_mean(self.losses[start : start + size]) for start in starts]
+        lowest, climb = math.inf, 0.0
+        for mean in means:
+            lowest = min(lowest, mean)
+            climb = max(climb, mean - lowest)
+        return climb / max(TINY, means[0]) if means else 0.0
 
     @property
     def spikes(self) -> int:
@@ -173,11 +187,15 @@ def _figures(seen: Observed, judged: Judged | None) -> dict[str, float]:
         "last_loss": last,
         "validation_loss_risen": seen.risen,
         "loss_spikes": seen.spikes,
+        "loss_strayed": seen.strayed,
         "gradients_grown": seen.grown,
         "unread": seen.unread,
         "unended": seen.unended,
         "conflicting": seen.conflicting,
     }
+    if seen.contradicted is not None:
+        figures["contradicted_surest"] = seen.contradicted.surest.value
+        figures["contradicted_others"] = seen.contradicted.others.value
     if judged is None:
         return figures
     return {
@@ -244,12 +262,38 @@ def _name(seen: Observed, judged: Judged | None) -> Name:
         return "unstable"
     if judged is None:
         return "unavailable"
-    if seen.fallen <= LEARNT_LOSS_RATIO and max(seen.unread, seen.unended) >= FAULTY_ANSWERS:
-        return "template_fault"
-    name = _learnt(seen, judged)
-    if name != "healthy" and seen.conflicting >= CONFLICTING_SHARE:
+    name = "template_fault" if _unlike_trained(seen) else _learnt(seen, judged)
+    if name in ("template_fault", "underfit") and _strayed(seen):
+        return "unstable"
+    if name not in ("template_fault", "healthy") and seen.conflicting >= CONFLICTING_SHARE:
+        return "data_fault"
+    if name == "underfit" and _mislabelled(seen, judged):
         return "data_fault"
     return name
+
+
+def _unlike_trained(seen: Observed) -> bool:
+    """Whether what was trained was learnt, and still is not what is generated."""
+    learnt = seen.fallen <= LEARNT_LOSS_RATIO
+    if seen.metric == "accuracy":
+        learnt = learnt and _mean(_ends(seen.losses)[1]) < SAID_LOSS
+    return learnt and max(seen.unread, seen.unended) >= FAULTY_ANSWERS
+
+
+def _mislabelled(seen: Observed, judged: Judged) -> bool:
+    """Whether labels are wrong whatever the text: the surest predictions miss as many as others.
+
+    Only of a model that has learnt something, and not of one that knows its examples by heart.
+    Where examples are hard instead, or learning has not come far, the surest are mostly right.
+    """
+    against = seen.contradicted
+    return against is not None and against.alike and _suspected(seen, judged)
+
+
+def _suspected(seen: Observed, judged: Judged) -> bool:
+    """Whether a model that has learnt something is surest of what many labels deny."""
+    against = seen.contradicted
+    return against is not None and judged.gain.low > 0 and against.surest.low >= CONFLICTING_SHARE
 
 
 def _unstable(seen: Observed) -> bool:
@@ -260,6 +304,11 @@ def _unstable(seen: Observed) -> bool:
         or seen.spikes > max(1, SPIKES_SHARE * len(seen.losses))
         or seen.grown > GROWN_GRADIENT_RATIO
     )
+
+
+def _strayed(seen: Observed) -> bool:
+    died = seen.grown < 1 / GROWN_GRADIENT_RATIO and seen.fallen > FITTED_LOSS_RATIO
+    return died or seen.strayed > STRAYED_LOSS
 
 
 def _learnt(seen: Observed, judged: Judged) -> Name:
@@ -280,8 +329,12 @@ def _learnt(seen: Observed, judged: Judged) -> Name:
 
 def _doubt(name: Name, seen: Observed, judged: Judged | None) -> str:
     """Which interval of a figure that decided holds its threshold, in words; empty for none."""
-    if judged is None or name in ("unstable", "template_fault", "data_fault"):
+    if judged is None or name in ("unstable", "template_fault"):
         return ""
+    if name == "data_fault":
+        return "" if seen.conflicting >= CONFLICTING_SHARE else UNDECIDED
+    if name == "underfit" and seen.contradicted is not None and _suspected(seen, judged):
+        return SUSPECTED.format(share=seen.contradicted.surest.value)
     if seen.metric == "accuracy" and judged.train.low < FITTED_ACCURACY <= judged.train.high:
         return f"training accuracy {judged.train} is near {FITTED_ACCURACY:.2f}"
     if name == "no_signal" and judged.gain.high > OVERFIT_GAP:
@@ -300,6 +353,7 @@ def _words(seen: Observed) -> dict[str, str]:
         "floor": seen.floor,
         "answers": _answers(seen),
         "unsteady": _unsteady(seen),
+        "mislabelled": _contradictions(seen),
     }
     if train is None or validation is None:
         return known
@@ -332,7 +386,25 @@ def _unsteady(seen: Observed) -> str:
         return ""
     if seen.grown > GROWN_GRADIENT_RATIO:
         return f", its gradients grew to {seen.grown:.0f} times their size"
-    return f", {seen.spikes} steps far above where it began"
+    if seen.spikes:
+        return f", {seen.spikes} steps far above where it began"
+    if seen.strayed > STRAYED_LOSS:
+        return f", and climbed on the way by {seen.strayed:.0%} of that"
+    return f", and its gradients fell to {seen.grown:.1%} of their size"
+
+
+def _contradictions(seen: Observed) -> str:
+    """What is wrong with the labels."""
+    if seen.conflicting >= CONFLICTING_SHARE or seen.contradicted is None:
+        return (
+            f"and {seen.conflicting:.0%} of the examples have a text that stands there with "
+            "another label too; kilotune check names their rows"
+        )
+    return (
+        f"and where the tuned model is surest, {seen.contradicted.surest.value:.0%} of the labels "
+        f"are others, as often as where it is not ({seen.contradicted.others.value:.0%}): they "
+        "are wrong, or do not follow from the texts; the findings list the rows"
+    )
 
 
 def _answers(seen: Observed) -> str:
@@ -354,100 +426,19 @@ SUMMARIES: dict[Name, str] = {
     "template_fault": "template fault: the training loss fell from {first_loss:.3g} to "
     "{last_loss:.3g}, but of the generated answers {answers}: what is generated is not what was "
     "trained; look at both with kilotune render",
-    "data_fault": "data fault: {scored}, and {conflicting:.0%} of the examples have a text that "
-    "stands there with another label too; kilotune check names their rows",
+    "data_fault": "data fault: {scored}, {mislabelled}",
     "unavailable": "unavailable: too few examples to judge by ({few})",
 }
 
+SUSPECTED = (
+    "where the tuned model is surest, {share:.0%} of the labels are others: they may be wrong, see "
+    "the findings"
+)
+UNDECIDED = "labels that the texts leave open look like wrong ones"
 HEALTHY = "what was learnt carries over"
 HEALTHY_GAP = (
     "the gap did no harm, since validation loss did not rise; more examples would close it"
 )
-
-
-def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
-    tune = recipe.tune
-    lora = isinstance(tune, LoraSettings)
-    steps = []
-    working = LORA_RATE if lora else FULL_RATE
-    if tune.learning_rate < working:
-        why = (
-            "LoRA learns at about ten times the rate of full fine-tuning"
-            if lora
-            else "the rate is below what full training of a few layers usually needs"
-        )
-        steps.append(NextStep(f"--set tune.learning_rate={working:g}", why))
-    if isinstance(tune, LoraSettings) and tune.target_modules != "all-linear":
-        why = "adapters on all linear layers learn faster than on some"
-        steps.append(NextStep("--set tune.target_modules=all-linear", why))
-    steps.append(NextStep(f"--set tune.epochs={2 * tune.epochs:g}", "more steps"))
-    return tuple(steps)
-
-
-def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
-    tune = recipe.tune
-    steps = [NextStep(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer passes")]
-    if isinstance(tune, LoraSettings):
-        if tune.layers == "all":
-            steps.append(NextStep("--set tune.layers=top:8", "fewer trained layers"))
-        if tune.lora_dropout == 0:
-            steps.append(NextStep("--set tune.lora_dropout=0.1", "regularises the adapters"))
-    return tuple(steps)
-
-
-def _when_unstable(recipe: Recipe) -> tuple[NextStep, ...]:
-    rate = recipe.tune.learning_rate / 5
-    return (
-        NextStep(f"--set tune.learning_rate={rate:g}", "smaller steps"),
-        NextStep("--set tune.warmup_ratio=0.1", "a longer warm-up"),
-    )
-
-
-def _when_no_signal(recipe: Recipe) -> tuple[NextStep, ...]:
-    return (
-        NextStep("--set data.validation_fraction=0.3", "a validation part large enough to tell"),
-        *_when_overfit(recipe),
-    )
-
-
-def _when_template_fault(recipe: Recipe) -> tuple[NextStep, ...]:
-    model, decoding = recipe.model, recipe.decoding
-    steps = []
-    if model.chat_template == "auto":
-        why = "roles as plain words, which any model can learn"
-        steps.append(NextStep("--set model.chat_template=plain", why))
-    else:
-        steps.append(NextStep("--set model.chat_template=auto", "the model's own template"))
-    if decoding.max_new_tokens != "auto":
-        why = "room for the longest answer"
-        steps.append(NextStep("--set decoding.max_new_tokens=auto", why))
-    if decoding.temperature > 0:
-        steps.append(NextStep("--set decoding.temperature=0", "greedy, without strays"))
-    return tuple(steps)
-
-
-def _when_data_fault(recipe: Recipe) -> tuple[NextStep, ...]:
-    tune = recipe.tune
-    if tune.epochs > 1:
-        return (NextStep("--set tune.epochs=1", "one pass learns fewer wrong labels by heart"),)
-    return _when_overfit(recipe)
-
-
-def _when_unavailable(recipe: Recipe) -> tuple[NextStep, ...]:
-    return (NextStep("--set data.validation_fraction=0.4", "more examples to judge by"),)
-
-
-NEXT_STEPS: dict[Name, Callable[[Recipe], tuple[NextStep, ...]]] = {
-    "healthy": lambda recipe: (),
-    "underfit": _when_underfit,
-    "overfit": _when_overfit,
-    "unstable": _when_unstable,
-    "no_signal": _when_no_signal,
-    "template_fault": _when_template_fault,
-    "data_fault": _when_data_fault,
-    "unavailable": _when_unavailable,
-    "unvalidated": lambda recipe: (),
-}
 
 
 def _ends(losses: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:

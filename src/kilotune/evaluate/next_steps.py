@@ -1,0 +1,102 @@
+"""What to try next after each verdict: arguments that run as they stand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kilotune.recipe.schema import LoraSettings, Recipe
+
+# Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
+LORA_RATE, FULL_RATE = 5e-4, 5e-5
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """One thing to try: arguments that run as they stand, and why."""
+
+    arguments: str
+    why: str
+
+
+def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
+    tune = recipe.tune
+    lora = isinstance(tune, LoraSettings)
+    steps = []
+    working = LORA_RATE if lora else FULL_RATE
+    if tune.learning_rate < working:
+        why = (
+            "LoRA learns at about ten times the rate of full fine-tuning"
+            if lora
+            else "the rate is below what full training of a few layers usually needs"
+        )
+        steps.append(NextStep(f"--set tune.learning_rate={working:g}", why))
+    if isinstance(tune, LoraSettings) and tune.target_modules != "all-linear":
+        why = "adapters on all linear layers learn faster than on some"
+        steps.append(NextStep("--set tune.target_modules=all-linear", why))
+    steps.append(NextStep(f"--set tune.epochs={2 * tune.epochs:g}", "more steps"))
+    return tuple(steps)
+
+
+def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
+    tune = recipe.tune
+    steps = [NextStep(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer passes")]
+    if isinstance(tune, LoraSettings):
+        if tune.layers == "all":
+            steps.append(NextStep("--set tune.layers=top:8", "fewer trained layers"))
+        if tune.lora_dropout == 0:
+            steps.append(NextStep("--set tune.lora_dropout=0.1", "regularises the adapters"))
+    return tuple(steps)
+
+
+def _when_unstable(recipe: Recipe) -> tuple[NextStep, ...]:
+    rate = recipe.tune.learning_rate / 5
+    return (
+        NextStep(f"--set tune.learning_rate={rate:g}", "smaller steps"),
+        NextStep("--set tune.warmup_ratio=0.1", "a longer warm-up"),
+    )
+
+
+def _when_no_signal(recipe: Recipe) -> tuple[NextStep, ...]:
+    return (
+        NextStep("--set data.validation_fraction=0.3", "a validation part large enough to tell"),
+        *_when_overfit(recipe),
+    )
+
+
+def _when_template_fault(recipe: Recipe) -> tuple[NextStep, ...]:
+    model, decoding = recipe.model, recipe.decoding
+    steps = []
+    if model.chat_template == "auto":
+        why = "roles as plain words, which any model can learn"
+        steps.append(NextStep("--set model.chat_template=plain", why))
+    else:
+        steps.append(NextStep("--set model.chat_template=auto", "the model's own template"))
+    if decoding.max_new_tokens != "auto":
+        why = "room for the longest answer"
+        steps.append(NextStep("--set decoding.max_new_tokens=auto", why))
+    if decoding.temperature > 0:
+        steps.append(NextStep("--set decoding.temperature=0", "greedy, without strays"))
+    return tuple(steps)
+
+
+def _when_data_fault(recipe: Recipe) -> tuple[NextStep, ...]:
+    tune = recipe.tune
+    if tune.epochs > 1:
+        return (NextStep("--set tune.epochs=1", "one pass learns fewer wrong labels by heart"),)
+    return _when_overfit(recipe)
+
+
+def _when_unavailable(recipe: Recipe) -> tuple[NextStep, ...]:
+    return (NextStep("--set data.validation_fraction=0.4", "more examples to judge by"),)
+
+
+NEXT_STEPS: dict[str, Callable[[Recipe], tuple[NextStep, ...]]] = {
+    "healthy": lambda recipe: (),
+    "underfit": _when_underfit,
+    "overfit": _when_overfit,
+    "unstable": _when_unstable,
+    "no_signal": _when_no_signal,
+    "template_fault": _when_template_fault,
+    "data_fault": _when_data_fault,
+    "unavailable": _when_unavailable,
+    "unvalidated": lambda recipe: (),
+}
