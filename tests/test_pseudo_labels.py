@@ -35,7 +35,9 @@ def recipe(folder: Path, model: Path = Path("smollm2"), **unlabeled: Any) -> Rec
     rows = [f"{line},{('good', 'bad')[i % 2]}" for i, line in enumerate(lines[:100])]
     more = [f"{line},{('good', 'bad')[i % 2]}" for i, line in enumerate(lines[100:])]
     (folder / "films.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
-    (folder / "more.csv").write_text("text,label\n" + "\n".join([*more, rows[0], ","]) + "\n")
+    if not (folder / "more.csv").exists():
+        text = "\n".join(["text,label", *more, rows[0], ","])
+        (folder / "more.csv").write_text(text + "\n")
     return load_recipe(
         settings={
             "data": {"train": str(folder / "films.csv")},
@@ -193,9 +195,9 @@ def test_the_files_labels_are_for_the_report_alone(tmp_path: Path) -> None:
     training = played(tmp_path, most=20)
     told = outcome(training, Silent())
     (tmp_path / "bare").mkdir()
-    bare = played(tmp_path / "bare", most=20)
-    without = "\n".join(line.rpartition(",")[0] for line in (tmp_path / "more.csv").open())
-    (tmp_path / "bare" / "more.csv").write_text(without + "\n")
+    lines = (tmp_path / "more.csv").read_text().splitlines()
+    texts = "\n".join(line.rpartition(",")[0] for line in lines)
+    (tmp_path / "bare" / "more.csv").write_text(texts + "\n")
     bare = played(tmp_path / "bare", most=20)
     assert not bare.pool.truths
     found = outcome(bare, Silent())
