@@ -203,12 +203,6 @@ CASES = {
         small=False,
     ),
     "one rare class": Case("no_signal", rare(films(240)), (), rare(films(100, start=240))),
-    "learnt by heart": Case(
-        "overfit",
-        films(60, noise=0.2),
-        ("tune.epochs=60", LAST),
-        films(150, start=60, noise=0.15, seed=5),
-    ),
     "stop token not trained": Case("template_fault", films(240), (), None, untrained_stop),
     "another prompt": Case("template_fault", films(240), (), None, another_prompt),
     "no room for answers": Case("template_fault", films(240), ("decoding.max_new_tokens=1",)),
