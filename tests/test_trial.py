@@ -64,6 +64,27 @@ def test_a_trial_after_others_is_one_in_a_fresh_process_to_the_bit(
     assert result(used.run(settings, Unit(0, 2), 5)) != result(again)  # the seed counts
 
 
+def test_a_trial_is_cleaned_of_what_it_learns_from_and_judged_on_everything(
+    labelled: Path, tiny_model: Path
+) -> None:
+    rows = labelled.read_text()
+    labelled.write_text(rows + "".join(f"{rows.splitlines()[i]}\n" for i in range(1, 9)))
+    chosen = recipe(labelled, tiny_model)
+    bench = workbench(chosen)
+    assert "duplicates" in bench.facts().cleanings
+    settings = prepare(chosen, Silent()).recipe
+    data = settings.data.model_copy(update={"clean": ("duplicates",)})
+    trials = [
+        bench.run(each, Unit(fold, 0), 5)
+        for each in (settings.model_copy(update={"data": data}), settings)
+        for fold in (0, 1)
+    ]
+    for clean, plain, fold in zip(trials[:2], trials[2:], bench.folds, strict=True):
+        assert clean.scores.keys() == plain.scores.keys() == {e.id for e in fold.validation}
+        assert len({e.text for e in fold.train}) < len(fold.train)
+        assert clean.cost.trained < plain.cost.trained
+
+
 def test_a_trial_is_a_plain_run_on_the_same_parts(
     labelled: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

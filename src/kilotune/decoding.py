@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 from kilotune.data.example import Example, Task
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.judgement import scores
-from kilotune.evaluate.tasks import TASKS
+from kilotune.evaluate.tasks import reader
 from kilotune.experiments import record
 from kilotune.experiments.halving import Choice, choose, title
 from kilotune.experiments.record import RunFolder
@@ -69,7 +69,7 @@ def decode(run: Path, progress: Progress | None = None) -> Choice:
 def search(asked: Asked, progress: Progress) -> Choice:
     """The choice among ways of decoding, by the task's metric for single examples."""
     by_id = {example.id: example for example in asked.examples}
-    read = TASKS[asked.task].read
+    read = reader(asked.task, asked.labels, asked.prompting.wording)
 
     def ask(settings: DecodingSettings, ids: Sequence[str], seed: int) -> Sequence[float]:
         prompting = replace(
@@ -77,7 +77,7 @@ def search(asked: Asked, progress: Progress) -> Choice:
         )
         examples = [by_id[id] for id in ids]
         said = prompting.answers(asked.model, examples, progress, title(settings))
-        predictions = [read(answer.text, asked.labels) for answer in said]
+        predictions = [read(answer.text) for answer in said]
         return scores(asked.task, references(examples), predictions)
 
     limits = decoding_settings(asked.prompting.generation)

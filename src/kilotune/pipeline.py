@@ -32,7 +32,7 @@ from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import read_config
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
-from kilotune.preparation import Prepared, prepare
+from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import PseudoLabels, joined, labelled, pseudo_labelled
 from kilotune.pseudo_labels import check as check_unlabelled
@@ -82,7 +82,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     check_quantisable(source, recipe.model, recipe.tune)
     if recipe.unlabeled.file is not None:
         check_unlabelled(prepared)
-    more, added = augmented(prepared, progress)
+    more, added = augmented(clean(prepared, progress), progress)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
         folder.write_recipe(recipe)
@@ -114,7 +114,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             fix=f"Restore them, or start a new run: {again}",
         )
     source = locate_model(prepared, progress)
-    more, added = augmented(prepared, progress)
+    more, added = augmented(clean(prepared, progress), progress)
     check_record(folder, added)
     with folder.writing():
         return _go_on(prepared, more, source, folder, progress)

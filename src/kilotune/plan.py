@@ -27,7 +27,7 @@ from kilotune.models.size import (
     trained_part,
 )
 from kilotune.models.vision import load_vision
-from kilotune.preparation import Prepared, prepare
+from kilotune.preparation import Prepared, clean, prepare
 from kilotune.preview import load_template
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe, TuneSettings
@@ -189,7 +189,7 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     Raises KilotuneError for data or a model that the run itself could not work with.
     """
     progress = progress or Silent()
-    prepared = prepare(recipe, progress)
+    prepared = clean(prepare(recipe, progress), progress)
     recipe = prepared.recipe
     model = empty_model(read_config(recipe.model))
     size = model_size(model)

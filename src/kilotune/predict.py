@@ -9,7 +9,7 @@ from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
 from kilotune.data.normalise import without_answer
 from kilotune.data.writers import check_writable, write_table
-from kilotune.evaluate.tasks import TASKS, UNREADABLE
+from kilotune.evaluate.tasks import UNREADABLE, reader
 from kilotune.experiments import record
 from kilotune.experiments.journal import Journal
 from kilotune.experiments.record import RunFolder, fingerprint
@@ -149,9 +149,9 @@ def _all_answers(
 def _answers(asked: _Asked, examples: Sequence[Example]) -> dict[str, Answer]:
     labels, quiet = asked.labels, Silent()
     said = asked.prompting.answers(asked.model, examples, quiet, "answering")
-    read = TASKS[asked.task].read
+    read = reader(asked.task, labels, asked.prompting.wording)
     answers: dict[str, Answer] = {
-        example.id: {COLUMN: read(answer.text, labels)}
+        example.id: {COLUMN: read(answer.text)}
         for example, answer in zip(examples, said, strict=True)
     }
     if labels:

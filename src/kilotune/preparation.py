@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kilotune.data.checks import check_examples, check_leakage, check_part, check_split
+from kilotune.data.cleaning import cleaned
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
@@ -78,7 +79,7 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     for finding in findings:
         progress.say(f"{finding.severity}: {finding}")
     labels = tuple(sorted({example.label for example in data.examples if example.label}))
-    words = wording(recipe.data.system, recipe.data.question, labels)
+    words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     if recipe.judge.metric:  # tried now, since it is needed hours later
         answer = parts.train[0].label or parts.train[0].answer or ""
         own_scores(recipe.judge.metric, [answer], [answer])
@@ -166,6 +167,26 @@ def split(recipe: Recipe, files: Files) -> Split:
         test_fraction=recipe.data.test_fraction,
         seed=recipe.seed,
     )
+
+
+def clean(prepared: Prepared, progress: Progress) -> Prepared:
+    """The run's data without what `data.clean` leaves out of the training part.
+
+    Raises KilotuneError where nothing would be left to learn from.
+    """
+    data, parts = prepared.recipe.data, prepared.parts
+    if not data.clean:
+        return prepared
+    train, out = cleaned(parts.train, data.clean)
+    counts = ", ".join(f"{rows} {name.replace('_', ' ')}" for name, rows in out.items())
+    progress.say(f"left out of {len(parts.train)} training examples: {counts}")
+    if not train:
+        raise KilotuneError(
+            f"nothing would be left to learn from: {counts} of {len(parts.train)}",
+            where="data.clean",
+            fix="Clean less, or see what kilotune check says of the file",
+        )
+    return replace(prepared, parts=replace(parts, train=train))
 
 
 def _settled(recipe: Recipe, task: Task) -> Recipe:

@@ -33,7 +33,7 @@ def preview(recipe: Recipe) -> Preview:
     data = recipe.data
     dataset = reading(data).load(data.train, "data")
     labels = sorted({example.label for example in dataset.examples if example.label})
-    words = wording(data.system, data.question, labels)
+    words = wording(data.system, data.question, labels, data.label_wording)
     source = locate_tokenizer(recipe.model)
     template = load_template(source, recipe.model, load_vision(source, recipe.model, needed=False))
     rendered = render_examples(

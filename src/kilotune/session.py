@@ -31,7 +31,7 @@ from kilotune.evaluate.judgement import (
     quick_metrics,
     scores,
 )
-from kilotune.evaluate.tasks import TASKS, UNREADABLE
+from kilotune.evaluate.tasks import TASKS, UNREADABLE, reader
 from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import Generation, generation_config, room
@@ -134,9 +134,9 @@ class Session:
         """What `model` generates for `examples`, and what its answers are read as."""
         said = self.prompting.answers(model, examples, self.progress, title)
         self.spent.generated += sum(answer.tokens for answer in said)
-        read = TASKS[self.prepared.task].read
+        read = reader(self.prepared.task, self.prepared.labels, self.prompting.wording)
         return Answers(
-            predictions=tuple(read(answer.text, self.prepared.labels) for answer in said),
+            predictions=tuple(read(answer.text) for answer in said),
             texts=tuple(answer.text for answer in said),
             stopped=tuple(answer.stopped for answer in said),
         )
@@ -348,7 +348,7 @@ class Session:
             stopped=said.stopped,
             unread=[prediction == UNREADABLE for prediction in said.predictions],
             prompts=[self.prompting.asked(example) for example in examples],
-            references=references(examples),
+            references=self.prompting.wording.told(references(examples)),
         )
 
     def _unable(self, what: str) -> None:
@@ -437,7 +437,7 @@ def open_tuned(
     vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
-    words = wording(recipe.data.system, recipe.data.question, labels)
+    words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     return model, open_prompting(model, template, words, generation, recipe, vision)
 
 
@@ -480,7 +480,8 @@ def answer_room(prepared: Prepared, template: ChatTemplate) -> int:
     parts = prepared.parts
     known = [e.answer or "" for e in (*parts.train, *parts.validation)]
     # Of labels the rarest has as much right to its room as the commonest.
-    longest = max((len(template.encode(label)) for label in prepared.labels), default=0)
+    called = prepared.wording.told(prepared.labels)
+    longest = max((len(template.encode(label)) for label in called), default=0)
     lengths = [longest] if longest else [len(template.encode(answer)) for answer in known]
     return room([length + 1 for length in lengths])
 

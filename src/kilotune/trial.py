@@ -12,6 +12,7 @@ from typing import Any
 
 from kilotune.augment.epochs import rounds_of
 from kilotune.augmentation import augmented
+from kilotune.data.cleaning import CLEANINGS
 from kilotune.data.example import Example
 from kilotune.data.split import Split
 from kilotune.errors import KilotuneError, some
@@ -24,7 +25,7 @@ from kilotune.experiments.trials import Trial, Unit
 from kilotune.models.freeze import digests_of
 from kilotune.models.load import compute_dtype, layer_count, weight_dtype
 from kilotune.models.lora import linear_names
-from kilotune.preparation import Prepared
+from kilotune.preparation import Prepared, clean
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.render.labels import Rendering
@@ -65,7 +66,8 @@ class Workbench:
             ready = time.perf_counter()
             model, prepared = session.tunable.model, session.prepared
             said = session.answer(model, fold.validation, "validating")
-            asked = random.Random(unit.seed).sample(fold.train, min(sample, len(fold.train)))
+            train = [e for e in prepared.parts.train if not e.origin.parent]
+            asked = random.Random(unit.seed).sample(train, min(sample, len(train)))
             known = session.answer(model, asked, "training sample")
             answering = time.perf_counter() - ready
         seconds = time.perf_counter() - began
@@ -101,7 +103,11 @@ class Workbench:
     def facts(self) -> Facts:
         """What the model has to try."""
         model = self._model(self.prepared).model
-        return Facts(self.prepared.task, layer_count(model), tuple(linear_names(model)))
+        prepared = self.prepared
+        linear = tuple(linear_names(model))
+        every = (*self.folds[0].train, *self.folds[0].validation)
+        cleanings = tuple(name for name, rows in CLEANINGS.items() if rows(every))
+        return Facts(prepared.task, layer_count(model), linear, prepared.labels, cleanings)
 
     def base_scores(self, recipe: Recipe) -> dict[str, float]:
         """How the model as it came answers every example of the folds."""
@@ -123,9 +129,11 @@ class Workbench:
             self.prepared,
             recipe=chosen,
             parts=Split(fold.train, fold.validation, ()),
-            wording=wording(recipe.data.system, recipe.data.question, labels),
+            wording=wording(
+                recipe.data.system, recipe.data.question, labels, recipe.data.label_wording
+            ),
         )
-        return augmented(prepared, Silent())[0]
+        return augmented(clean(prepared, Silent()), Silent())[0]
 
     def _model(self, prepared: Prepared) -> Loaded:
         """The model, loaded anew only where a method needs its weights in another type or place."""
@@ -169,7 +177,7 @@ class Workbench:
         What augmentation and pseudo-labels add is another in each fold, and rendered there.
         """
         recipe, parts = session.prepared.recipe, session.prepared.parts
-        content = [recipe.data.model_dump_json(), recipe.model.model_dump_json()]
+        content = [recipe.data.model_dump_json(exclude={"clean"}), recipe.model.model_dump_json()]
         known = self._renderings.setdefault(json.dumps(content), {})
         if recipe.augment.operations:
             train, validation, _ = session.render()

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
+from kilotune.errors import KilotuneError
 from tests.experiments.made import write_run
 
 runner = CliRunner()
@@ -49,3 +50,16 @@ def test_a_comparison_says_what_to_choose_by_and_what_not(runs: Path) -> None:
         "wins": 10, "losses": 0, "ties": 10, "p_value": pytest.approx(2 / 2**10),
     }  # fmt: skip
     assert len(document["validation"]["changed"]) == 10
+
+
+def test_resume_goes_on_with_an_ablation_as_with_a_run(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone_on(folder: Path, *given: object, **budget: object) -> None:
+        raise KilotuneError(f"went on with {folder.name}, {budget}")
+
+    monkeypatch.setattr("kilotune.ablate.resume", gone_on)
+    (runs / "first" / "folds.json").write_text("[]")
+    said = runner.invoke(app, ["resume", str(runs / "first")]).stderr
+    assert "went on with first, {'minutes': None, 'trials': None}" in said
+    assert "the run is finished" in runner.invoke(app, ["resume", str(runs / "second")]).stderr

@@ -33,7 +33,13 @@ from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 
-FACTS = Facts("classify", 30, ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj"))
+FACTS = Facts(
+    "classify",
+    30,
+    ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj"),
+    labels=("bad_film", "good"),
+    cleanings=("duplicates",),
+)
 EXAMPLES = [f"data:{i}" for i in range(200)]
 Skill = Callable[[Recipe], float]
 
@@ -213,6 +219,16 @@ def test_the_ladder_has_the_classic_values_and_what_the_model_allows() -> None:
     assert values("tune.target_modules", Facts("classify", 6, ("c_attn",))) == set()
     assert values("decoding") == {"temperature 0.7, top_k 50, top_p 0.9"}
     assert values("data.question", Facts("chat", 6)) == set()
+    assert values("data.label_wording", Facts("classify", 6)) == set()  # no labels are known
+    small = Facts("classify", 6, labels=("bad", "good"))  # in small letters, of one word
+    assert values("data.label_wording", small) == {"letters"}
+    named = Facts("classify", 6, labels=("Sci_Tech", "world"))
+    assert values("data.label_wording", named) == {"lower", "words", "letters"}
+    alike = Facts("classify", 6, labels=("a_b", "a-b"))
+    assert values("data.label_wording", alike) == {"letters"}
+    assert values("data.clean", Facts("classify", 6)) == set()  # nothing to clean
+    dirty = Facts("classify", 6, cleanings=("conflicts", "duplicates"))
+    assert values("data.clean", dirty) == {"conflicts", "duplicates", "conflicts, duplicates"}
     full = base("tune.method=top_layers")
     assert "tune.rank" not in factors_of(full, FACTS, {})
 

@@ -28,6 +28,14 @@ def test_every_shipped_recipe_loads_and_survives_a_round_trip(name: str, tmp_pat
     assert again.preset == name
 
 
+def test_labels_that_are_numbers_can_be_called_otherwise() -> None:
+    given = ["data.label_wording={1: good, 0: bad, other: 3}"]
+    recipe = load_recipe(settings=DATA, overrides=given)
+    assert recipe.data.label_wording == {"1": "good", "0": "bad", "other": "3"}
+    with pytest.raises(KilotuneError, match="must be as_is, lower, words or letters"):
+        load_recipe(settings=DATA, overrides=["data.label_wording=upper"])
+
+
 def test_article_is_the_classic_advice_verbatim() -> None:
     recipe = load_recipe(preset="article", settings=DATA)
     tune = recipe.tune

@@ -82,22 +82,18 @@ def ablate(
 ) -> None:
     """Try one factor at a time, judged out of fold; tune and judge the best recipe at the end."""
     with command(as_json):
-        from kilotune.experiments import record
+        from kilotune.experiments.record import RunFolder
         from kilotune.recipe.load import recipe_for
 
         place = _place(ray, ray_cpus, ray_gpus)
-        if source.is_dir() and (source / record.FOLDS).exists():
+        if RunFolder(source).ablation:
             if factors or settings or folder or test or model or preset:
                 raise KilotuneError(
                     "an ablation goes on with the settings it began with",
                     where=str(source),
                     fix="Give --minutes, --trials or --ray alone, or start a new one",
                 )
-            from kilotune import ablate as experiment
-
-            found = experiment.resume(
-                source, TerminalProgress(), place, minutes=minutes, trials=trials
-            )
+            go_on(source, place, minutes=minutes, trials=trials, as_json=as_json)
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
             asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v]
@@ -110,11 +106,29 @@ def ablate(
             )
             from kilotune import ablate as experiment
 
-            found = experiment.ablate(recipe, folder, TerminalProgress(), place)
-        if as_json:
-            print_json(_document(found))
-        else:
-            _print(found)
+            _show(experiment.ablate(recipe, folder, TerminalProgress(), place), as_json)
+
+
+def go_on(
+    folder: Path,
+    place: "Place | None" = None,
+    *,
+    minutes: float | None = None,
+    trials: int | None = None,
+    as_json: bool = False,
+) -> None:
+    """Go on with the ablation in `folder`, and show how it ended."""
+    from kilotune import ablate as experiment
+
+    found = experiment.resume(folder, TerminalProgress(), place, minutes=minutes, trials=trials)
+    _show(found, as_json)
+
+
+def _show(found: "Experiment", as_json: bool) -> None:
+    if as_json:
+        print_json(_document(found))
+    else:
+        _print(found)
 
 
 def _place(address: str | None, cpus: float | None, gpus: float | None) -> "Place | None":

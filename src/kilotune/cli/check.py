@@ -112,7 +112,7 @@ def check(
         inspection = look(files)
         # What a run would say of the recipe's wording.
         labels = list(inspection.classes) if inspection.task == "classify" else []
-        wording(given.system, given.question, labels)
+        wording(given.system, given.question, labels, given.label_wording)
         document: Any = inspection
         if not as_json:
             _print(inspection)

@@ -16,14 +16,22 @@ EXAMPLES = """Example:
 
 
 def resume(
-    run: Annotated[Path, typer.Argument(help="The folder of a run that was stopped.")],
+    run: Annotated[
+        Path, typer.Argument(help="The folder of a run or an ablation that was stopped.")
+    ],
     as_json: options.Json = False,
 ) -> None:
-    """Go on with a stopped run from its last checkpoint."""
+    """Go on with a stopped run from its last checkpoint, or with a stopped ablation."""
     with command(as_json):
         from kilotune.experiments.record import RunFolder
 
-        RunFolder(run).read_recipe()  # a wrong folder is said before torch loads
+        folder = RunFolder(run)
+        folder.read_recipe()  # a wrong folder is said before torch loads
+        if folder.ablation:
+            from kilotune.cli.ablate import go_on
+
+            go_on(run, as_json=as_json)
+            return
 
         from kilotune import pipeline
 

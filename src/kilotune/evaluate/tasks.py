@@ -13,6 +13,7 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluate.metrics import NO_LABEL, parse_label
 from kilotune.evaluate.overlap import chrf, rouge_l, words
 from kilotune.recipe.functions import own_function
+from kilotune.render.wording import Wording
 
 UNREADABLE = NO_LABEL  # the prediction of an answer that could not be read
 UNREAD = object()  # the value of a text that is no JSON; None is that of null
@@ -56,6 +57,12 @@ class TaskMetrics:
     right: Callable[[str, str], bool]
     score: Score | None = None
     also: Mapping[str, Score] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def reader(task: Task, labels: Sequence[str], wording: Wording) -> Callable[[str], str]:
+    """What a generated answer is read as: of closed labels the label as the data have it."""
+    read, called = TASKS[task].read, wording.told(labels)
+    return lambda answer: wording.meant(read(answer, called))
 
 
 def token_f1(prediction: str, reference: str) -> float:

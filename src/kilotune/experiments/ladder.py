@@ -12,6 +12,7 @@ from kilotune.evaluate.verdict import Name
 from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.problems import problems
 from kilotune.recipe.schema import LoraSettings, Recipe
+from kilotune.render.spelling import WORDINGS, spelling
 
 # Wordings for closed labels, beside the recipe's own: bare, and with the labels as a question.
 QUESTIONS = ("{text}", "{text}\n\nWhich label fits?")
@@ -21,11 +22,15 @@ GREEDY = {"temperature": 0.0, "top_k": 0, "top_p": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What decides which values make sense: the task, and the model's layers and linear names."""
+    """What decides which values make sense: the task, the model's layers and linear names, the
+    labels, where they are closed, and the ways of cleaning that leave anything out.
+    """
 
     task: Task
     layers: int
     linear: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    cleanings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,28 @@ def _questions(recipe: Recipe, facts: Facts) -> Sequence[Any]:
     return QUESTIONS if facts.task == "classify" else ()
 
 
+def _label_wordings(recipe: Recipe, facts: Facts) -> Sequence[Any]:
+    """Those by which any label is called otherwise than by the others and by the recipe's own."""
+    if not facts.labels:
+        return ()
+    known = [spelling(recipe.data.label_wording, facts.labels)]
+    found: list[Any] = []
+    for name in WORDINGS:
+        try:
+            called = spelling(name, facts.labels)
+        except KilotuneError:  # two labels would be one
+            continue
+        if called not in known:
+            known.append(called)
+            found.append(name)
+    return found
+
+
+def _cleanings(recipe: Recipe, facts: Facts) -> Sequence[Any]:
+    each = [[name] for name in facts.cleanings]
+    return [[], *each, *([list(facts.cleanings)] if len(each) > 1 else [])]
+
+
 # The classic values of the small-data advice are among them: rates of 5e-6 and 1e-5, rank 4 and 8,
 # epochs 2 and 3, batches of 8 and 16.
 LADDER: dict[str, Values] = {
@@ -73,6 +100,8 @@ LADDER: dict[str, Values] = {
     "augment.operations": _operations,
     "decoding": lambda r, f: (GREEDY, CLASSIC_DECODING),
     "data.question": _questions,
+    "data.label_wording": _label_wordings,
+    "data.clean": _cleanings,
 }
 
 # Which factors come first, by what the best recipe so far suffers from; the others follow in the
@@ -87,7 +116,10 @@ FIRST: dict[Name, tuple[str, ...]] = {
         "tune.weight_decay",
     ),
     "unstable": ("tune.learning_rate", "tune.batch_size", "tune.lora_alpha"),
-    "no_signal": ("data.question", "tune.learning_rate", "decoding", "tune.epochs"),
+    "no_signal": (
+        "data.question", "data.label_wording", "tune.learning_rate", "decoding", "data.clean",
+        "tune.epochs",
+    ),
 }  # fmt: skip
 
 LESS: dict[str, Callable[[Any], float]] = {

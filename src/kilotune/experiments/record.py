@@ -58,6 +58,11 @@ class RunFolder:
         """Whether the run came to its verdict."""
         return (self / VERDICT).exists()
 
+    @property
+    def ablation(self) -> bool:
+        """Whether it is the folder of an ablation, and not of a single run."""
+        return (self / FOLDS).exists()
+
     def check_finished(self) -> None:
         """Raise KilotuneError for a run that did not come to its verdict."""
         if not self.finished:

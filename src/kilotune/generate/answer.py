@@ -142,7 +142,7 @@ class Prompting:
         return score_labels(
             model,
             [prompt.token_ids for prompt in prompts],
-            label_ids(self.template, labels),
+            label_ids(self.template, self.wording.told(labels)),
             pad_id=self.generation.pad_token_id,
             progress=progress,
             title=title,

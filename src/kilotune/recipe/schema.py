@@ -68,6 +68,23 @@ class ModelSettings(Settings):
     )
 
 
+def _texts(value: object) -> object:
+    """A mapping with numbers as texts: YAML reads a label 1 as a number."""
+    if not isinstance(value, dict):
+        return value
+    return {_text(key): _text(item) for key, item in value.items()}
+
+
+def _text(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if number else value
+
+
+LabelWording = Annotated[
+    Literal["as_is", "lower", "words", "letters"] | dict[str, str], BeforeValidator(_texts)
+]
+
+
 class DataSettings(Settings):
     """Where the examples are and how they are split."""
 
@@ -89,6 +106,12 @@ class DataSettings(Settings):
     test_fraction: float = Field(0.2, gt=0, lt=1)
     system: str | None = Field(None, description="system message; {labels} lists the labels")
     question: str | None = Field(None, description="user message; {text} stands for the text")
+    label_wording: LabelWording = Field(
+        "as_is", description="what closed labels are called to the model, or a mapping of them"
+    )
+    clean: tuple[Literal["duplicates", "conflicts", "near_duplicates"], ...] = Field(
+        (), description="what is left out of the training part"
+    )
     max_length: PositiveInt = Field(1024, description="tokens; longer prompts are cut")
 
 
