@@ -2,24 +2,29 @@
 
     python bench/selection.py --out /tmp/selection
     python bench/selection.py --out /tmp/selection --seeds 5 --strategy margin --strategy diverse
+    python bench/selection.py --out /tmp/selection --model words --seeds 40     # in a minute
 
-Reuters R8 cut to 64 tokens, near duplicates out, SmolLM2-135M with `auto`. With each seed other
-articles are labelled first and others can be chosen from; the judged ones are always the same.
-Every strategy's model is tuned anew on the 100. Each tuning is a file in OUT, so a stopped command
-goes on with it. Prints a Markdown table for docs/selection.md.
+Reuters R8 cut to 64 tokens, near duplicates out. With each seed other articles are labelled first
+and others can be chosen from; the judged ones are always the same. Every strategy's model learns
+anew from the 100: SmolLM2-135M with `auto`, or TF-IDF with logistic regression (`words`), which is
+cheap enough for many seeds. Each tuning is a file in OUT, so a stopped command goes on with it.
+Prints a Markdown table for docs/selection.md.
 """
 
 import argparse
 import json
 import random
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
-from r8 import LABELS, articles, cut
+from r8 import LABELS, TOKENS, articles, cut
+from sklearn.pipeline import Pipeline
 
 from kilotune.cli.terminal import TerminalProgress, quieten_libraries
 from kilotune.data.checks.duplicates import components
@@ -28,6 +33,7 @@ from kilotune.data.split import Split
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.evaluate.acquisition import diverse, entropy, margin, most_uncertain
 from kilotune.evaluate.adoption import crossed_gain
+from kilotune.evaluate.baselines import bag_of_words
 from kilotune.evaluate.evidence import CONFIDENCE
 from kilotune.evaluate.metrics import macro_f1_scores
 from kilotune.models.freeze import digests_of
@@ -39,7 +45,7 @@ from kilotune.render.wording import wording
 from kilotune.session import Loaded, Session, begin_session, load, references
 from kilotune.train.trainer import Checked, tune
 
-TOKENS, FIRST, ADDED, POOL, JUDGED = 64, 50, 50, 600, 400
+FIRST, ADDED, POOL, JUDGED = 50, 50, 600, 400
 ALONE = "the first 50 alone"
 Choose = Callable[[Sequence[str], np.ndarray, int], Sequence[int]]
 STRATEGIES: dict[str, Choose] = {
@@ -67,18 +73,70 @@ def examples(part: str, size: int | None = None) -> list[Example]:
     return list(dict(reversed(alike)).values())
 
 
-@dataclass
-class Bench:
-    """The model in memory, and what is known of every tuning."""
+class Learnt(Protocol):
+    """What has learnt from some articles."""
 
-    judged: Sequence[Example]
-    out: Path
-    loaded: Loaded | None = None
-    digests: dict[str, str] = field(default_factory=dict)
-    checked: Checked | None = None
+    def probabilities(self, asked: Sequence[Example]) -> list[list[float]]:
+        """Of each label, in alphabetical order."""
 
-    def tuned(self, train: Sequence[Example], seed: int) -> Session:
-        """A session whose model was tuned on `train`; to be put back."""
+    def predictions(self, asked: Sequence[Example]) -> list[str]:
+        """Its answers."""
+
+
+@dataclass(frozen=True)
+class BagOfWords:
+    """TF-IDF with logistic regression."""
+
+    model: Pipeline
+
+    def probabilities(self, asked: Sequence[Example]) -> list[list[float]]:
+        """Nought for a label that was not learnt."""
+        found = np.zeros((len(asked), len(LABELS)))
+        known = [sorted(LABELS).index(label) for label in self.model.classes_]
+        found[:, known] = self.model.predict_proba([example.text for example in asked])
+        return found.tolist()
+
+    def predictions(self, asked: Sequence[Example]) -> list[str]:
+        """The likeliest labels."""
+        return [str(label) for label in self.model.predict([example.text for example in asked])]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """SmolLM2, as users ask it: probabilities of labels, and answers that are generated."""
+
+    session: Session
+
+    def probabilities(self, asked: Sequence[Example]) -> list[list[float]]:
+        """The likelihood of each label as the whole answer, as shares."""
+        session = self.session
+        labels, model = session.prepared.labels, session.tunable.model
+        found = session.prompting.scores(model, asked, labels, Silent(), "scoring")
+        return [list(scores.probabilities) for scores in found]
+
+    def predictions(self, asked: Sequence[Example]) -> list[str]:
+        """What it generates, as labels."""
+        return list(self.session.answer(self.session.tunable.model, asked, "judging").predictions)
+
+
+@contextmanager
+def words(train: Sequence[Example], seed: int) -> Iterator[Learnt]:
+    """A bag of words that has learnt from `train`."""
+    texts, labels = [e.text for e in train], references(train)
+    yield BagOfWords(bag_of_words(texts).fit(texts, labels))
+
+
+class SmolLM2:
+    """The model in memory, with fresh adapters each time."""
+
+    def __init__(self) -> None:
+        self.loaded: Loaded | None = None
+        self.digests: dict[str, str] = {}
+        self.checked: Checked | None = None
+
+    @contextmanager
+    def __call__(self, train: Sequence[Example], seed: int) -> Iterator[Learnt]:
+        """Tuned on `train`."""
         recipe = load_recipe(
             settings={"data": {"train": "r8.csv", "task": "classify"}, "seed": seed},
             overrides=["tune.stopping.metric=none"],
@@ -100,46 +158,46 @@ class Bench:
                 checked=self.checked, keep=False,
             )  # fmt: skip
         self.checked = Checked(tuning.agreement, tuning.cache)
-        return session
-
-    def put_back(self, session: Session) -> None:
-        """Take the adapters off."""
-        assert self.loaded is not None
+        yield Tuned(session)
         self.loaded = replace(self.loaded, model=session.tunable.release())
 
-    def keep(self, name: str, seed: int, session: Session, **more: object) -> None:
-        """What the model answers to the judged articles."""
-        said = session.answer(session.tunable.model, self.judged, "judging").predictions
-        write_atomically(self.place(name, seed), to_json({"predictions": said, **more}))
+
+@dataclass
+class Bench:
+    """What learns, what it is judged on, and where its answers are kept."""
+
+    name: str
+    learn: Callable[[Sequence[Example], int], AbstractContextManager[Learnt]]
+    judged: Sequence[Example]
+    out: Path
 
     def place(self, name: str, seed: int) -> Path:
-        """The file of a tuning."""
-        return self.out / f"{name.replace(' ', '-')}-{seed}.json"
+        """The file of what was learnt once."""
+        return self.out / f"{self.name}-{name.replace(' ', '-')}-{seed}.json"
 
     def read(self, name: str, seed: int) -> dict:
         """What is in it."""
         return json.loads(self.place(name, seed).read_text())
 
+    def try_seed(self, every: Sequence[Example], seed: int, names: Sequence[str]) -> None:
+        """Learn from the first, let each strategy choose, and learn with what it chose."""
+        drawn = random.Random(seed).sample(list(every), FIRST + POOL)
+        first, pool = drawn[:FIRST], drawn[FIRST:]
+        if not self.place(ALONE, seed).exists():
+            with self.learn(first, seed) as learnt:
+                self.keep(ALONE, seed, learnt, probabilities=learnt.probabilities(pool))
+        probabilities = np.array(self.read(ALONE, seed)["probabilities"])
+        for name in names:
+            if not self.place(name, seed).exists():
+                chosen = STRATEGIES[name]([e.text for e in pool], probabilities, seed)
+                added = [pool[index] for index in chosen]
+                with self.learn([*first, *added], seed) as learnt:
+                    self.keep(name, seed, learnt, classes=len({e.label for e in added}))
 
-def try_seed(bench: Bench, every: Sequence[Example], seed: int, names: Sequence[str]) -> None:
-    """Tune on the first, let each strategy choose, and tune on what it chose."""
-    drawn = random.Random(seed).sample(list(every), FIRST + POOL)
-    first, pool = drawn[:FIRST], drawn[FIRST:]
-    if not bench.place(ALONE, seed).exists():
-        session = bench.tuned(first, seed)
-        model, labels = session.tunable.model, session.prepared.labels
-        scored = session.prompting.scores(model, pool, labels, Silent(), "scoring")
-        probabilities = [scores.probabilities for scores in scored]
-        bench.keep(ALONE, seed, session, probabilities=probabilities)
-        bench.put_back(session)
-    probabilities = np.array(bench.read(ALONE, seed)["probabilities"])
-    for name in names:
-        if not bench.place(name, seed).exists():
-            chosen = STRATEGIES[name]([e.text for e in pool], probabilities, seed)
-            added = [pool[index] for index in chosen]
-            session = bench.tuned([*first, *added], seed)
-            bench.keep(name, seed, session, classes=len({e.label for e in added}))
-            bench.put_back(session)
+    def keep(self, name: str, seed: int, learnt: Learnt, **more: object) -> None:
+        """Write down what is answered to the judged articles."""
+        said = {"predictions": learnt.predictions(self.judged), **more}
+        write_atomically(self.place(name, seed), to_json(said))
 
 
 def table(bench: Bench, seeds: Sequence[int], names: Sequence[str]) -> str:
@@ -153,19 +211,19 @@ def table(bench: Bench, seeds: Sequence[int], names: Sequence[str]) -> str:
 
     by_name = {name: np.array([scores(name, s) for s in seeds]) for name in (ALONE, *names)}
     lines = [
-        f"{len(seeds)} seeds, {len(truth)} judged articles",
+        f"{bench.name}: {len(seeds)} seeds, {len(truth)} judged articles",
         "",
-        "| | accuracy | gain | macro-F1 | gain | classes chosen |",
+        "| | accuracy | gain in points | macro-F1 | gain in points | classes chosen |",
         "|---|---|---|---|---|---|",
     ]
     for name, found in by_name.items():
         cells = [name]
         for metric in (0, 1):
             cells.append(f"{found[:, metric].mean():.3f}")
-            other = found[:, metric] - by_name["random"][:, metric]
             if name in (ALONE, "random"):
                 cells.append("")
                 continue
+            other = found[:, metric] - by_name["random"][:, metric]
             gain = crossed_gain(np.zeros((1, len(truth))), other).figure(CONFIDENCE)
             cells.append(f"{100 * gain.value:+.1f} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]")
         classes = [bench.read(name, seed).get("classes", 0) for seed in seeds]
@@ -174,9 +232,13 @@ def table(bench: Bench, seeds: Sequence[int], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+LEARNERS = {"smollm2": SmolLM2, "words": lambda: words}
+
+
 def main() -> None:
     """Try."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=LEARNERS, default="smollm2")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--strategy", action="append", choices=STRATEGIES)
     parser.add_argument("--out", type=Path, required=True)
@@ -185,13 +247,14 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(["random", *(chosen.strategy or STRATEGIES)]))
     every = examples("train")
-    bench = Bench(examples("test", 2 * JUDGED)[:JUDGED], chosen.out)
+    judged = examples("test", 2 * JUDGED)[:JUDGED]
+    bench = Bench(chosen.model, LEARNERS[chosen.model](), judged, chosen.out)
     seeds = range(chosen.seeds)
     with TerminalProgress().bar("seeds", len(seeds)) as bar:
         for seed in seeds:
-            try_seed(bench, every, seed, names)
+            bench.try_seed(every, seed, names)
             bar.advance()
-            print(table(bench, range(seed + 1), names), flush=True)
+    print(table(bench, seeds, names))
 
 
 if __name__ == "__main__":
