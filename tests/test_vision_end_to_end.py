@@ -2,8 +2,11 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -24,6 +27,8 @@ from kilotune.export import export
 from kilotune.pipeline import run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
+from kilotune.render.labels import Rendering
+from kilotune.train import trainer
 from tests.assets import qwen_ranks
 from tests.tiny_vision import even_or_odd, write_digits, write_kind, write_real_vocabulary
 
@@ -70,6 +75,42 @@ def test_a_run_on_pictures_ends_in_an_adapter_that_answers_about_new_ones(tmp_pa
     )
     with torch.no_grad():
         assert torch.allclose(adapted(**inputs).logits, whole(**inputs).logits, atol=1e-4)
+
+
+def test_changed_pictures_are_trained_on_others_in_each_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Rendering] = {}
+    pack = trainer.pack
+
+    def noted(batch: Sequence[Rendering], *args: Any, **kwargs: Any) -> Any:
+        seen.update({rendering.example_id: rendering for rendering in batch})
+        return pack(batch, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "pack", noted)
+    model = write_kind("qwen2_vl", tmp_path / "model")
+    settings = {
+        "data": {"train": str(write_digits(tmp_path, range(20), ASKED, even_or_odd))},
+        "model": {"name": str(model), "precision": "float32", "max_pixels": 3136},
+        "augment": {"operations": ["brightness", "rotate"], "fresh": True},
+        "tune": {"epochs": 2, "batch_size": 4},
+        "judge": {"train_sample": 4, "bootstrap_samples": 50},
+    }
+    folder = RunFolder(run(load_recipe(settings=settings), tmp_path / "run").folder)
+    told = folder.read_json("augmentation.json")
+    assert all(count["kept"] > 0 for count in told["counts"].values())
+    made = {row["id"]: row["parent"] for row in told["examples"]}
+    originals = {*folder.read_json("data.json")["split"]["train"]} - made.keys()
+    steps = folder.read_json("judgement.json")["tuning"]["steps"]
+    assert steps == 2 * -(-(len(originals) + len(made) // 2) // 4)
+    assert {*made, *originals} <= seen.keys()
+    pictures = {
+        id: np.asarray(open_picture(image)).tobytes()
+        for id in (*made, *originals)
+        for image in seen[id].images
+    }
+    assert all(pictures[id] != pictures[parent] for id, parent in made.items())
+    assert len({*pictures.values()}) == len(pictures)
 
 
 def test_images_for_a_model_of_texts_stop_before_anything_is_written(
