@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilotune.augment.epochs import augment_epochs
-from kilotune.augment.filters import Judges, LabelScores
+from kilotune.augment.filters import Judges, LabelScores, Nearness
 from kilotune.augment.image import CHANGES, Bounds, contact_sheet
 from kilotune.augment.models import Guesser, Translator, Writer
 from kilotune.augment.plan import Augmented, augment
@@ -82,6 +82,19 @@ class OwnModels:
 
         return seq2seq(name, seed)
 
+    def judges(self, prepared: Prepared) -> Judges:
+        """What the recipe's filters ask."""
+        scored = self.recipe.augment.filters.label_score is not None
+        return Judges(self.label_scores(prepared) if scored else None, self.nearness())
+
+    def nearness(self) -> Nearness | None:
+        """How near texts are in meaning by the encoder that is named, if one is."""
+        if self.recipe.augment.embedding is None:
+            return None
+        from kilotune.generate.embedding import load_nearness
+
+        return load_nearness(self.recipe.augment.embedding)
+
     def label_scores(self, prepared: Prepared) -> LabelScores:
         """How likely the base model finds each of the run's labels."""
 
@@ -118,7 +131,6 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
         return prepared, None
     progress.stage("Augmenting the training part")
     models = OwnModels(recipe, progress)
-    scored = recipe.augment.filters.label_score is not None
     make = augment
     if recipe.augment.fresh:
         make = partial(augment_epochs, epochs=ceil(recipe.tune.epochs))
@@ -128,7 +140,7 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
         recipe.augment,
         seed=recipe.seed,
         progress=progress,
-        judges=Judges(label_scores=models.label_scores(prepared)) if scored else None,
+        judges=models.judges(prepared),
         models=models,
     )
     for line in added.lines():

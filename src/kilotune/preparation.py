@@ -229,21 +229,30 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
         for name in ("wordnet", "synonyms")
         if (path := getattr(recipe.augment, name)) is not None
     }
-    recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update=lists)})
+    beside = {
+        name: _absolute_folder(source)
+        for name in ("masked", "embedding")
+        if (source := getattr(recipe.augment, name)) is not None
+    }
+    changed = recipe.augment.model_copy(update={**lists, **beside})
+    recipe = recipe.model_copy(update={"augment": changed})
     if (more := recipe.unlabeled.file) is not None:
         texts = recipe.unlabeled.model_copy(update={"file": more.expanduser().absolute()})
         recipe = recipe.model_copy(update={"unlabeled": texts})
     model = recipe.model
-    if Path(model.name).expanduser().is_dir():
-        name = str(Path(model.name).expanduser().absolute())
-        model = model.model_copy(update={"name": name})
+    model = model.model_copy(update={"name": _absolute_folder(model.name)})
     if model.chat_template not in TEMPLATES:
         file = str(Path(model.chat_template).expanduser().absolute())
         model = model.model_copy(update={"chat_template": file})
     judge = recipe.judge
-    if judge.model and Path(judge.model).expanduser().is_dir():
-        name = str(Path(judge.model).expanduser().absolute())
-        judge = judge.model_copy(update={"model": name})
+    if judge.model:
+        judge = judge.model_copy(update={"model": _absolute_folder(judge.model)})
     return recipe.model_copy(
         update={"data": data.model_copy(update=paths), "model": model, "judge": judge}
     )
+
+
+def _absolute_folder(name: str) -> str:
+    """A model's folder by its whole path; a hub id or a built-in name as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else name

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    BertModel,
     M2M100Config,
     M2M100ForConditionalGeneration,
     PreTrainedTokenizerFast,
@@ -86,6 +88,28 @@ def test_a_masked_model_guesses_words_of_its_own(tiny_model: Path, masked: Path)
     before, after = (tokenizer.convert_tokens_to_ids(name) for name in ("film", word))
     expected = (scores[after] - scores[before]).detach()
     assert gain == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_an_encoder_says_how_near_texts_are_whatever_is_asked_beside(
+    tiny_model: Path, masked: Path, tmp_path: Path
+) -> None:
+    nearness = own(tiny_model, embedding=str(masked)).nearness()
+    assert nearness is not None
+    pairs = [("a film", "a film"), ("the film was good", "a story"), ("a story", ""), ("", "")]
+    found = nearness(pairs)
+    assert found == pytest.approx([nearness([pair])[0] for pair in pairs], abs=1e-5)
+    assert (found[0], found[2], found[3]) == (1.0, 0.0, 1.0)
+    # By hand, without padding: the mean of the last states.
+    tokenizer, model = AutoTokenizer.from_pretrained(masked), BertModel.from_pretrained(masked)
+    means = [
+        model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+        for text in pairs[1]
+    ]
+    expected = torch.nn.functional.cosine_similarity(*means, dim=0)
+    assert found[1] == pytest.approx(float(expected.detach()), abs=1e-5)
+    assert len(nearness([("good " * 200, "the film")])) == 1  # longer than the model takes
+    with pytest.raises(KilotuneError, match="cannot read a sentence encoder"):
+        own(tiny_model, embedding=str(tmp_path)).nearness()
 
 
 def test_a_causal_models_gain_is_that_of_the_whole_sentence(tiny_model: Path) -> None:

@@ -13,7 +13,7 @@ from kilotune.recipe.schema import FilterSettings
 
 # The probability of each label for each example, by any model.
 LabelScores = Callable[[Sequence[Example]], Sequence[Mapping[str, float]]]
-# How near each pair of texts is in meaning, up to 1.
+# How near each pair of texts is in meaning, from -1 to 1.
 Nearness = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 
 Test = Callable[[Sequence[Example]], set[str]]
@@ -25,7 +25,6 @@ class Judges:
 
     label_scores: LabelScores | None = None
     nearness: Nearness | None = None
-    least_nearness: float = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def filtered(
         "near": lambda left: _near(left, train, questions, settings.near_parent),
         "length": lambda left: _misfits(left, parents, settings),
         "language": lambda left: _foreign(left, parents) if settings.language else set(),
-        "meaning": lambda left: _far(left, parents, judges),
+        "meaning": lambda left: _far(left, parents, settings, judges),
         "label": lambda left: _mislabelled(left, settings, judges),
     }
     left: Sequence[Example] = made
@@ -152,12 +151,17 @@ def _foreign(made: Iterable[Example], parents: Mapping[str, Example]) -> set[str
     return out
 
 
-def _far(made: Sequence[Example], parents: Mapping[str, Example], judges: Judges) -> set[str]:
+def _far(
+    made: Sequence[Example],
+    parents: Mapping[str, Example],
+    settings: FilterSettings,
+    judges: Judges,
+) -> set[str]:
     if judges.nearness is None:
         return set()
     pairs = [(example.text, parents[example.origin.parent].text) for example in made]
     near = judges.nearness(pairs)
-    return {e.id for e, score in zip(made, near, strict=True) if score < judges.least_nearness}
+    return {e.id for e, score in zip(made, near, strict=True) if score < settings.meaning}
 
 
 def _mislabelled(made: Sequence[Example], settings: FilterSettings, judges: Judges) -> set[str]:

@@ -294,6 +294,9 @@ class FilterSettings(Settings):
     image_similarity: float = Field(
         0.5, gt=0, lt=1, description="least structural similarity of an image to its original"
     )
+    meaning: float = Field(
+        0.7, gt=-1, lt=1, description="least nearness to the parent, by augment.embedding"
+    )
     label_score: float | None = Field(
         None, gt=0, lt=1, description="least probability of the label, by the base model"
     )
@@ -303,10 +306,10 @@ class AugmentSettings(Settings):
     """New training examples made from the training part, before the first epoch."""
 
     operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = ()
+    fresh: bool = Field(False, description="other examples in each epoch; not what models make")
     target: Literal["all", "balanced"] = Field(
         "all", description="balanced: as many more of rare classes as the commonest has"
     )
-    fresh: bool = Field(False, description="other examples in each epoch; not what models make")
     language: Literal["auto", "English", "Chinese"] = "auto"
     protect: tuple[str, ...] = Field((), description="regular expressions of what stays")
     wordnet: Path | None = Field(None, description="folder of WordNet's files")
@@ -315,6 +318,7 @@ class AugmentSettings(Settings):
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
     temperature: float = Field(0.8, ge=0, description="of what the model writes")
     masked: str | None = Field(None, description="masked language model for words in context")
+    embedding: str | None = Field(None, description="encoder that filters.meaning asks")
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
     filters: FilterSettings = FilterSettings()
 
