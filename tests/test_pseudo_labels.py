@@ -306,3 +306,13 @@ def test_a_run_that_rolls_back_is_one_without_to_the_bit(
     assert (run.weights / weights).read_bytes() == (other.weights / weights).read_bytes()
     assert other.pseudo_labels is None
     assert "None is used: the model was tuned as without" in run.report.read_text()
+
+
+def test_a_file_that_cannot_be_read_stops_before_a_folder_is_made(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    chosen = recipe(tmp_path, tiny_model, **SMALL)
+    (tmp_path / "more.csv").unlink()
+    with pytest.raises(KilotuneError, match=r"more\.csv"):
+        kilotune.run(chosen, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.experiments.stages import Stage, StageStore, Told
 from kilotune.guesses import against_truth, guess
 from kilotune.preparation import Prepared
-from kilotune.progress import Progress
+from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
 from kilotune.trial import Workbench
@@ -255,7 +255,7 @@ def pseudo_labelled(
 
 
 def check(prepared: Prepared) -> None:
-    """Raise KilotuneError where the recipe's file cannot be pseudo-labelled."""
+    """Raise KilotuneError where the recipe's file cannot be read, or not be pseudo-labelled."""
     settings, where = prepared.recipe.unlabeled, "unlabeled"
     if prepared.task == "chat":
         raise KilotuneError(
@@ -275,6 +275,8 @@ def check(prepared: Prepared) -> None:
             where=where,
             fix="Run it without torchrun, or leave --unlabeled out",
         )
+    # And once more later: what is wrong with it is to be said before a folder is made.
+    read_pool(prepared, Silent())
 
 
 def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:

@@ -81,8 +81,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="'smollm2' (built in), a folder, or a hub id. `render` needs its tokenizer alone; "
-        "`plan` no weights, a config.json will do.",
+        help="'smollm2' (built in), a folder, a GGUF file, or a hub id. "
+        "`render` needs its tokenizer alone; `plan` no weights, a config.json will do.",
         show_default="smollm2",
     ),
 ]
