@@ -9,8 +9,11 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-# Processes that test at the same time, and share the processor's cores.
+# Processes that test at the same time share the processor's cores. This is read when torch is
+# imported: threads that wait for a core which another process has are slower than one thread.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +45,7 @@ def one_thread_for_tiny_models(request: pytest.FixtureRequest) -> Iterator[None]
 
     threads = torch.get_num_threads()
     real = request.node.get_closest_marker("slow") or request.node.get_closest_marker("long")
-    torch.set_num_threads(max(1, threads // WORKERS) if real else 1)
+    torch.set_num_threads(threads if real else 1)
     yield
     torch.set_num_threads(threads)
 
