@@ -159,7 +159,7 @@ def test_the_command_shows_a_table_and_writes_into_the_current_folder(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["select", str(tiny_run), str(file), "-n", "3"])
     assert result.exit_code == 0, result.output
-    assert "3 of 11 rows chosen (diverse): new-to-label.csv" in result.stdout
+    assert "3 of 11 rows chosen (entropy): new-to-label.csv" in result.stdout
     assert "left out (has an answer): 1" in result.stderr
     assert len(read(tmp_path / "new-to-label.csv")) == 3
     arguments = ["select", str(tiny_run), str(file), "-n", "3", "-o", "b.jsonl", "--json"]

@@ -143,7 +143,7 @@ def _known(strategy: str, task: Task) -> str:
     """The strategy by its name. Raises KilotuneError where the task has none of that name."""
     names = (*(UNCERTAINTIES if task == "classify" else (LIKELIHOOD,)), "diverse", "random")
     if strategy == "auto":
-        return "diverse"
+        return "entropy" if task == "classify" else "diverse"  # docs/selection.md has the figures
     if strategy not in names:
         raise KilotuneError(
             f"no strategy '{strategy}' where the task is {task}",
