@@ -14,7 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
-from kilotune.generate.decode import decoding_settings, generation_config
+from kilotune.generate.decode import decoding_settings
 from kilotune.models.load import Model, load_model, locate
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, Recipe
@@ -57,14 +57,7 @@ class Chat:
         except ValidationError as error:
             why = error.errors()[0]["msg"]
             raise KilotuneError(f"{name} cannot be '{value}': {why}") from error
-        now = self.prompting.generation
-        config = generation_config(
-            chosen,
-            answer_tokens=now.max_new_tokens,
-            stop_ids=now.eos_token_id,
-            pad_id=now.pad_token_id,
-        )
-        self.prompting = replace(self.prompting, generation=config)
+        self.prompting = self.prompting.decoding(chosen)
 
     def reset(self) -> None:
         """Forget what was said."""

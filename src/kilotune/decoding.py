@@ -16,7 +16,7 @@ from kilotune.experiments import record
 from kilotune.experiments.halving import Choice, choose, title
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
-from kilotune.generate.decode import decoding_settings, generation_config
+from kilotune.generate.decode import decoding_settings
 from kilotune.models.export import tuned_folder
 from kilotune.models.load import Model
 from kilotune.preparation import prepare
@@ -62,7 +62,7 @@ def decode(run: Path, progress: Progress | None = None) -> Choice:
         )
         choice = search(asked, progress)
         save_choice(folder, choice)
-        _replace_config(tuned_folder(run), generation(choice.chosen, prompting.generation))
+        _replace_config(tuned_folder(run), prompting.decoding(choice.chosen).generation)
     return choice
 
 
@@ -72,9 +72,7 @@ def search(asked: Asked, progress: Progress) -> Choice:
     read = reader(asked.task, asked.labels, asked.prompting.wording)
 
     def ask(settings: DecodingSettings, ids: Sequence[str], seed: int) -> Sequence[float]:
-        prompting = replace(
-            asked.prompting, generation=generation(settings, asked.prompting.generation), seed=seed
-        )
+        prompting = replace(asked.prompting.decoding(settings), seed=seed)
         examples = [by_id[id] for id in ids]
         said = prompting.answers(asked.model, examples, progress, title(settings))
         predictions = [read(answer.text) for answer in said]
@@ -82,16 +80,6 @@ def search(asked: Asked, progress: Progress) -> Choice:
 
     limits = decoding_settings(asked.prompting.generation)
     return choose(list(by_id), limits, ask, asked.prompting.seed)
-
-
-def generation(settings: DecodingSettings, like: GenerationConfig) -> GenerationConfig:
-    """Other settings for transformers, the tokens that end an answer as in `like`."""
-    return generation_config(
-        settings,
-        answer_tokens=like.max_new_tokens,
-        stop_ids=like.eos_token_id,
-        pad_id=like.pad_token_id,
-    )
 
 
 def save_choice(folder: RunFolder, choice: Choice) -> None:

@@ -11,7 +11,6 @@ from kilotune.data.example import Example, Task, comparable
 from kilotune.data.normalise import without_answer
 from kilotune.evaluate.confidence import Guess
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
-from kilotune.generate.decode import decoding_settings, generation_config
 from kilotune.recipe.schema import Recipe
 from kilotune.session import Session, references
 
@@ -80,19 +79,10 @@ def _sampled(session: Session, examples: Sequence[Example]) -> list[Guess]:
     """
     recipe, task = session.prepared.recipe, session.prepared.task
     settings, read = recipe.unlabeled, TASKS[task].read
-    prompting = session.prompting
-    config = decoding_settings(prompting.generation).model_copy(
-        update={"temperature": settings.temperature, "top_k": 0, "top_p": 1.0}
-    )
-    sampling = generation_config(
-        config,
-        answer_tokens=prompting.generation.max_new_tokens,
-        stop_ids=prompting.generation.eos_token_id,
-        pad_id=prompting.generation.pad_token_id,
-    )
+    sampling = session.prompting.at(settings.temperature)
     drawn: list[list[str]] = [[] for _ in examples]
     for number in range(settings.samples):
-        asking = replace(prompting, generation=sampling, seed=prompting.seed + 1 + number)
+        asking = replace(sampling, seed=sampling.seed + 1 + number)
         said = asking.answers(session.tunable.model, examples, session.progress, "sampling")
         session.spent.generated += sum(answer.tokens for answer in said)
         for answers, answer in zip(drawn, said, strict=True):

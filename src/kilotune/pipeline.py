@@ -13,7 +13,7 @@ from kilotune import processes
 from kilotune.augmentation import augmented, check_record, write_record
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
-from kilotune.decoding import Asked, generation, save_choice, search
+from kilotune.decoding import Asked, save_choice, search
 from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.evidence import PairedTest, sign_test
 from kilotune.evaluate.forgetting import Forgetting
@@ -34,12 +34,12 @@ from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
-from kilotune.pseudo_labels import PseudoLabels, joined, labelled, pseudo_labelled
-from kilotune.pseudo_labels import check as check_unlabelled
+from kilotune.pseudo_labels import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, open_session, references
 from kilotune.train.trainer import Tuning
+from kilotune.unlabelled import Pool
 
 # Examples and their label probabilities, shape (examples, labels), by the tuned model.
 Scored = tuple[tuple[Example, ...], NDArray[np.float64]] | None
@@ -80,8 +80,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     source = locate_model(prepared, progress)
     check_weights(source)
     check_quantisable(source, recipe.model, recipe.tune)
-    if recipe.unlabeled.file is not None:
-        check_unlabelled(prepared)
+    pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
@@ -89,7 +88,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         folder.write_json(record.DATA, more.record())
         write_record(folder, added)
         try:
-            return _go_on(prepared, more, source, folder, progress)
+            return _go_on(prepared, more, pool, source, folder, progress)
         except KeyboardInterrupt:
             progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
             raise
@@ -114,19 +113,27 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             fix=f"Restore them, or start a new run: {again}",
         )
     source = locate_model(prepared, progress)
+    pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     check_record(folder, added)
     with folder.writing():
-        return _go_on(prepared, more, source, folder, progress)
+        return _go_on(prepared, more, pool, source, folder, progress)
 
 
 def _go_on(
-    prepared: Prepared, more: Prepared, source: str, folder: RunFolder, progress: Progress
+    prepared: Prepared,
+    more: Prepared,
+    pool: Pool | None,
+    source: str,
+    folder: RunFolder,
+    progress: Progress,
 ) -> Run:
     """All that is left: `prepared` is of the data as they were read, `more` with augmentation."""
-    found = pseudo_labelled(prepared, source, folder, progress)
-    more = joined(more, found)
-    folder.write_json(record.DATA, more.record())
+    found = None
+    if pool is not None:
+        found = pseudo_labelled(prepared, pool, source, folder, progress)
+        more = joined(more, found)
+        folder.write_json(record.DATA, more.record())
     return replace(_tracked_stages(more, source, folder, progress), pseudo_labels=found)
 
 
@@ -246,8 +253,7 @@ def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
     choice = search(asked, progress)
     progress.say(f"{choice.reason} ({choice.answers} answers)")
     save_choice(folder, choice)
-    chosen = generation(choice.chosen, prompting.generation)
-    return replace(session, prompting=replace(prompting, generation=chosen))
+    return replace(session, prompting=prompting.decoding(choice.chosen))
 
 
 def _verdict(

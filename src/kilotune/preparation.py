@@ -117,6 +117,13 @@ def reading(data: DataSettings) -> Reading:
     return Reading(data.format, data.columns, data.text, data.label, data.group, data.task)
 
 
+def reading_alike(recipe: Recipe, format: str) -> Reading:
+    """How new rows are read: in the `format` that the training file had, and without groups."""
+    # A folder may have been in several formats.
+    read_as = format if format in FORMATS else recipe.data.format
+    return replace(reading(recipe.data), format=read_as, group=None)
+
+
 def read_unanswered(
     file: Path, recipe: Recipe, format: str, adding: Collection[str]
 ) -> tuple[Dataset, Table]:
@@ -125,10 +132,7 @@ def read_unanswered(
     Raises KilotuneError where a column that the caller is `adding` is there already, or where rows
     cannot be read: they could not be written again.
     """
-    # A folder may have been in several formats.
-    read_as = format if format in FORMATS else recipe.data.format
-    alike = replace(reading(recipe.data), format=read_as, group=None)
-    dataset = alike.load(file, "file", answered=False)
+    dataset = reading_alike(recipe, format).load(file, "file", answered=False)
     table = dataset.table
     assert table is not None
     stop_on_errors(table.faults("file"), str(file))

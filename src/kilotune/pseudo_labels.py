@@ -30,7 +30,7 @@ from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.experiments.stages import Stage, StageStore, Told
 from kilotune.guesses import against_truth, guess
 from kilotune.preparation import Prepared
-from kilotune.progress import Progress, Silent
+from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
 from kilotune.trial import Workbench
@@ -227,25 +227,19 @@ class SelfTraining:
 
 
 def pseudo_labelled(
-    prepared: Prepared, source: str, folder: RunFolder, progress: Progress
-) -> PseudoLabels | None:
-    """Pseudo-labels of the recipe's unlabelled file for the training part, if they help.
+    prepared: Prepared, pool: Pool, source: str, folder: RunFolder, progress: Progress
+) -> PseudoLabels:
+    """Pseudo-labels of the texts in `pool` for the training part, if they help.
 
     `prepared` is of the data as they were read. Every tuning is kept in the run's folder, so that
-    a stopped run goes on. None where the recipe names no file. Raises KilotuneError for a task
-    that cannot be labelled, for an unusable file, and where a run that goes on would go on with
-    other examples.
+    a stopped run goes on. Raises KilotuneError where it would go on with other examples.
     """
-    settings = prepared.recipe.unlabeled
-    if settings.file is None:
-        return None
-    check(prepared)
     progress.stage("Pseudo-labels: tuning on folds, without and with them")
-    pool = read_pool(prepared, progress)
-    folds = make_folds(prepared.parts.train, settings.folds, prepared.recipe.seed)
-    whole = Fold(len(folds), prepared.parts.train, ())
+    train, recipe = prepared.parts.train, prepared.recipe
+    folds = make_folds(train, recipe.unlabeled.folds, recipe.seed)
+    whole = Fold(len(folds), train, ())
     bench = Workbench(prepared, source, folds, progress)
-    store = StageStore(folder / record.STAGES, prepared.recipe)
+    store = StageStore(folder / record.STAGES, recipe)
     training = SelfTraining(bench, folds, whole, pool, store, progress)
     found = outcome(training, progress)
     for line in found.lines():
@@ -254,9 +248,14 @@ def pseudo_labelled(
     return found
 
 
-def check(prepared: Prepared) -> None:
-    """Raise KilotuneError where the recipe's file cannot be read, or not be pseudo-labelled."""
+def open_pool(prepared: Prepared, progress: Progress) -> Pool | None:
+    """The texts of the recipe's unlabelled file; None where it names none.
+
+    Raises KilotuneError where the file cannot be read, or its texts cannot be labelled.
+    """
     settings, where = prepared.recipe.unlabeled, "unlabeled"
+    if settings.file is None:
+        return None
     if prepared.task == "chat":
         raise KilotuneError(
             "conversations cannot be pseudo-labelled: there is no telling when two answers agree",
@@ -275,8 +274,7 @@ def check(prepared: Prepared) -> None:
             where=where,
             fix="Run it without torchrun, or leave --unlabeled out",
         )
-    # And once more later: what is wrong with it is to be said before a folder is made.
-    read_pool(prepared, Silent())
+    return read_pool(prepared, progress)
 
 
 def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:

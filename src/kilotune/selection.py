@@ -249,7 +249,7 @@ class _Asked:
         return ", ".join(f"{label} {share:.2f}" for share, label in pairs[:NAMED])
 
     def _of_answers(self, examples: Sequence[Example], progress: Progress) -> list[Unsure]:
-        greedy = self.prompting.greedy()
+        greedy = self.prompting.at(0.0)
         said = greedy.answers(self.model, examples, progress, "answering")
         losses = greedy.losses(self.model, examples, said, progress, "scoring answers")
         return [

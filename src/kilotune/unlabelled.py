@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kilotune.data.example import Example
-from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import without_answer
 from kilotune.errors import KilotuneError
 from kilotune.experiments.pseudo_labels import without_known
-from kilotune.preparation import Prepared, reading
+from kilotune.preparation import Prepared, reading_alike
 from kilotune.progress import Progress
 
 # Begins the ids of the file's rows.
@@ -38,9 +37,7 @@ def read_pool(prepared: Prepared, progress: Progress) -> Pool:
     """
     recipe, settings = prepared.recipe, prepared.recipe.unlabeled
     assert settings.file is not None
-    # A folder may have been in several formats.
-    form = prepared.format if prepared.format in FORMATS else recipe.data.format
-    alike = replace(reading(recipe.data), format=form, group=None, task=prepared.task)
+    alike = replace(reading_alike(recipe, prepared.format), task=prepared.task)
     dataset = alike.load(settings.file, SOURCE, answered=False)
     for finding in dataset.findings:
         progress.say(f"{finding.severity}: {finding}")

@@ -56,6 +56,10 @@ def test_labels_that_could_not_be_told_apart_are_refused(
     assert caught.value.where.startswith("data.label_wording")
 
 
+def test_labels_that_are_alike_in_the_data_are_left_to_its_checks() -> None:
+    assert spelling("as_is", ("Good", "good", "good.")) == {}
+
+
 def test_the_answer_is_called_as_the_system_message_lists_it_and_the_label_stays() -> None:
     (row,) = answered(("Rates rose.", "money-fx"))
     worded = wording(None, None, LABELS, "words").apply(replace(row, label="money-fx"))

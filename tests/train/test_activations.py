@@ -389,6 +389,7 @@ def fill(folder: str, answers: Any) -> None:
     answers.put(opened(Tunable(random_model("llama"), TOP, seed=0))[1].computed)
 
 
+@pytest.mark.slow
 def test_of_two_processes_at_once_one_computes_and_both_train(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()

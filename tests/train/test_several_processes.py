@@ -26,6 +26,7 @@ def losses(processes: int, model: Path, folder: Path, *overrides: str) -> tuple[
     return tuple(json.loads((folder / "losses.json").read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "steps", "settings"),
     [

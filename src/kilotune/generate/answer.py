@@ -91,27 +91,25 @@ class Prompting:
 
     def plain(self, tokens: int) -> "Prompting":
         """The same model asked without the task's wording, greedily, for so many tokens at most."""
-        now = self.generation
-        greedy = generation_config(
-            DecodingSettings(max_new_tokens=tokens),
-            answer_tokens=tokens,
-            stop_ids=now.eos_token_id,
-            pad_id=now.pad_token_id,
-        )
-        return replace(self, wording=Wording("", "{text}"), generation=greedy)
+        greedy = self.decoding(DecodingSettings(max_new_tokens=tokens))
+        return replace(greedy, wording=Wording("", "{text}"))
 
-    def greedy(self) -> "Prompting":
-        """The same model asked in the same words, each token the likeliest."""
-        settings = decoding_settings(self.generation)
-        settings = settings.model_copy(update={"temperature": 0.0, "top_k": 0, "top_p": 1.0})
+    def decoding(self, settings: DecodingSettings) -> "Prompting":
+        """The same model asked by other settings; the tokens that end an answer stay."""
         now = self.generation
-        calm = generation_config(
+        changed = generation_config(
             settings,
             answer_tokens=now.max_new_tokens,
             stop_ids=now.eos_token_id,
             pad_id=now.pad_token_id,
         )
-        return replace(self, generation=calm)
+        return replace(self, generation=changed)
+
+    def at(self, temperature: float) -> "Prompting":
+        """The same model asked by its own probabilities at a temperature; at 0 greedily."""
+        settings = decoding_settings(self.generation)
+        plain = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        return self.decoding(settings.model_copy(update=plain))
 
     def answer_ids(self, answer: Generation) -> list[int]:
         """The tokens of an answer, with the one that ends it where it ended by itself."""

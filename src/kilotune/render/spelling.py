@@ -64,6 +64,8 @@ def spelling(how: str | Mapping[str, str], labels: Sequence[str]) -> dict[str, s
         )
     else:
         called = dict(how)
+    if not called:  # what is wrong with the labels themselves is what `check` finds
+        return {}
     read: dict[str, str] = {}
     for label in labels:
         form = plain_label(called.get(label, label))
