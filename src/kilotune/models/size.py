@@ -25,6 +25,9 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "qwen.tiktoken"
 )  # fmt: skip
 
+# Choices that every model has.
+PLAIN = ("all", "all-linear", None)
+
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -159,6 +162,19 @@ def model_size(model: Model) -> ModelSize:
         keys=int(getattr(config, "num_key_value_heads", None) or heads) * size,
         vocabulary=embedding.shape[0],
     )
+
+
+def check_trained(source: str, settings: ModelSettings, tune: Method) -> None:
+    """Raise KilotuneError for layers, targets or patterns that the model at `source` has not.
+
+    By its configuration, so that it is said before anything is loaded or written. What comes with
+    code of its own is left to loading.
+    """
+    named = [getattr(tune, name, None) for name in ("layers", "target_modules")]
+    plain = not (tune.trainable or tune.frozen or any(n not in PLAIN for n in named))
+    if not (plain or settings.trust_remote_code):
+        there = settings.model_copy(update={"name": source})
+        trained_part(empty_model(read_config(there)), tune)
 
 
 def trained_part(model: Model, settings: Method) -> Trained:
