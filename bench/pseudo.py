@@ -164,7 +164,7 @@ def main() -> None:
     judged = Fold(len(folds), prepared.parts.train, prepared.parts.test)
     bench = Workbench(prepared, locate(prepared.recipe.model), folds, progress)
     store = StageStore(chosen.out / "tunings", prepared.recipe)
-    training = SelfTraining(bench, folds, judged, pool, store, progress)
+    training = SelfTraining(bench, folds, judged, pool, store)
     results = []
     print("| seed | accuracy without | with | macro-F1 without | with | taken | threshold | "
           "temperature | promised precision | real precision | steps |")  # fmt: skip

@@ -38,11 +38,12 @@ from kilotune.evaluate.evidence import CONFIDENCE
 from kilotune.evaluate.metrics import macro_f1_scores
 from kilotune.models.freeze import digests_of
 from kilotune.models.load import locate
+from kilotune.opening import Loaded, begin_session, load
 from kilotune.preparation import Prepared
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.render.wording import wording
-from kilotune.session import Loaded, Session, begin_session, load, references
+from kilotune.session import Session, references
 from kilotune.train.trainer import Checked, tune
 
 FIRST, ADDED, POOL, JUDGED = 50, 50, 600, 400

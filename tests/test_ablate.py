@@ -113,13 +113,18 @@ def test_an_ablation_stopped_ends_as_one_that_was_not(
 def test_a_budget_that_judges_nothing_opens_no_test_and_can_be_raised(
     films: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    chosen = recipe(films, tiny_model, "ablation.seeds=[0]", "ablation.trials=1")
-    with pytest.raises(KilotuneError, match="not one recipe was judged: the budget of 1 trials"):
-        experiment.ablate(chosen, tmp_path / "small")
-    assert len(trial_files(tmp_path / "small")) == 1
-    assert not (tmp_path / "small" / "final").exists()
-    raised = experiment.resume(tmp_path / "small", trials=2)
-    assert raised.trials == 2
+    chosen, small = recipe(films, tiny_model, "ablation.trials=1"), tmp_path / "small"
+    with pytest.raises(KilotuneError, match=r"nothing was tried .*: the budget of 1 trials"):
+        experiment.ablate(chosen, small)
+    assert len(trial_files(small)) == 1
+    assert not (small / "final").exists()
+    folds = (small / "folds.json").read_bytes()
+    (small / "folds.json").write_text(json.dumps(json.loads(folds)[::-1]))
+    with pytest.raises(KilotuneError, match="into other folds"):
+        experiment.resume(small)
+    (small / "folds.json").write_bytes(folds)
+    raised = experiment.resume(small, trials=12)
+    assert raised.trials <= 12
     assert RunFolder(raised.final).finished
 
 
@@ -128,6 +133,8 @@ def test_what_cannot_be_ablated_is_said_before_anything_is_written(
 ) -> None:
     with pytest.raises(KilotuneError, match="cannot be cut into 33 folds"):
         experiment.ablate(recipe(labelled, tiny_model, "ablation.folds=33"), tmp_path / "new")
+    with pytest.raises(KilotuneError, match=r"2 different seed\(s\) of 3"):
+        experiment.ablate(recipe(labelled, tiny_model, "ablation.seeds=[0,1,1]"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
     refused = CliRunner().invoke(app, ["ablate", "none.yaml"])
     assert (refused.exit_code, "no such recipe" in refused.stderr) == (2, True)

@@ -16,7 +16,7 @@ def test_the_classic_advice_underfits_and_the_verdict_says_so(
     smollm2: Path, tmp_path: Path
 ) -> None:
     train, _ = write_sample("movie-reviews", tmp_path / "reviews")
-    rows = list(csv.DictReader(train.open(encoding="utf-8")))[:100]
+    rows = list(csv.DictReader(train.open(encoding="utf-8")))[:60]
     few = tmp_path / "few.csv"
     write_table(few, ("text", "label"), rows)
     settings = {"data": {"train": str(few), "test_fraction": 0.2}}

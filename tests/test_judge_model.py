@@ -1,8 +1,10 @@
 """Another model that compares the answers of a run: recorded, shown, and refused in time."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from kilotune import judge_model
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.decode import Generation
-from kilotune.judge_model import ChatJudge, OwnJudge, open_judge
+from kilotune.judge_model import ChatJudge, OwnJudge, open_judge, preference
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import JudgeSettings, Recipe
@@ -123,6 +125,24 @@ def test_a_judge_that_fails_after_training_loses_no_run() -> None:
     assert said.lines == ["warning: the judge failed 2 times: ConnectionError('gone')"]
 
 
+def test_a_chat_judge_that_fails_after_training_loses_no_run(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(judge_model, "load_model", full)
+    chosen = recipe(Path("texts.csv"), tiny_model, str(tiny_model))
+    session = SimpleNamespace(prepared=SimpleNamespace(recipe=chosen))
+    judged = SimpleNamespace(
+        examples=(), answers={name: SimpleNamespace(texts=()) for name in ("base", "tuned")}
+    )
+    assert preference(session, judged, said := Said()) is None  # type: ignore[arg-type]
+    assert said.lines == [
+        "warning: nothing was compared, the judge failed: RuntimeError('out of memory')"
+    ]
+
+
 class Said(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -137,11 +157,15 @@ class Said(Silent):
         (f"{__name__}:at_once", r"the judge fails: ConnectionError\('gone'\)"),
         (f"{__name__}:nobody", "cannot import it"),
         ("no/such-model", "no/such-model"),
+        ("weightless", "weightless"),
     ],
 )
 def test_a_judge_that_cannot_be_asked_is_refused_before_training(
     judge: str, what: str, texts: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
+    if judge == "weightless":
+        judge = str(shutil.copytree(tiny_model, tmp_path / judge))
+        (tmp_path / "weightless" / "model.safetensors").unlink()
     with pytest.raises(KilotuneError, match=what):
         kilotune.run(recipe(texts, tiny_model, judge), tmp_path / "run")
     assert not (tmp_path / "run").exists()

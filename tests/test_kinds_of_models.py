@@ -26,10 +26,10 @@ from kilotune.models.export import load_tuned
 from kilotune.models.load import locate
 from kilotune.models.merge import write_merged
 from kilotune.models.size import empty_model, trained_part
+from kilotune.opening import open_session
 from kilotune.preparation import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
-from kilotune.session import open_session
 from tests.tiny import byte_tokenizer, labelled_csv
 
 pytestmark = pytest.mark.slow

@@ -211,12 +211,12 @@ def test_a_stopped_run_resumes_to_the_same_result(
     chosen = recipe(labelled, tiny_model, "tune.epochs=2", "tune.stopping.patience=9")
     whole = kilotune.run(chosen, tmp_path / "whole")
 
-    class StopsAtStepFive(trainer._Watch):
+    class StopsAtStepFive(trainer.Watch):
         def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
             self.interrupted = state.global_step == 5
             super().on_step_end(args, state, control, **kwargs)
 
-    monkeypatch.setattr(trainer, "_Watch", StopsAtStepFive)
+    monkeypatch.setattr(trainer, "Watch", StopsAtStepFive)
     with pytest.raises(KeyboardInterrupt):
         kilotune.run(chosen, tmp_path / "parts")
     monkeypatch.undo()
@@ -263,6 +263,18 @@ def test_top_layers_saves_a_whole_model(labelled: Path, tiny_model: Path, tmp_pa
 def write_lines(path: Path, rows: list[dict]) -> Path:  # type: ignore[type-arg]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize(
+    "asked", ["tune.frozen=[nowhere.*]", "tune.layers=top:4", "tune.target_modules=[c_attn]"]
+)
+def test_what_the_model_has_not_is_said_before_anything_is_written(
+    asked: str, labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KilotuneError) as caught:
+        kilotune.run(recipe(labelled, tiny_model, asked), tmp_path / "run")
+    assert caught.value.where == asked.partition("=")[0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from kilotune.experiments.record import RunFolder
+from kilotune.opening import open_session
 from kilotune.preparation import prepare
 from kilotune.preview import preview
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
-from kilotune.session import open_session
 from tests.tiny import CHATML, byte_tokenizer
 
 

@@ -89,7 +89,7 @@ def played(folder: Path, kind: type[Played] = Played, **unlabeled: Any) -> Playe
     whole = Fold(len(folds), prepared.parts.train, ())
     store = StageStore(folder / "stages", prepared.recipe)
     bench = Workbench(prepared, "nowhere", folds, Silent())
-    return kind(bench, folds, whole, pool, store, Silent())
+    return kind(bench, folds, whole, pool, store)
 
 
 def test_the_pool_is_what_no_part_knows_and_its_labels_are_kept_apart(tmp_path: Path) -> None:
@@ -208,10 +208,15 @@ def test_the_files_labels_are_for_the_report_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "what"),
-    [({"labels": "soft"}, "closed labels alone"), ({}, "cannot be pseudo-labelled")],
+    [
+        ({"labels": "soft"}, "closed labels alone"),
+        ({"seeds": [0, 1]}, r"2 different seed\(s\) of 2: nothing could be adopted"),
+        ({"seeds": [0, 1, 2, 0]}, r"3 different seed\(s\) of 4"),
+        ({}, "cannot be pseudo-labelled"),
+    ],
 )
 def test_what_cannot_be_labelled_is_said(
-    tmp_path: Path, settings: dict[str, str], what: str
+    tmp_path: Path, settings: dict[str, Any], what: str
 ) -> None:
     task = "generate" if settings else "chat"
     chosen = recipe(tmp_path, **settings)
@@ -219,6 +224,30 @@ def test_what_cannot_be_labelled_is_said(
     with pytest.raises(KilotuneError, match=what):
         pipeline.start(prepare(chosen, Silent()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_a_known_group_are_left_out(tmp_path: Path) -> None:
+    chosen = recipe(tmp_path)
+    for name, first in (("films.csv", 0), ("more.csv", 90)):
+        path = tmp_path / name
+        head, *rows = path.read_text().splitlines()
+        grouped = [f"{row},author {first + i}" for i, row in enumerate(rows)]
+        path.write_text("\n".join([f"{head},author", *grouped]) + "\n")
+    data = chosen.data.model_copy(update={"group": "author"})
+    prepared = prepare(chosen.model_copy(update={"data": data}), Silent())
+    pool = read_pool(prepared, Silent())
+    assert pool.left["of a known group"] == 10
+    assert len(pool.rows) == 90
+
+
+def test_a_fold_that_has_nothing_to_learn_from_is_not_tuned_again(tmp_path: Path) -> None:
+    class Empty(Played):
+        def added(self, stage: Stage) -> tuple[Example, ...]:
+            return () if stage.fold == 0 else super().added(stage)
+
+    training = played(tmp_path, Empty)
+    assert training.told(Stage(1, 0, 0)) is training.told(Stage(0, 0, 0))
+    assert training.told(Stage(1, 1, 0)) is not training.told(Stage(0, 1, 0))
 
 
 def test_a_file_of_known_texts_is_refused(tmp_path: Path) -> None:
@@ -243,6 +272,13 @@ def kept(before: Trials, after: Trials) -> Adoption:
 
 
 SMALL = {"folds": 2, "seeds": [0], "most": 12}
+
+
+@pytest.fixture(autouse=True)
+def one_seed_may_do(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a test names one: three take three times as long."""
+    if "what_cannot" not in request.node.name:
+        monkeypatch.setattr(pseudo_labels, "check_seeds", lambda seeds, where: None)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """An ablation on disk: from a base recipe to a better one, which is tuned and judged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from kilotune import pipeline
 from kilotune.bench import Blueprint, InTurn
 from kilotune.data.writers import write_atomically
 from kilotune.errors import KilotuneError
+from kilotune.evaluate.adoption import check_seeds
 from kilotune.evaluate.baselines import majority
 from kilotune.evaluate.judgement import scores
 from kilotune.experiments import cluster, record, trackers
@@ -21,8 +22,11 @@ from kilotune.experiments.runner import Runner, Workers
 from kilotune.experiments.search import search
 from kilotune.experiments.trials import TrialStore
 from kilotune.models.load import check_weights
+from kilotune.models.quantisation import check_quantisable
+from kilotune.models.size import check_trained
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
+from kilotune.pseudo_labels import open_pool
 from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
@@ -65,11 +69,16 @@ def ablate(
     usable. After Ctrl-C or worse, `resume` goes on without doing a finished trial again.
     """
     progress = progress or Silent()
+    check_seeds(recipe.ablation.seeds, "ablation.seeds")
     if out is not None:
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
     source = pipeline.locate_model(prepared, progress)
     check_weights(source)
+    check_trained(source, recipe.model, recipe.tune)
+    # What the final run needs is known before the trials.
+    check_quantisable(source, recipe.model, recipe.tune)
+    open_pool(prepared, progress)
     folds = _folds(prepared)
     if place:
         cluster.join(place)
@@ -77,7 +86,7 @@ def ablate(
     with folder.writing():
         folder.write_recipe(prepared.recipe)
         folder.write_json(record.DATA, prepared.record())
-        folder.write_json(record.FOLDS, [[e.id for e in fold.validation] for fold in folds])
+        folder.write_json(record.FOLDS, _members(folds))
         folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         return _go_on(prepared, source, folds, folder, progress, place)
 
@@ -104,13 +113,20 @@ def resume(
             where=str(recipe.data.train),
             fix="Restore them, or start a new one",
         )
+    folds = _folds(prepared)
+    if folder.read_json(record.FOLDS) != _members(folds):
+        raise KilotuneError(
+            "this version of kilotune cuts the data into other folds than its trials were made on",
+            where=str(path),
+            fix="Go on with the version that began it, or start a new one",
+        )
     if folder.read_json(record.ENVIRONMENT)["code"] != record.code_digest():
         progress.say("warning: its first trials were made by other code of kilotune")
     if place:
         cluster.join(place)
     with folder.writing():
         source = pipeline.locate_model(prepared, progress)
-        return _go_on(prepared, source, _folds(prepared), folder, progress, place)
+        return _go_on(prepared, source, folds, folder, progress, place)
 
 
 def _go_on(
@@ -172,7 +188,7 @@ def _workers(
 
 
 def _found(prepared: Prepared, runner: Runner, folder: RunFolder, progress: Progress) -> Ablation:
-    """What the trials come to. Raises KilotuneError where they did not even judge one recipe."""
+    """What the trials come to. Raises KilotuneError where none was of another recipe."""
     recipe = prepared.recipe
     settings = recipe.ablation
     question = _question(prepared, runner.workers, folder)
@@ -182,10 +198,10 @@ def _found(prepared: Prepared, runner: Runner, folder: RunFolder, progress: Prog
         runner.bar = bar
         found = _search(recipe, question, runner, _Keeper(folder, recipe, progress))
     progress.say(f"Ended: {found.ended}")
-    if found.verdict is None:
+    if found.spent and not found.rungs:
         # The test may be opened once: not for a recipe that nothing was tried against.
         raise KilotuneError(
-            f"not one recipe was judged: {found.ended.partition(';')[0]}",
+            f"nothing was tried against the base recipe: {found.ended.partition(';')[0]}",
             where=str(folder.path),
             fix="Go on, with more --minutes or --trials (base and one candidate take "
             f"{2 * planned}): kilotune ablate {folder.path}",
@@ -237,6 +253,10 @@ def _folds(prepared: Prepared) -> tuple[Fold, ...]:
     return make_folds(prepared.parts.train, recipe.ablation.folds, recipe.seed)
 
 
+def _members(folds: Sequence[Fold]) -> list[list[str]]:
+    return [[example.id for example in fold.validation] for fold in folds]
+
+
 def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Question:
     settings, train = prepared.recipe.ablation, prepared.parts.train
     if prepared.task == "classify":
@@ -264,7 +284,8 @@ class _Keeper:
     def __init__(self, folder: RunFolder, base: Recipe, progress: Progress) -> None:
         self.folder, self.base, self.progress = folder, base, progress
         self.said = 0
-        write_atomically(folder / record.BEST, dump_recipe(base))
+        if not (folder / record.BEST).exists():
+            write_atomically(folder / record.BEST, dump_recipe(base))
 
     def note(self, state: Ablation) -> None:
         """Record `state`, and say what the last rung came to."""

@@ -101,7 +101,7 @@ class OwnModels:
         def scores(examples: Sequence[Example]) -> list[dict[str, float]]:
             from kilotune.generate.decode import generation_config
             from kilotune.models.load import stop_ids
-            from kilotune.session import answer_room, open_prompting
+            from kilotune.opening import answer_room, open_prompting
 
             model, template = self.loaded
             generation = generation_config(

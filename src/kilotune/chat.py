@@ -16,9 +16,9 @@ from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import decoding_settings
 from kilotune.models.load import Model, load_model, locate
+from kilotune.opening import open_tuned
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, Recipe
-from kilotune.session import open_tuned
 
 BASE, TUNED = "base model", "tuned model"
 FIELDS = tuple(name for name in DecodingSettings.model_fields if name != "search")

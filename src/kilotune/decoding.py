@@ -19,10 +19,11 @@ from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import decoding_settings
 from kilotune.models.export import tuned_folder
 from kilotune.models.load import Model
+from kilotune.opening import open_tuned
 from kilotune.preparation import prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
-from kilotune.session import open_tuned, references
+from kilotune.session import references
 
 
 @dataclass(frozen=True, slots=True)

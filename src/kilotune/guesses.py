@@ -80,24 +80,26 @@ def _sampled(session: Session, examples: Sequence[Example]) -> list[Guess]:
     recipe, task = session.prepared.recipe, session.prepared.task
     settings, read = recipe.unlabeled, TASKS[task].read
     sampling = session.prompting.at(settings.temperature)
-    drawn: list[list[str]] = [[] for _ in examples]
+    # Each as it was said, which is what will be tuned on, and as it is read.
+    drawn: list[list[tuple[str, str]]] = [[] for _ in examples]
     for number in range(settings.samples):
         asking = replace(sampling, seed=sampling.seed + 1 + number)
         said = asking.answers(session.tunable.model, examples, session.progress, "sampling")
         session.spent.generated += sum(answer.tokens for answer in said)
         for answers, answer in zip(drawn, said, strict=True):
-            # An answer that was cut off is none.
-            answers.append(read(answer.text, ()) if answer.stopped else UNREADABLE)
+            # An answer that was cut off, or that cannot be read, is none.
+            found = read(answer.text, ()) if answer.stopped else UNREADABLE
+            answers.append((answer.text.strip() if found else UNREADABLE, found))
     return [_commonest(answers) for answers in drawn]
 
 
-def _commonest(answers: Sequence[str]) -> Guess:
-    """The first of the commonest answers; the empty ones count, and are none."""
-    forms = [comparable(answer) for answer in answers]
+def _commonest(answers: Sequence[tuple[str, str]]) -> Guess:
+    """The first of the commonest answers, as it was said; the empty ones count, and are none."""
+    forms = [comparable(found) for _, found in answers]
     form, count = Counter(forms).most_common(1)[0]
     part = min(max(count / len(answers), 0.5 / len(answers)), 1 - 0.5 / len(answers))
     logit = round(float(np.log(part / (1 - part))), 4)
-    return Guess(answers[forms.index(form)], (logit, 0.0), 0)
+    return Guess(answers[forms.index(form)][0], (logit, 0.0), 0)
 
 
 def _consistent(
@@ -119,10 +121,10 @@ def _consistent(
         for example, own in zip(examples, made, strict=True)
         for number, version in enumerate(own)
     ]
-    answered = iter(answer(session, every))
+    answered, right = iter(answer(session, every)), TASKS[session.prepared.task].right
     found = {}
     for example, own in zip(examples, made, strict=True):
         mine = said[example.id]
-        alike = [comparable(next(answered).answer) == comparable(mine.answer) for _ in own]
+        alike = [right(next(answered).answer, mine.answer) for _ in own]
         found[example.id] = replace(mine, agrees=bool(alike) and all(alike))
     return found

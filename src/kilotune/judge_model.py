@@ -6,11 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kilotune import processes
 from kilotune.data.example import Message
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.preference import PROMPT, Judge, Pair, Preference, compare, worded
 from kilotune.generate.decode import generate, generation_config
-from kilotune.models.load import Model, compute_dtype, load_model, locate, stop_ids
+from kilotune.models.load import (
+    Model,
+    check_weights,
+    compute_dtype,
+    load_model,
+    locate,
+    stop_ids,
+)
 from kilotune.preparation import Prepared
 from kilotune.preview import load_template
 from kilotune.progress import Progress
@@ -109,7 +117,9 @@ def check_judge(prepared: Prepared) -> None:
             fix="Leave it out; another model compares free answers only (data.task=generate)",
         )
     if not _is_own(settings.model):
-        locate(ModelSettings(name=settings.model))
+        model = ModelSettings(name=settings.model)
+        check_weights(source := locate(model))
+        load_template(source, model)
         return
     function = own_function(settings.model, f"{SETTING}={settings.model}")
     pair = Pair("", "How are you?", "Well.", "Well, thanks.", "No.")
@@ -124,10 +134,13 @@ def check_judge(prepared: Prepared) -> None:
 
 
 def preference(session: Session, on_test: Judged, progress: Progress) -> Preference | None:
-    """What the recipe's judge makes of the test's answers; None where it names none."""
+    """What the recipe's judge makes of the test's answers; None where it names none, or fails.
+
+    Hours of training must not be lost by it. Of several processes the leader asks.
+    """
     recipe = session.prepared.recipe
     settings = recipe.judge
-    if settings.model is None:
+    if settings.model is None or not processes.leads():
         return None
     texts = [on_test.answers[name].texts for name in ("base", "tuned")]
     pairs = [
@@ -137,14 +150,18 @@ def preference(session: Session, on_test: Judged, progress: Progress) -> Prefere
         )
     ]
     drawn = random.Random(recipe.seed).sample(pairs, min(settings.pairs, len(pairs)))
-    return compare(
-        open_judge(settings, progress),
-        drawn,
-        name=settings.model,
-        prompt=settings.prompt or PROMPT,
-        samples=settings.bootstrap_samples,
-        seed=recipe.seed,
-    )
+    try:
+        return compare(
+            open_judge(settings, progress),
+            drawn,
+            name=settings.model,
+            prompt=settings.prompt or PROMPT,
+            samples=settings.bootstrap_samples,
+            seed=recipe.seed,
+        )
+    except Exception as error:  # whatever it is: the run's own figures are still to be written
+        progress.say(f"warning: nothing was compared, the judge failed: {error!r}")
+        return None
 
 
 def open_judge(settings: JudgeSettings, progress: Progress) -> Judge:

@@ -29,15 +29,16 @@ from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.quantisation import check_quantisable
 from kilotune.models.sharding import of_the_leader
-from kilotune.models.size import read_config
+from kilotune.models.size import check_trained, read_config
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
+from kilotune.opening import open_session
 from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
-from kilotune.session import Answers, Judged, Session, open_session, references
+from kilotune.session import Answers, Judged, Session, references
 from kilotune.train.trainer import Tuning
 from kilotune.unlabelled import Pool
 
@@ -80,6 +81,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     source = locate_model(prepared, progress)
     check_weights(source)
     check_quantisable(source, recipe.model, recipe.tune)
+    check_trained(source, recipe.model, recipe.tune)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     folder = _new_folder(out, recipe.data.train.stem)

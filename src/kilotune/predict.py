@@ -16,9 +16,9 @@ from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import tuned_folder
 from kilotune.models.load import Model
+from kilotune.opening import open_tuned
 from kilotune.preparation import read_unanswered
 from kilotune.progress import Progress, Silent
-from kilotune.session import open_tuned
 
 COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
 # Examples that are answered together, and lost together when the work is stopped.

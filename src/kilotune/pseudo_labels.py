@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from kilotune import processes
 from kilotune.data.example import Example, Task
 from kilotune.errors import KilotuneError
-from kilotune.evaluate.adoption import Adoption, Trials, adopt
+from kilotune.evaluate.adoption import Adoption, Trials, adopt, check_seeds
 from kilotune.evaluate.confidence import Guess, Trust, trust
 from kilotune.evaluate.evidence import Estimate
 from kilotune.evaluate.judgement import scores
@@ -123,10 +123,8 @@ class SelfTraining:
         whole: Fold,
         pool: Pool,
         store: StageStore,
-        progress: Progress,
     ) -> None:
-        self.bench, self.folds, self.pool, self.progress = bench, folds, pool, progress
-        self.store = store
+        self.bench, self.folds, self.pool, self.store = bench, folds, pool, store
         self.parts = {fold.number: fold for fold in (*folds, whole)}
         self.whole = whole.number
         self.recipe: Recipe = _every_epoch(bench.prepared.recipe)
@@ -140,9 +138,14 @@ class SelfTraining:
         self._trusted: dict[tuple[int, int], Trust] = {}
 
     def told(self, stage: Stage) -> Told:
-        """What the model of `stage` answers; tuned now, unless it was before."""
+        """What the model of `stage` answers; tuned now, unless it was before.
+
+        One that has no pseudo-label to learn from is that of round 0.
+        """
+        added = self.added(stage) if stage.round else ()
+        if not added:
+            stage = replace(stage, round=0)
         if stage not in self._told:
-            added = self.added(stage) if stage.round else ()
             labels_too = stage.round < self.recipe.unlabeled.rounds
             made_of = self._made_of(stage, added)
             found = self.store.find(stage, made_of)
@@ -240,7 +243,7 @@ def pseudo_labelled(
     whole = Fold(len(folds), train, ())
     bench = Workbench(prepared, source, folds, progress)
     store = StageStore(folder / record.STAGES, recipe)
-    training = SelfTraining(bench, folds, whole, pool, store, progress)
+    training = SelfTraining(bench, folds, whole, pool, store)
     found = outcome(training, progress)
     for line in found.lines():
         progress.say(line)
@@ -274,6 +277,7 @@ def open_pool(prepared: Prepared, progress: Progress) -> Pool | None:
             where=where,
             fix="Run it without torchrun, or leave --unlabeled out",
         )
+    check_seeds(settings.seeds, f"{where}.seeds")
     return read_pool(prepared, progress)
 
 
@@ -321,9 +325,7 @@ def one_round(training: SelfTraining, number: int, progress: Progress) -> Round:
         stages = [Stage(number, fold.number, seed) for fold in training.folds]
         picked = tuple(training.picked(stage) for stage in stages)
         before.append(training.out_of_fold(number - 1, seed))
-        # Nothing taken is nothing changed.
-        taken = any(one.taken for one in picked)
-        after.append(training.out_of_fold(number, seed) if taken else before[-1])
+        after.append(training.out_of_fold(number, seed))
         means = [sum(values.values()) / len(values) for values in (before[-1], after[-1])]
         seeds.append(SeedOfRound(seed, found, picked, *means))
         progress.say(f"round {number}, seed {seed}: {_seed_line(seeds[-1])}")
@@ -363,9 +365,13 @@ def _seed_line(one: SeedOfRound) -> str:
 
 
 def _every_epoch(recipe: Recipe) -> Recipe:
-    """Folds have no part to stop by: every epoch is trained and the last weights are kept."""
+    """Folds have no part to stop by: every epoch is trained and the last weights are kept.
+
+    Nor are they told to a tracker, which knows the run alone.
+    """
     stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
-    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
+    tune = recipe.tune.model_copy(update={"stopping": stopping, "report_to": ()})
+    return recipe.model_copy(update={"tune": tune})
 
 
 def joined(prepared: Prepared, found: PseudoLabels | None) -> Prepared:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kilotune.data.checks.duplicates import components
+from kilotune.data.checks.duplicates import components, first_of_each
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
@@ -18,10 +18,10 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.models.load import Model
+from kilotune.opening import open_tuned
 from kilotune.preparation import read, read_unanswered
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
-from kilotune.session import open_tuned
 
 ADDED = RANK, UNCERTAINTY, WHY = "rank", "uncertainty", "why"
 # Labels that `why` names.
@@ -108,7 +108,7 @@ def select(
         _check_any(pool, file)
         unsure = asked.unsure(pool.examples, strategy, progress)
         examples = sorted(pool.examples, key=lambda example: -(unsure[example.id].score or 0.0))
-    distinct = _first_of_each(examples)
+    distinct = first_of_each(examples)
     pool.left_out["nearly as another one"] = len(examples) - len(distinct)
     chosen = _chosen(distinct, unsure, count, strategy, seed)
     _write(out, table, chosen, _answer_column(dataset, labelled, data["format"]))
@@ -187,13 +187,6 @@ def _pool(dataset: Dataset, labelled: Sequence[Example]) -> _Pool:
             "as a labelled text, or nearly": len(asking) - len(fresh),
         },
     )
-
-
-def _first_of_each(examples: Sequence[Example]) -> list[Example]:
-    """Of examples that nearly repeat each other the first."""
-    alike = dict(zip(reversed(components(examples)), reversed(examples), strict=True))
-    kept = {example.id for example in alike.values()}
-    return [example for example in examples if example.id in kept]
 
 
 @dataclass(frozen=True, slots=True)

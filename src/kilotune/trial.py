@@ -25,12 +25,13 @@ from kilotune.experiments.trials import Trial, Unit
 from kilotune.models.freeze import digests_of
 from kilotune.models.load import compute_dtype, layer_count, weight_dtype
 from kilotune.models.lora import linear_names
+from kilotune.opening import Loaded, begin_session, load
 from kilotune.preparation import Prepared, clean
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.render.labels import Rendering
 from kilotune.render.wording import wording
-from kilotune.session import Answers, Loaded, Session, begin_session, load, references
+from kilotune.session import Answers, Session, references
 from kilotune.train.trainer import Checked, Tuning, tune
 
 # What leaves the checks as they are: steps of other sizes or numbers take the same path.

@@ -39,6 +39,9 @@ def read_pool(prepared: Prepared, progress: Progress) -> Pool:
     assert settings.file is not None
     alike = replace(reading_alike(recipe, prepared.format), task=prepared.task)
     dataset = alike.load(settings.file, SOURCE, answered=False)
+    if dataset.table is not None and recipe.data.group in dataset.table.columns:
+        grouped = replace(alike, group=recipe.data.group)
+        dataset = grouped.load(settings.file, SOURCE, answered=False)
     for finding in dataset.findings:
         progress.say(f"{finding.severity}: {finding}")
     unread = {row for f in dataset.findings if f.severity == "error" for row in f.rows}

@@ -5,6 +5,7 @@ import pytest
 from kilotune.evaluate.evidence import Figure, Unavailable, wilson
 from kilotune.evaluate.judgement import judge_system
 from kilotune.evaluate.label_errors import Contradicted
+from kilotune.evaluate.next_steps import NEXT_STEPS
 from kilotune.evaluate.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.recipe.load import load_recipe
 
@@ -196,6 +197,19 @@ def test_next_steps_run_as_they_stand(
             preset=preset, settings={"data": {"train": "x.csv"}}, overrides=[override]
         )
         assert changed != load_recipe(preset=preset, settings={"data": {"train": "x.csv"}})
+
+
+@pytest.mark.parametrize("name", NEXT_STEPS)
+def test_no_next_step_is_what_the_recipe_does_already(name: str) -> None:
+    usual = [
+        "tune.epochs=1", "data.validation_fraction=0.45", "tune.warmup_ratio=0.2",
+        "tune.learning_rate=0.01", "tune.layers=top:2", "tune.lora_dropout=0.2",
+    ]  # fmt: skip
+    recipe = load_recipe(settings={"data": {"train": "x.csv"}}, overrides=usual)
+    for step in NEXT_STEPS[name](recipe):
+        override = step.arguments.removeprefix("--set ")
+        changed = load_recipe(settings={"data": {"train": "x.csv"}}, overrides=[*usual, override])
+        assert changed != recipe, step
 
 
 def test_free_text_is_fitted_when_its_loss_fell_and_judged_by_its_own_figure() -> None:

@@ -244,6 +244,9 @@ def test_values_of_ones_own() -> None:
         variants(base(), "tune.learning_rate", FACTS, {"tune.learning_rate": [-1]})
     with pytest.raises(KilotuneError, match=r"no values are known for 'data\.system'"):
         factors_of(base(), FACTS, {}, ["data.system"])
+    for name, value in (("model.name", "other"), ("seed", 3), ("data.test_fraction", 0.3)):
+        with pytest.raises(KilotuneError, match=f"another '{name}' makes no other trial"):
+            factors_of(base(), FACTS, {name: (value,)})
     assert label_of(["q_proj", "v_proj"]) == "q_proj, v_proj"
     assert label_of([]) == "none"
 

@@ -21,9 +21,9 @@ TRUST = Trust(2.0, (0.1, 0.0), 100, 0.8, 0.7, 40)
 LABELS = ("a", "b")
 
 
-def row(number: int, text: str, label: str | None = None) -> Example:
+def row(number: int, text: str, label: str | None = None, group: str | None = "group") -> Example:
     said = (Message("user", text), *([Message("assistant", label)] if label else []))
-    return Example(f"unlabeled:{number}", said, Origin("more.csv", number), label, "group")
+    return Example(f"unlabeled:{number}", said, Origin("more.csv", number), label, group)
 
 
 def guess(label: str, gap: float, agrees: bool = True) -> Guess:
@@ -100,19 +100,22 @@ LONG = "the harbour was full of small boats and the old men mended their nets in
 
 def test_what_is_known_from_any_part_is_left_out_exactly_or_nearly() -> None:
     parts = {
-        "train": [row(1, "what the train part says of it", "a")],
-        "validation": [row(2, LONG, "a")],
-        "test": [row(3, "the test part has words of its own, these", "b")],
+        "train": [row(1, "what the train part says of it", "a", "known")],
+        "validation": [row(2, LONG, "a", None)],
+        "test": [row(3, "the test part has words of its own, these", "b", "of the test")],
     }
     rows = [
         row(11, "What  the train part says of it"), row(12, f"{LONG} today"),
         row(13, "the test part has words of its own, these"), row(14, "something else altogether"),
         row(15, "something else altogether"), row(16, "and a last one about the weather there"),
+        row(17, "by one whose texts are tested", group="of the test"),
+        row(18, "by nobody", group=None),
     ]  # fmt: skip
     kept, left = without_known(rows, parts)
-    assert [example.id for example in kept] == ["unlabeled:14", "unlabeled:16"]
+    assert [example.id for example in kept] == ["unlabeled:14", "unlabeled:16", "unlabeled:18"]
     assert left == {
-        "repeats train": 1, "repeats validation": 1, "repeats test": 1, "repeats another row": 1,
+        "of a known group": 1, "repeats train": 1, "repeats validation": 1, "repeats test": 1,
+        "repeats another row": 1,
     }  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from kilotune.train import trainer
 from tests.train.test_packing import PAD, conversations
 
 
-def stopping(step: int) -> type[trainer._Watch]:
-    class Stopping(trainer._Watch):
+def stopping(step: int) -> type[trainer.Watch]:
+    class Stopping(trainer.Watch):
         def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
             self.interrupted = state.global_step == step
             super().on_step_end(args, state, control, **kwargs)
@@ -42,7 +42,7 @@ def main(model: str, folder: str, *overrides: str) -> None:
     tunable = Tunable(load_model(model, ModelSettings(), torch.float32), recipe.tune, 0)
     lines: list[dict[str, float]] = []
     if stop_at := int(os.environ.get("STOP_AT", "0")):
-        trainer._Watch = stopping(stop_at)  # type: ignore[misc]
+        trainer.Watch = stopping(stop_at)  # type: ignore[misc]
     tuning = trainer.tune(
         tunable,
         recipe,

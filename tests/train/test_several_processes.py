@@ -31,7 +31,9 @@ def losses(processes: int, model: Path, folder: Path, *overrides: str) -> tuple[
     ("how", "steps", "settings"),
     [
         ("packed", 2, ["tune.batch_size=8"]),
-        ("padded", 3, ["tune.batch_size=4", "tune.lora_dropout=1e-12"]),
+        pytest.param(
+            "padded", 3, ["tune.batch_size=4", "tune.lora_dropout=1e-12"], marks=pytest.mark.long
+        ),
     ],
 )
 def test_two_processes_give_the_losses_of_one(
@@ -47,7 +49,7 @@ def test_two_processes_give_the_losses_of_one(
     assert two[2] == pytest.approx(one[2], rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_stopped_within_an_epoch_goes_on_with_that_epochs_batches(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -3,11 +3,13 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
@@ -428,3 +430,18 @@ def test_what_no_gradient_reaches_in_an_epoch_ends_the_training_by_name(
     with pytest.raises(KilotuneError, match=r"no gradient reached in \d steps: .*model\.unused"):
         trial.run()
     assert len(trial.losses()) == 3  # of nine
+
+
+def test_a_process_uses_one_card_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_cards(arguments: TrainingArguments) -> torch.device:
+        arguments._n_gpu = 2
+        return torch.device("cpu")
+
+    setup = cached_property(two_cards)
+    setup.__set_name__(TrainingArguments, "_setup_devices")
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", setup)
+    recipe = load_recipe(settings={"data": {"train": "x.csv"}})
+    found = trainer._arguments(recipe.tune, recipe, 4, tmp_path, validated=True, keep=True)
+    assert (found.n_gpu, found.train_batch_size) == (1, 4)

@@ -1,13 +1,16 @@
 """`kilotune augment`: more training examples out of those there are."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
 from kilotune.errors import KilotuneError
+
+if TYPE_CHECKING:
+    from kilotune.recipe.schema import Recipe
 
 EXAMPLES = """Examples:
 
@@ -103,7 +106,6 @@ def augment(
     What is held out is split off first, and written beside OUT: nothing is made of it.
     """
     with command(as_json):
-        from kilotune.augmentation import as_document, write_augmented
         from kilotune.recipe.load import recipe_for
 
         data = options.data_settings(
@@ -119,30 +121,35 @@ def augment(
             raise KilotuneError("no file to write is named", fix="Name one: -o more.csv")
         if trial:
             _try(recipe, target, folds, seeds, as_json)
-            return
-        done = write_augmented(recipe, target, TerminalProgress())
-        if as_json:
-            print_json(
-                {
-                    "out": done.out,
-                    "originals": done.originals,
-                    "parts": done.parts,
-                    **as_document(done.augmented),
-                }
-            )
-            return
-        more = len(done.augmented.examples)
-        out.print(f"{done.originals} examples and {more} made of them: {target}", soft_wrap=True)
-        for name, path in done.parts.items():
-            put(out, f"{name} was split off first and is held out: {path}")
-        held = " ".join(
-            f"--{'val' if name == 'validation' else name} {path}"
-            for name, path in done.parts.items()
+        else:
+            _write(recipe, target, as_json)
+
+
+def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
+    from kilotune.augmentation import as_document, write_augmented
+
+    done = write_augmented(recipe, target, TerminalProgress())
+    if as_json:
+        print_json(
+            {
+                "out": done.out,
+                "originals": done.originals,
+                "parts": done.parts,
+                **as_document(done.augmented),
+            }
         )
-        put(out, f"Train on it with: kilotune run {target} {held}".rstrip())
+        return
+    more = len(done.augmented.examples)
+    out.print(f"{done.originals} examples and {more} made of them: {target}", soft_wrap=True)
+    for name, path in done.parts.items():
+        put(out, f"{name} was split off first and is held out: {path}")
+    held = " ".join(
+        f"--{'val' if name == 'validation' else name} {path}" for name, path in done.parts.items()
+    )
+    put(out, f"Train on it with: kilotune run {target} {held}".rstrip())
 
 
-def _try(recipe: Any, folder: Path, folds: int, seeds: int, as_json: bool) -> None:
+def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) -> None:
     from kilotune.augmentation_trial import run_trial
 
     found = run_trial(recipe, folder, TerminalProgress(), folds=folds, seeds=seeds)
@@ -156,7 +163,7 @@ def _try(recipe: Any, folder: Path, folds: int, seeds: int, as_json: bool) -> No
         put(out, f"{name}: {found.metric} {adoption.after:.3f}; {adoption.reason}")
 
 
-def _preview(recipe: Any, path: Path, as_json: bool) -> None:
+def _preview(recipe: "Recipe", path: Path, as_json: bool) -> None:
     from kilotune.augmentation import write_sheet
 
     shown = write_sheet(recipe, path, TerminalProgress())
@@ -167,8 +174,13 @@ def _preview(recipe: Any, path: Path, as_json: bool) -> None:
 
 
 def _with_operations(
-    recipe: Any, ops: list[str], copies: int, alpha: float, balanced: bool, translators: list[str]
-) -> Any:
+    recipe: "Recipe",
+    ops: list[str],
+    copies: int,
+    alpha: float,
+    balanced: bool,
+    translators: list[str],
+) -> "Recipe":
     """The recipe with what the options say of its `augment`."""
     from kilotune.recipe.schema import OperationSettings
 

@@ -5,7 +5,7 @@ runs, pseudo-labels. The rule: adopted when the gain's interval excludes zero, o
 simpler or cheaper and not worse by more than one point. Seeds are part of the noise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -174,6 +174,16 @@ class _Compared:
     @property
     def p_value(self) -> float:
         return 1.0 if self.gain is None else self.gain.p_value
+
+
+def check_seeds(seeds: Sequence[int], where: str) -> None:
+    """Raise KilotuneError where no gain could be shown with these seeds, whatever it is."""
+    if len(set(seeds)) < max(SEEDS, len(seeds)):
+        raise KilotuneError(
+            f"{len(set(seeds))} different seed(s) of {len(seeds)}: nothing could be adopted",
+            where=where,
+            fix=f"Give at least {SEEDS} different ones: the noise between them must be known",
+        )
 
 
 def _compared(before: Trials, after: Trials) -> _Compared:

@@ -85,14 +85,15 @@ def trust(
 
     `truth` are the places of the true answers among each guess's logits. A threshold is supported
     where the lower bound of Wilson's interval (95%, one-sided) for the share of right guesses from
-    it up is at least `target`; guesses that do not agree with themselves count nowhere. The bound
-    is that of each threshold by itself, not of all that were looked at.
+    it up is at least `target`; guesses that do not agree with themselves or answer nothing, which
+    are never taken, count nowhere. The bound is that of each threshold by itself, not of all that
+    were looked at.
     """
     temperature = fit_temperature([guess.logits for guess in guesses], truth)
     sure = np.array([confidence(guess, temperature) for guess in guesses])
     hit = np.array(right, dtype=float)
     raw = np.array([confidence(guess, 1.0) for guess in guesses])
-    agreeing = np.array([guess.agrees for guess in guesses], dtype=bool)
+    agreeing = np.array([guess.agrees and bool(guess.answer) for guess in guesses])
     found = _lowest(sure[agreeing], hit[agreeing], target)
     ece = (calibration_error(raw, hit), calibration_error(sure, hit))
     if found is None:

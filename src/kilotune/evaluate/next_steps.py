@@ -7,6 +7,7 @@ from kilotune.recipe.schema import LoraSettings, Recipe
 
 # Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
 LORA_RATE, FULL_RATE = 5e-4, 5e-5
+LONG_WARMUP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
 
 def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
-    steps = [NextStep(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer passes")]
+    steps = []
+    if tune.epochs > 1:
+        steps.append(NextStep(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer passes"))
     if isinstance(tune, LoraSettings):
         if tune.layers == "all":
             steps.append(NextStep("--set tune.layers=top:8", "fewer trained layers"))
@@ -48,18 +51,16 @@ def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
 
 
 def _when_unstable(recipe: Recipe) -> tuple[NextStep, ...]:
-    rate = recipe.tune.learning_rate / 5
-    return (
-        NextStep(f"--set tune.learning_rate={rate:g}", "smaller steps"),
-        NextStep("--set tune.warmup_ratio=0.1", "a longer warm-up"),
-    )
+    tune = recipe.tune
+    steps = [NextStep(f"--set tune.learning_rate={tune.learning_rate / 5:g}", "smaller steps")]
+    if tune.warmup_ratio < LONG_WARMUP:
+        steps.append(NextStep(f"--set tune.warmup_ratio={LONG_WARMUP}", "a longer warm-up"))
+    return tuple(steps)
 
 
 def _when_no_signal(recipe: Recipe) -> tuple[NextStep, ...]:
-    return (
-        NextStep("--set data.validation_fraction=0.3", "a validation part large enough to tell"),
-        *_when_overfit(recipe),
-    )
+    larger = _larger_validation(recipe, 0.3, "a validation part large enough to tell")
+    return (*larger, *_when_overfit(recipe))
 
 
 def _when_template_fault(recipe: Recipe) -> tuple[NextStep, ...]:
@@ -86,7 +87,15 @@ def _when_data_fault(recipe: Recipe) -> tuple[NextStep, ...]:
 
 
 def _when_unavailable(recipe: Recipe) -> tuple[NextStep, ...]:
-    return (NextStep("--set data.validation_fraction=0.4", "more examples to judge by"),)
+    return _larger_validation(recipe, 0.4, "more examples to judge by")
+
+
+def _larger_validation(recipe: Recipe, fraction: float, why: str) -> tuple[NextStep, ...]:
+    """None where the part is a file of its own, or as large already."""
+    data = recipe.data
+    if data.validation is not None or data.validation_fraction >= fraction:
+        return ()
+    return (NextStep(f"--set data.validation_fraction={fraction:g}", why),)
 
 
 NEXT_STEPS: dict[str, Callable[[Recipe], tuple[NextStep, ...]]] = {

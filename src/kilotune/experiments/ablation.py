@@ -70,13 +70,16 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """How far an ablation is. `best` may be used at any time; `ended` says why it is over."""
+    """How far an ablation is. `best` may be used at any time; `ended` says why it is over, `spent`
+    that it was by its budget.
+    """
 
     best: Recipe
     rungs: tuple[Rung, ...] = ()
     verdict: Verdict | None = None
     out_of_fold: Estimate | None = None
     ended: str = ""
+    spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ def climb(
                 state = replace(state, best=best, rungs=(*state.rungs, rung))
             left = left[1:]
     except BudgetSpentError as spent:
-        state = replace(state, ended=f"{spent}; not tried: {', '.join(left) or 'nothing'}")
+        not_tried = ", ".join(left) or "nothing"
+        state = replace(state, ended=f"{spent}; not tried: {not_tried}", spent=True)
     else:
         state = replace(state, ended="every factor was tried")
     changed(state)

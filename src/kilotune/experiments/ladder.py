@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from kilotune.data.example import Task
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.verdict import Name
+from kilotune.experiments.trials import heeded
 from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.problems import problems
 from kilotune.recipe.schema import LoraSettings, Recipe
@@ -145,7 +146,7 @@ def factors_of(
 ) -> list[str]:
     """The factors that have something to try: `only` these, else the `own`, else the ladder.
 
-    Raises KilotuneError for one without values.
+    Raises KilotuneError for one without values, and for one that trials do not depend on.
     """
     names = only or own or LADDER
     for name in names:
@@ -154,6 +155,12 @@ def factors_of(
                 f"no values are known for '{name}'",
                 where="ablation.only",
                 fix=f"Choose among {', '.join(LADDER)}; or give values in ablation.factors",
+            )
+        if not heeded(name):
+            raise KilotuneError(
+                f"another '{name}' makes no other trial",
+                where="ablation.factors",
+                fix="Start an ablation with each value, and compare their final runs",
             )
     return [name for name in names if variants(recipe, name, facts, own)]
 

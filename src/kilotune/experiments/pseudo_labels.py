@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kilotune.data.checks.duplicates import check_leakage, components
+from kilotune.data.checks.duplicates import check_leakage, first_of_each
 from kilotune.data.example import Example, Message
 from kilotune.data.normalise import without_answer
 from kilotune.evaluate.confidence import Guess, Trust, confidence, probabilities
@@ -70,20 +70,18 @@ def without_known(
 ) -> tuple[list[Example], dict[str, int]]:
     """The rows that say something new, in their order, and how many do not, by reason.
 
-    What stands, exactly or nearly, in one of the `known` parts is left out, and of rows that
-    repeat each other all but the first.
+    What stands, exactly or nearly, in one of the `known` parts is left out, what is of a group that
+    they have, and of rows that repeat each other all but the first.
     """
-    left: dict[str, int] = {}
-    bare = [replace(row, group=None) for row in rows]
+    groups = {example.group for part in known.values() for example in part} - {None}
+    bare = [replace(row, group=None) for row in rows if row.group not in groups]
+    left = {"of a known group": len(rows) - len(bare)}
     for name, part in known.items():
         found = check_leakage([replace(e, group=None) for e in part], bare, "unlabelled")
         out = {row for finding in found for row in finding.rows}
         bare = [row for row in bare if row.id not in out]
         left[f"repeats {name}"] = len(out)
-    first: dict[int, str] = {}
-    for row, cluster in zip(bare, components(bare), strict=True):
-        first.setdefault(cluster, row.id)
-    kept = set(first.values())
+    kept = {row.id for row in first_of_each(bare)}
     left["repeats another row"] = len(bare) - len(kept)
     return [row for row in rows if row.id in kept], {why: n for why, n in left.items() if n}
 

@@ -71,7 +71,7 @@ def search(
             study.tell(suggestion, _score(done))
             changed(state)
     except BudgetSpentError as spent:
-        ended = str(spent)
+        state, ended = replace(state, spent=True), str(spent)
     finished = {n: v for n, v in made.items() if n in dropped or _complete(given[n], question)}
     if finished:
         decided = decide_rung(before, list(finished.values()), given, dropped, len(question.units))

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.data.writers import to_json, write_atomically
-from kilotune.errors import KilotuneError
 from kilotune.evaluate.confidence import Guess
-from kilotune.experiments.trials import relevant_settings
+from kilotune.experiments.trials import kept, relevant_settings
 from kilotune.recipe.schema import Recipe
 
 # What decides what is taken of the guesses, and not what they are.
@@ -58,18 +57,11 @@ class StageStore:
 
         Raises KilotuneError where its file is damaged.
         """
-        path = self._path(stage)
-        if not path.exists():
-            return None
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+
+        def told(tree: dict[str, Any]) -> Told | None:
             return _told(tree) if tree["key"] == self._key(made_of) else None
-        except (ValueError, KeyError, TypeError) as error:
-            raise KilotuneError(
-                "the record of a tuning is damaged",
-                where=str(path),
-                fix="Delete it, and the tuning is done again",
-            ) from error
+
+        return kept(self._path(stage), told, "tuning")
 
     def keep(self, stage: Stage, made_of: str, told: Told) -> None:
         """Write a finished stage, whole or not at all."""

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
@@ -19,6 +19,12 @@ IDLE = (
     "preset", "judge.", "tune.report_to", "tune.cache", "tune.streaming", "ablation.",
     "unlabeled.",
 )  # fmt: skip
+# What a trial is done by: how texts are put and learnt from, on data that were read before.
+HEEDED = (
+    "tune.", "augment.", "decoding", "model.", "data.question", "data.system",
+    "data.label_wording", "data.clean", "data.max_length", "data.train_on",
+)  # fmt: skip
+UNHEEDED = (*IDLE, "model.name", "decoding.search", "tune.stopping.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,8 @@ class Unit:
     fold: int
     seed: int
 
+
+T = TypeVar("T")
 
 # A trial that is asked for.
 Wanted = tuple[Recipe, Unit]
@@ -62,17 +70,7 @@ class TrialStore:
 
     def find(self, recipe: Recipe, unit: Unit) -> Trial | None:
         """The trial, if it is finished. Raises KilotuneError where its file is damaged."""
-        path = self._path(recipe, unit)
-        if not path.exists():
-            return None
-        try:
-            return _trial(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise KilotuneError(
-                "the record of a trial is damaged",
-                where=str(path),
-                fix="Delete it, and the trial is done again",
-            ) from error
+        return kept(self._path(recipe, unit), _trial, "trial")
 
     def keep(self, recipe: Recipe, trial: Trial) -> None:
         """Write a finished trial, whole or not at all."""
@@ -83,6 +81,28 @@ class TrialStore:
         content = [relevant_settings(recipe), unit.fold, unit.seed, self.fingerprint]
         key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
         return self.folder / f"{key}.json"
+
+
+def kept(path: Path, parse: Callable[[Any], T], what: str) -> T | None:
+    """What `parse` makes of the JSON in the file, if there is one.
+
+    Raises KilotuneError where the file of the `what` is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise KilotuneError(
+            f"the record of a {what} is damaged",
+            where=str(path),
+            fix=f"Delete it, and the {what} is done again",
+        ) from error
+
+
+def heeded(setting: str) -> bool:
+    """Whether another value of `setting` makes another trial."""
+    return setting.startswith(HEEDED) and not setting.startswith(UNHEEDED)
 
 
 def relevant_settings(recipe: Recipe) -> dict[str, Any]:

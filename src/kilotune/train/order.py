@@ -1,12 +1,42 @@
-"""In which order examples are trained on."""
+"""Which examples are trained on in an epoch, and in which order."""
 
 import random
 from collections.abc import Iterator, Sequence
 
 import torch
 
+from kilotune.render.labels import Rendering
+from kilotune.train.batches import blank
+
 # Batches that are shuffled together and then sorted by length.
 WINDOW = 4
+
+
+class Items(torch.utils.data.Dataset[Rendering]):
+    """A sequence as the Dataset that the Trainer wants; numbers beyond its end are blanks.
+
+    With `rounds` it is another sequence of the same length in each epoch.
+    """
+
+    def __init__(
+        self, renderings: Sequence[Rendering], rounds: Sequence[Sequence[int]] = ()
+    ) -> None:
+        every: list[Sequence[Rendering]] = [[renderings[i] for i in own] for own in rounds]
+        self.rounds = every or [renderings]
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the items of `epoch`, counted from 0; past the last, the first come again."""
+        self.renderings = self.rounds[epoch % len(self.rounds)]
+        self.lengths = [len(rendering.token_ids) for rendering in self.renderings]
+
+    def __len__(self) -> int:
+        return len(self.renderings)
+
+    def __getitem__(self, index: int) -> Rendering:
+        if index < len(self.renderings):
+            return self.renderings[index]
+        return blank(min(self.renderings, key=lambda r: len(r.token_ids)))
 
 
 class LengthOrder(torch.utils.data.Sampler[int]):

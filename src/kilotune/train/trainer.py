@@ -1,9 +1,7 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -36,13 +34,14 @@ from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
 from kilotune.train.activations import Activations, CacheUse, open_activations
 from kilotune.train.agreement import Agreement, agree, fast_path
-from kilotune.train.batches import Batch, blank, collate
+from kilotune.train.batches import Batch, collate
 from kilotune.train.gradients import GradientWatch, gradients_of
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
-from kilotune.train.order import LengthOrder
+from kilotune.train.order import Items, LengthOrder
 from kilotune.train.packing import pack, shared_length, told_apart
 from kilotune.train.stopping import SCORES, EarlyStopping
+from kilotune.train.watch import Watch, find_best
 
 # Metrics by name and, where early stopping is to know their noise, the examples' `scores`.
 Measure = Callable[[Model], Mapping[str, float | Sequence[float]]]
@@ -112,7 +111,7 @@ class LabelledTrainer(Trainer):
         size = self.args.eval_batch_size
         return self._order(eval_dataset, size, size, None)
 
-    def _order(self, items: "_Items", micro: int, step: int, seed: int | None) -> LengthOrder:
+    def _order(self, items: Items, micro: int, step: int, seed: int | None) -> LengthOrder:
         processes = self.accelerator.num_processes
         # One process takes what there is; several must have as many batches each.
         multiple = micro * processes if processes > 1 else 1
@@ -279,8 +278,8 @@ def tune(
     """
     settings = recipe.tune
     folder = folder.absolute()
-    watch = _Watch(on_log, progress, folder)
-    items = _Items(train, rounds)
+    watch = Watch(on_log, progress, folder)
+    items = Items(train, rounds)
     activations, cache = open_activations(
         tunable,
         (*train, *validation),
@@ -307,7 +306,7 @@ def tune(
         model=tunable.model,
         args=_arguments(settings, recipe, micro, folder, validated=bool(validation), keep=keep),
         train_dataset=items,
-        eval_dataset=_Items(validation) if validation else None,
+        eval_dataset=Items(validation) if validation else None,
         data_collator=packed if agreement.packed else padded,
         callbacks=[EarlyStopping.of(settings.stopping), GradientWatch(), watch],
         measure=measure,
@@ -340,7 +339,7 @@ def tune(
     )
 
 
-def _trained_tokens(state: TrainerState, items: "_Items") -> int:
+def _trained_tokens(state: TrainerState, items: Items) -> int:
     epochs = max((line["epoch"] for line in state.log_history if "epoch" in line), default=0.0)
     tokens = 0.0
     for epoch in range(ceil(epochs)):
@@ -349,7 +348,7 @@ def _trained_tokens(state: TrainerState, items: "_Items") -> int:
     return round(tokens)
 
 
-def _train(trainer: LabelledTrainer, watch: "_Watch", folder: Path, *, packed: bool) -> None:
+def _train(trainer: LabelledTrainer, watch: Watch, folder: Path, *, packed: bool) -> None:
     """From the last checkpoint on, if there is one, to the end; raises Interrupted."""
     model = trainer.model  # sharded training puts another one there
     checkpoint = _last_checkpoint(folder)
@@ -365,7 +364,7 @@ def _train(trainer: LabelledTrainer, watch: "_Watch", folder: Path, *, packed: b
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
-def _first_batch(items: "_Items", recipe: Recipe) -> list[Rendering]:
+def _first_batch(items: Items, recipe: Recipe) -> list[Rendering]:
     order = LengthOrder(items.lengths, recipe.tune.batch_size, seed=recipe.seed)
     return [items[index] for index in islice(order, recipe.tune.batch_size)]
 
@@ -410,16 +409,10 @@ def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
     if not (_stopping(state).stopped or state.global_step >= state.max_steps):
         return False
     trainer.state = state
-    _find_best(state, checkpoint.parent)
+    find_best(state, checkpoint.parent)
     if state.best_model_checkpoint:
         trainer._load_best_model()
     return True
-
-
-def _find_best(state: TrainerState, folder: Path) -> None:
-    """The state names its best checkpoint by where it was written; a run may have moved."""
-    if state.best_global_step:
-        state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")
 
 
 def _stopping(state: TrainerState) -> EarlyStopping:
@@ -458,7 +451,7 @@ def _arguments(
     # Without validation there is nothing to wait for between the epochs.
     strategy, steps = ("epoch", 500) if every == "epoch" or not validated else ("steps", every)
     stops = settings.stopping.metric != "none"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=max(micro, 8),
@@ -489,105 +482,6 @@ def _arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-class _Items(torch.utils.data.Dataset[Rendering]):
-    """A sequence as the Dataset that the Trainer wants; numbers beyond its end are blanks.
-
-    With `rounds` it is another sequence of the same length in each epoch.
-    """
-
-    def __init__(
-        self, renderings: Sequence[Rendering], rounds: Sequence[Sequence[int]] = ()
-    ) -> None:
-        every: list[Sequence[Rendering]] = [[renderings[i] for i in own] for own in rounds]
-        self.rounds = every or [renderings]
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Have the items of `epoch`, counted from 0; past the last, the first come again."""
-        self.renderings = self.rounds[epoch % len(self.rounds)]
-        self.lengths = [len(rendering.token_ids) for rendering in self.renderings]
-
-    def __len__(self) -> int:
-        return len(self.renderings)
-
-    def __getitem__(self, index: int) -> Rendering:
-        if index < len(self.renderings):
-            return self.renderings[index]
-        return blank(min(self.renderings, key=lambda r: len(r.token_ids)))
-
-
-class _Watch(TrainerCallback):
-    """Shows the training as it goes, and turns Ctrl-C into a checkpoint and a clean stop."""
-
-    def __init__(
-        self, on_log: Callable[[dict[str, float]], None], progress: Progress, folder: Path
-    ) -> None:
-        self.folder = folder
-        self.on_log_line = on_log
-        self.progress = progress
-        self.interrupted = False
-        self.open = ExitStack()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the bar, take over Ctrl-C, and find the best checkpoint of a moved run again."""
-        _find_best(state, self.folder)
-        self.bar = self.open.enter_context(self.progress.bar("tuning", state.max_steps))
-        self.bar.advance(state.global_step)
-        self.open.enter_context(_on_interrupt(self._interrupt))
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Pass a line on to the record; show the training loss beside the bar."""
-        line = {key: float(value) for key, value in (logs or {}).items()}
-        self.on_log_line({"step": state.global_step, **line})
-        if "loss" in line:
-            self.bar.advance(note=f"loss {line['loss']:.3f}")
-        if "eval_loss" in line:
-            self.progress.say(_evaluation_line(line))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Judge the last step too, wherever it falls; after Ctrl-C: save here and stop."""
-        if args.eval_strategy == "steps" and state.global_step >= state.max_steps:
-            control.should_evaluate = True
-            control.should_save = args.save_strategy != "no"
-        if self.interrupted:
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After Ctrl-C in the middle of an epoch: leave its evaluation to the resumed run."""
-        if self.interrupted and not float(state.epoch).is_integer():
-            control.should_evaluate = False
-            control.should_save = False
-
-    def close(self) -> None:
-        """Close the bar and give Ctrl-C back, however the training ended."""
-        self.open.close()
-
-    def _interrupt(self, *signal_arguments: object) -> None:
-        if self.interrupted:  # asked twice: now, without a checkpoint
-            raise KeyboardInterrupt
-        self.interrupted = True
-        self.progress.say("Interrupted: saving a checkpoint after this step (again to stop now)")
-
-
-def _evaluation_line(line: dict[str, float]) -> str:
-    speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
-    names = [k for k in line if k.startswith("eval_") and k not in ("eval_loss", *speed)]
-    figures = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
-    loss = f"validation loss {line['eval_loss']:.3f}"
-    generated = f"; generated: {figures}" if figures else ""
-    return f"epoch {line.get('epoch', 0):.3g}: {loss}{generated}"
-
-
-@contextmanager
-def _on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the host program's business
-        return
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    # A process uses one card: nn.DataParallel would cut packs apart. Several take torchrun.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments

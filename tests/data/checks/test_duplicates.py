@@ -2,7 +2,7 @@ from dataclasses import replace
 from random import Random
 
 from kilotune.data.checks import check_leakage
-from kilotune.data.checks.duplicates import components, free_repeats, repeats
+from kilotune.data.checks.duplicates import components, first_of_each, free_repeats, repeats
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.data.finding import Finding
 from tests.made import answered, classified, conversation, pictured, sentences
@@ -159,6 +159,12 @@ def test_components_join_groups_repeats_and_near_repeats() -> None:
     assert numbers[1] == numbers[3] == numbers[4]
     assert len(set(numbers)) == 3
     assert components([]) == []
+
+
+def test_the_first_of_each_text_stays_and_a_group_is_no_repeat() -> None:
+    rows = classified((LONG, "a"), (LONG.upper(), "a"), ("quite another text here", "a"))
+    grouped = [replace(row, group="one author") for row in rows]
+    assert first_of_each(grouped) == [grouped[0], grouped[2]]
 
 
 def test_components_chain_through_a_row_in_the_middle() -> None:

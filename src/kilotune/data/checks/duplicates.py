@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -238,6 +239,15 @@ def components(examples: Sequence[Example], questions: Sequence[Asked] | None = 
     links += [(whole[s], i) for i, own in enumerate(starts) for s in own if s in whole]
     links += [(places[different[i]][0], places[different[j]][0]) for i, j in _near(different)]
     return _clusters(len(examples), links)
+
+
+def first_of_each(examples: Sequence[Example]) -> list[Example]:
+    """Of examples that repeat each other, exactly or nearly, the first; groups do not count."""
+    numbers = components([replace(example, group=None) for example in examples])
+    first: dict[int, Example] = {}
+    for example, number in zip(examples, numbers, strict=True):
+        first.setdefault(number, example)
+    return list(first.values())
 
 
 def _near(questions: Sequence[Asked]) -> list[tuple[int, int]]:

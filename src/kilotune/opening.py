@@ -1,0 +1,113 @@
+"""From a recipe or a finished run to a model in memory that can be asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import GenerationConfig
+
+from kilotune.generate.answer import Prompting
+from kilotune.generate.decode import generation_config, room
+from kilotune.models.export import load_tuned
+from kilotune.models.features import FEATURES_SHARE, open_eyes
+from kilotune.models.freeze import Tunable
+from kilotune.models.load import Model, compute_dtype, locate, stop_ids, weight_dtype
+from kilotune.models.qwen import sequence_limit
+from kilotune.models.streaming import load_base, streamed_layers
+from kilotune.models.vision import Vision, load_vision
+from kilotune.preparation import Prepared
+from kilotune.preview import load_template
+from kilotune.progress import Progress
+from kilotune.recipe.schema import Recipe
+from kilotune.render.probe import chat_template
+from kilotune.render.template import ChatTemplate
+from kilotune.render.wording import Wording, wording
+from kilotune.session import Session
+from kilotune.train.memory import available_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as it came, its chat template, and how it sees, if it does."""
+
+    model: Model
+    template: ChatTemplate
+    vision: Vision | None
+
+
+def open_session(prepared: Prepared, source: str, progress: Progress) -> Session:
+    """Load the model at `source` with fresh adapters or unfrozen layers, ready to be asked."""
+    return begin_session(load(prepared, source, progress), prepared, progress)
+
+
+def load(prepared: Prepared, source: str, progress: Progress) -> Loaded:
+    """The model at `source`, of the type and with the layers in memory that the recipe needs."""
+    recipe = prepared.recipe
+    vision = load_vision(source, recipe.model, needed=bool(prepared.pictured))
+    template = load_template(source, recipe.model, vision)
+    dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
+    model = load_base(source, recipe, dtype, available_bytes())
+    if streamed := streamed_layers(model):
+        progress.say(
+            f"{len(streamed)} lower layers stay on disk and are read one at a time. Tuning stops "
+            "on the validation loss; each generated token reads them all once, so judging is slow"
+        )
+    return Loaded(model, template, vision)
+
+
+def begin_session(
+    loaded: Loaded,
+    prepared: Prepared,
+    progress: Progress,
+    known: Mapping[str, str] | None = None,
+) -> Session:
+    """A session of a model that is loaded; `known` are the digests of its tensors, if taken."""
+    recipe, template = prepared.recipe, loaded.template
+    generation = generation_config(
+        recipe.decoding,
+        answer_tokens=answer_room(prepared, template),
+        stop_ids=stop_ids(loaded.model, template.stop_id),
+        pad_id=template.tokenizer.pad_token_id,
+    )
+    tunable = Tunable(loaded.model, recipe.tune, recipe.seed, known)
+    prompting = open_prompting(
+        tunable.model, template, prepared.wording, generation, recipe, loaded.vision
+    )
+    return Session(prepared, prompting, tunable, progress)
+
+
+def open_tuned(
+    run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
+) -> tuple[Model, Prompting]:
+    """The tuned model of the finished run in `run`, and how it is asked."""
+    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
+    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
+    # The tokenizer was saved with the template that it was tuned with.
+    template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
+    words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
+    return model, open_prompting(model, template, words, generation, recipe, vision)
+
+
+def open_prompting(
+    model: Model,
+    template: ChatTemplate,
+    words: Wording,
+    generation: GenerationConfig,
+    recipe: Recipe,
+    vision: Vision | None,
+) -> Prompting:
+    """How examples are put to `model`, as its length and what it sees allow."""
+    eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
+    limit = sequence_limit(model.config)
+    return Prompting(template, words, generation, recipe.data.max_length, recipe.seed, limit, eyes)
+
+
+def answer_room(prepared: Prepared, template: ChatTemplate) -> int:
+    """Tokens that an answer may take, by those of training and validation, or by the labels."""
+    parts = prepared.parts
+    known = [e.answer or "" for e in (*parts.train, *parts.validation)]
+    # Of labels the rarest has as much right to its room as the commonest.
+    called = prepared.wording.told(prepared.labels)
+    longest = max((len(template.encode(label)) for label in called), default=0)
+    lengths = [longest] if longest else [len(template.encode(answer)) for answer in known]
+    return room([length + 1 for length in lengths])
