@@ -41,6 +41,7 @@ def result(trial: Trial) -> tuple[object, ...]:
     return (trial.scores, trial.predictions, trial.training, trial.losses, trial.validation_losses)
 
 
+@pytest.mark.slow
 def test_a_trial_after_others_is_one_in_a_fresh_process_to_the_bit(
     labelled: Path, tiny_model: Path
 ) -> None:

@@ -46,6 +46,7 @@ def answered(run: Path, base: Path, out: Path, asked: list[list[dict[str, str]]]
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_tiny_adapter_and_its_merged_model_answer_as_the_run_did(
     llama_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -213,6 +213,7 @@ def test_every_tensor_is_read_once_and_let_go_before_the_next(
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 def test_what_needs_no_conversion_is_the_file_itself(folder: Path) -> None:
     """Loading adds nothing to a process that is not on disk, but the module's own objects."""
     big = {"hidden_size": 512, "kv_channels": 128, "intermediate_size": 4096, "vocab_size": 20000}

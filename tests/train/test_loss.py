@@ -199,6 +199,7 @@ def test_chunks_give_the_loss_and_gradients_of_all_at_once(
         assert error(got, wanted) < 1e-6
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_labelled_tokens() -> None:
     """1,500 tokens of a vocabulary of 150,000: their logits alone would take 900 MB."""
     code = """
