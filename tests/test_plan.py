@@ -151,6 +151,9 @@ def test_generating_takes_reading_and_every_token_of_every_batch(
     assert whole.judging_seconds(SPEED) == pytest.approx(
         2 * whole.judging_seconds(Speed(2e11, 2e10))
     )
+    labels = replace(whole, work=replace(WORK, scored=500))
+    more = labels.judging_seconds(SPEED) - whole.judging_seconds(SPEED)
+    assert more == pytest.approx(whole._reading(500 * (WORK.length - WORK.shared), SPEED))
 
 
 def test_general_prompts_take_two_answers_and_two_readings(

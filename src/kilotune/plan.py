@@ -57,7 +57,8 @@ class Work:
     """How much there is to do. Lengths in tokens; `counted` says that a tokenizer counted them.
 
     `length` is the mean of an example with its answer, `longest` the maximum, `shared` what all
-    begin with, `answer` the mean of the tokens that are trained.
+    begin with, `answer` the mean of the tokens that are trained. Of `scored` examples the labels
+    are scored, where they are closed.
     """
 
     train: int
@@ -68,6 +69,7 @@ class Work:
     shared: int
     answer: float
     counted: bool
+    scored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,12 +337,16 @@ class Job:
         return int(examples * self.work.length * self.size.width * width)
 
     def judging_seconds(self, speed: Speed) -> float:
-        """All that is generated: validation before, in every epoch and after; the test twice."""
+        """All that is generated: validation before, in every epoch and after; the test twice.
+
+        And the label scores, which are one more reading.
+        """
         work = self.work
         prompts = work.validation * (2 + self.tune.epochs) + 2 * work.test + min(100, work.train)
         shared = work.shared if work.shared >= SHORTEST else 0
-        reading = self._reading(prompts * (work.length - work.answer - shared), speed)
-        return reading + self._writing(prompts, speed)
+        asked = prompts * (work.length - work.answer - shared)
+        scored = work.scored * (work.length - shared)
+        return self._reading(asked + scored, speed) + self._writing(prompts, speed)
 
     def general_seconds(self, speed: Speed) -> float:
         """The general prompts: both models answer them, and both read the base model's answers."""
@@ -410,6 +416,7 @@ def measure_work(prepared: Prepared) -> Work:
         shared=shared,
         answer=sum(answers) / len(answers),
         counted=counted is not None,
+        scored=sum(map(len, parts.named().values())) if prepared.task == "classify" else 0,
     )
 
 
