@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ def test_what_goes_wrong_on_a_node_is_said_here(
         experiment.ablate(chosen, tmp_path / "other", place=Place(cluster.address))
     monkeypatch.undo()
     # What has begun goes on, also without Ray.
-    assert experiment.resume(tmp_path / "other", trials=7).trials == 7
+    with pytest.raises(KilotuneError, match="the budget of 7 trials is spent"):
+        experiment.resume(tmp_path / "other", trials=7)
+    assert len(list((tmp_path / "other" / "trials").iterdir())) == 7
 
 
 def test_a_cluster_that_is_not_there_leaves_nothing_behind(
@@ -166,7 +169,13 @@ def test_ctrl_c_keeps_what_is_done_and_another_command_goes_on(
         **os.environ, "KILOTUNE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        start_new_session=True,
+        # What is begun in the background ignores it, and hands that on.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     trials = folder / "trials"
     while not trials.exists() or len(list(trials.glob("*.json"))) < 3:
