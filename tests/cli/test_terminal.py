@@ -1,12 +1,15 @@
 """Lines as they come out of a narrow terminal, and of a pipe."""
 
 from io import StringIO
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from kilotune.cli import terminal
 from kilotune.cli.findings import print_each
 from kilotune.cli.terminal import put
 from kilotune.data.finding import Finding
@@ -39,6 +42,18 @@ def test_a_path_longer_than_the_terminal_stays_in_one_piece() -> None:
 def test_a_pipe_gets_whole_lines() -> None:
     words = "one two three " * 20
     assert printed(words, "note    ", terminal=False) == [f"note    {words}".rstrip()]
+
+
+def test_long_work_is_seen_to_go_on_in_a_log_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=StringIO(), force_terminal=False)
+    monkeypatch.setattr(terminal, "log", console)
+    clock = iter([0, 30, 61, 61, 70, 125, 125])
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with terminal.TerminalProgress().bar("tuning", 90) as bar:
+        for note in ("loss 0.9", "loss 0.5", "", "loss 0.1"):
+            bar.advance(10, note)
+    assert isinstance(console.file, StringIO)
+    assert console.file.getvalue() == "  tuning: 20 of 90, loss 0.5\n  tuning: 40 of 90, loss 0.1\n"
 
 
 def test_lines_of_a_list_go_on_further_in() -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
 
 UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
+
+# Seconds between the lines that stand for a bar where there is no terminal.
+EVERY = 60
 
 # Results go to standard output, everything on the way there to standard error. Of processes that
 # train together one speaks.
@@ -73,7 +77,6 @@ class TerminalProgress:
             TextColumn("[dim]{task.fields[note]}"),
             console=log,
             transient=True,
-            disable=not log.is_terminal,
         )
 
     def stage(self, title: str) -> None:
@@ -87,6 +90,9 @@ class TerminalProgress:
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Bar]:
         """Show a bar; one that opens inside another is drawn below it."""
+        if not log.is_terminal:
+            yield _Lines(title, total)
+            return
         if not self._bars.tasks:
             self._bars.start()
         task = self._bars.add_task(title, total=total, note="")
@@ -96,6 +102,22 @@ class TerminalProgress:
             self._bars.remove_task(task)
             if not self._bars.tasks:
                 self._bars.stop()
+
+
+class _Lines:
+    """A bar in a log: a line every minute, so that long work is seen to go on."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done, self._note = title, total, 0, ""
+        self._next = time.monotonic() + EVERY
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        self._note = note or self._note
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY
+            said = f", {self._note}" if self._note else ""
+            put(log, f"{self._title}: {self._done} of {self._total}{said}", lead="  ")
 
 
 class _TerminalBar:
