@@ -41,7 +41,7 @@ stamps: $(READY)
 	@$(BIN)/python -m tests.stamps
 
 test-long: assets stamps test-trackers test-ray
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long --dist worksteal
 
 # MLflow wants other versions of some packages: an environment of its own, on top of .venv's.
 TRACKERS := .venv-trackers
