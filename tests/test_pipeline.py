@@ -387,6 +387,33 @@ def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(
     assert len((tmp_path / "always.csv").read_text().splitlines()) == 41
 
 
+def test_a_streamed_run_without_validation_trains_to_its_end(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    chosen = recipe(
+        labelled, tiny_model, "tune.layers=top:1", "tune.streaming=always", "tune.epochs=1",
+        "data.validation_fraction=0",
+    )  # fmt: skip
+    assert kilotune.run(chosen, tmp_path / "run").folder == tmp_path / "run"
+    assert RunFolder(tmp_path / "run").finished
+
+
+def test_a_run_that_died_behind_its_weights_goes_on(
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    chosen = recipe(labelled, tiny_model, "tune.epochs=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "preference", died)
+        with pytest.raises(KeyboardInterrupt):
+            kilotune.run(chosen, tmp_path / "run")
+    assert (tmp_path / "run" / "adapter").is_dir()
+    kilotune.resume(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").finished
+
+
 def test_given_validation_and_test_files_are_respected(
     labelled: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, locate, stop_ids, weight_dtype
 from kilotune.models.qwen import sequence_limit
+from kilotune.models.sharding import of_the_leader
 from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation import Prepared
@@ -46,7 +47,8 @@ def load(prepared: Prepared, source: str, progress: Progress) -> Loaded:
     vision = load_vision(source, recipe.model, needed=bool(prepared.pictured))
     template = load_template(source, recipe.model, vision)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
-    model = load_base(source, recipe, dtype, available_bytes())
+    room = int(of_the_leader(str(available_bytes())))  # all stream, or none does
+    model = load_base(source, recipe, dtype, room)
     if streamed := streamed_layers(model):
         progress.say(
             f"{len(streamed)} lower layers stay on disk and are read one at a time. Tuning stops "

@@ -16,7 +16,7 @@ from kilotune.data.example import Example
 from kilotune.evaluate.forgetting import ANSWER_TOKENS, general_prompts
 from kilotune.generate.decode import TOKEN_BUDGET
 from kilotune.generate.prefix import SHORTEST, common_prefix
-from kilotune.models.load import compute_dtype
+from kilotune.models.load import best_device, compute_dtype
 from kilotune.models.size import (
     ModelSize,
     Trained,
@@ -197,12 +197,18 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     size = model_size(model)
     trained = trained_part(model, recipe.tune)
     work = measure_work(prepared)
+    if recipe.augment.operations or recipe.unlabeled.file:
+        progress.say("not counted: what augmentation and pseudo-labels add to the training part")
     progress.stage("Measuring this machine")
     dtype = compute_dtype(recipe.model.precision)
-    speed, free = measure_speed(size, dtype), available_bytes()
-    job = Job(size, trained, work, recipe.tune, recipe.model.quantization)
-    width = _bytes(dtype)
-    ways = tuple(job.way(name, speed, free, PROCESSOR, width) for name in job.names())
+    device = best_device()
+    speed, free = measure_speed(size, dtype, device), available_bytes()
+    job = Job(
+        size, trained, work, recipe.tune, recipe.model.quantization,
+        general=recipe.judge.forgetting == "auto",
+    )  # fmt: skip
+    width, over = _bytes(dtype), CARD if device.type == "cuda" else PROCESSOR
+    ways = tuple(job.way(name, speed, free, over, width) for name in job.names())
     return Plan(
         model=recipe.model.name,
         precision=str(dtype).removeprefix("torch."),
@@ -215,8 +221,7 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
         speed=speed,
         free_bytes=free,
         ways=ways,
-        judging_seconds=job.judging_seconds(speed)
-        + (job.general_seconds(speed) if recipe.judge.forgetting == "auto" else 0.0),
+        judging_seconds=job.judging_seconds(speed),
         streamed_reads=job.streamed_reads(width),
         accelerators=tuple(job.fit(card) for card in ACCELERATORS),
     )
@@ -231,6 +236,7 @@ class Job:
     work: Work
     tune: TuneSettings
     quantization: str = "none"
+    general: bool = False
 
     @property
     def steps(self) -> int:
@@ -339,14 +345,15 @@ class Job:
     def judging_seconds(self, speed: Speed) -> float:
         """All that is generated: validation before, in every epoch and after; the test twice.
 
-        And the label scores, which are one more reading.
+        And the label scores, which are one more reading, and the `general` prompts, if asked.
         """
         work = self.work
         prompts = work.validation * (2 + self.tune.epochs) + 2 * work.test + min(100, work.train)
         shared = work.shared if work.shared >= SHORTEST else 0
         asked = prompts * (work.length - work.answer - shared)
         scored = work.scored * (work.length - shared)
-        return self._reading(asked + scored, speed) + self._writing(prompts, speed)
+        general = self.general_seconds(speed) if self.general else 0.0
+        return self._reading(asked + scored, speed) + self._writing(prompts, speed) + general
 
     def general_seconds(self, speed: Speed) -> float:
         """The general prompts: both models answer them, and both read the base model's answers."""
@@ -459,26 +466,31 @@ def _estimate(prepared: Prepared, examples: Sequence[Example]) -> Counts:
     return lengths, answers, alike + TEMPLATE_TOKENS // 2 if alike else 0
 
 
-def measure_speed(size: ModelSize, dtype: torch.dtype, seconds: float = 1.0) -> Speed:
-    """This machine's rate in the products of one layer of the model, and number by number.
+def measure_speed(
+    size: ModelSize, dtype: torch.dtype, device: torch.device, seconds: float = 1.0
+) -> Speed:
+    """The rate of `device` in the products of one layer of the model, and number by number.
 
     `seconds` for each of the two, after a pass that warms up.
     """
-    rows = 512
+    rows, wait = 512, getattr(torch, device.type).synchronize
     done, spent = 0, 0.0
     while spent < seconds:
         for linear in size.linears:
-            x = torch.ones(rows, linear.inputs, dtype=dtype)
-            weight = torch.ones(linear.outputs, linear.inputs, dtype=dtype)
+            x = torch.ones(rows, linear.inputs, dtype=dtype, device=device)
+            weight = torch.ones(linear.outputs, linear.inputs, dtype=dtype, device=device)
             torch.nn.functional.linear(x[:8], weight)
+            wait()
             start = time.perf_counter()
             torch.nn.functional.linear(x, weight)
+            wait()
             spent += time.perf_counter() - start
             done += 2 * rows * weight.numel()
-    a = torch.ones(rows, size.inner, dtype=dtype)
+    a = torch.ones(rows, size.inner, dtype=dtype, device=device)
     count, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds / 2:
         _ = a * a
+        wait()
         count += a.numel()
     return Speed(done / spent, count / elapsed)
 

@@ -158,7 +158,7 @@ class Session:
         part = self.prepared.parts.validation
         recipe = self.prepared.recipe
         streamed = bool(streamed_layers(self.tunable.model))
-        if streamed:
+        if streamed and recipe.tune.stopping.metric != "none":
             recipe = _stopping_on_loss(recipe)
 
         metric = recipe.tune.stopping.metric

@@ -121,6 +121,20 @@ def test_ollama_gets_template_system_message_ends_and_decoding(
     ]
 
 
+def test_texts_that_end_an_answer_are_said_to_every_program(
+    llama_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(llama_run, tmp_path / "run")
+    config = GenerationConfig.from_pretrained(run / "adapter")
+    config.stop_strings = ["\n\n", "END"]
+    config.save_pretrained(run / "adapter")
+    modelfile = (export(run, "ollama", tmp_path / "ollama") / "Modelfile").read_text()
+    assert 'PARAMETER stop """\n\n"""\nPARAMETER stop """END"""' in modelfile
+    for target, script in (("vllm", "serve.sh"), ("gguf-instructions", "convert.sh")):
+        text = (export(run, target, tmp_path / target) / script).read_text()
+        assert '# Requests must say where answers end too: "stop": ["\\n\\n", "END"]\n' in text
+
+
 def test_a_modelfile_that_would_lose_letters_is_refused(llama_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(llama_run, run)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from kilotune.models.features import obstacle, open_eyes
+from kilotune.models.features import _owners, obstacle, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.vision import Eyes, Vision
 from kilotune.train.batches import collate
@@ -77,6 +77,17 @@ def test_beyond_its_limit_nothing_is_kept(tmp_path: Path, images: Any) -> None:
         for _ in range(2):
             LabelledLoss(model).sum(model, collate(renderings[:1], 0, eyes=eyes))
     assert calls == [1, 1]
+
+
+def test_another_session_of_the_model_remembers_for_itself_alone(tmp_path: Path) -> None:
+    folder = write_kind("qwen2_vl", tmp_path / "model")
+    vision, model = vision_of(folder), model_of(folder)
+    Tunable(model, LORA, 0)
+    owner = _owners(model)[-1]
+    plain = owner.get_image_features
+    for _ in range(3):
+        open_eyes(vision, model, 10**9)
+        assert owner.get_image_features.looked == plain
 
 
 def test_a_tower_that_is_trained_or_drops_is_looked_through_each_time(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Qwen3_5TextConfig
 
 from kilotune.errors import KilotuneError
 from kilotune.models.load import load_model
@@ -21,6 +22,22 @@ def trained(model) -> list[str]:  # type: ignore[no-untyped-def]
 
 def test_all_linear_layers_of_a_block_are_found(tiny_model: Path) -> None:
     assert linear_names(tiny(tiny_model)) == ALL
+
+
+def test_the_linear_layers_of_every_kind_of_block_are_found() -> None:
+    config = Qwen3_5TextConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, linear_num_value_heads=4,
+        linear_num_key_heads=2, linear_key_head_dim=8, linear_value_head_dim=8,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    found = linear_names(model)
+    assert len(set(config.layer_types)) == 2
+    assert {"q_proj", "in_proj_qkv", "out_proj", "down_proj"} <= set(found)
+    adapted = trained(attach_lora(model, LoraSettings(learning_rate=1e-3), 0))
+    assert any("layers.0.linear_attn.in_proj_qkv.lora_A" in name for name in adapted)
+    assert any("layers.3.self_attn.q_proj.lora_A" in name for name in adapted)
 
 
 def test_adapters_are_float32_beside_bfloat16_weights_and_nothing_else_trains(

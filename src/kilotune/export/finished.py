@@ -27,12 +27,13 @@ class Decoding:
     """How the run's answers were generated, for programs whose defaults are others.
 
     `sampling` has every parameter of NEUTRAL and `temperature`, 0 for greedy; `stops` are the
-    texts of the tokens that end an answer.
+    texts of the tokens that end an answer, `stop_strings` other texts that do.
     """
 
     sampling: dict[str, float]
     max_new_tokens: int
     stops: tuple[str, ...]
+    stop_strings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Finished:
             {"temperature": 1.0 if heat is None else heat, **NEUTRAL, **set_},
             config.max_new_tokens,
             tuple(str(tokenizer.convert_ids_to_tokens(token)) for token in config.eos_token_id),
+            tuple(config.stop_strings or ()),
         )
 
 

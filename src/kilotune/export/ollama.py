@@ -40,7 +40,8 @@ def modelfile(finished: Finished, config: Any) -> str:
     if given["repeat_penalty"] != 1:
         given |= {"repeat_last_n": -1}  # all of the text, as transformers does
     lines += [f"PARAMETER {name} {value}" for name, value in given.items()]
-    lines += [f"PARAMETER stop {_quoted(stop, 'stop')}" for stop in decoding.stops]
+    stops = (*decoding.stops, *decoding.stop_strings)
+    lines += [f"PARAMETER stop {_quoted(stop, 'stop')}" for stop in stops]
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,7 @@ def serve_adapter(finished: Finished, base: str, rank: int) -> str:
     return _script(
         f"vLLM with the base model and its adapter: requests say model '{finished.name}'.",
         f"BASE=${{BASE:-{shlex.quote(base)}}}",
+        *_stops(finished),
         _lines(
             'exec vllm serve "$BASE"',
             f'--enable-lora --max-lora-rank {rank} --lora-modules {finished.name}="$PWD"',
@@ -37,6 +38,7 @@ def serve_model(finished: Finished) -> str:
     """vLLM with the merged model."""
     return _script(
         f"vLLM with the tuned model: requests say model '{finished.name}'.",
+        *_stops(finished),
         _lines(
             'exec vllm serve "$PWD"',
             f"--served-model-name {finished.name}",
@@ -59,6 +61,7 @@ def convert_script(finished: Finished, *, sees: bool) -> str:
         f"# llama-quantize {name}.gguf {name}-Q4_K_M.gguf Q4_K_M",
         "# With the chat template that is inside the file, and decoding as in the run:",
         f"# {_llama_server(finished, sees)}",
+        *_stops(finished),
     )
 
 
@@ -72,6 +75,12 @@ def create_script(finished: Finished) -> str:
         f"ollama create {finished.name} -f Modelfile",
         f"# ollama run {finished.name}",
     )
+
+
+def _stops(finished: Finished) -> list[str]:
+    """A remark on the texts that end an answer, which no option of a server says."""
+    texts = finished.decoding.stop_strings
+    return [f'# Requests must say where answers end too: "stop": {json.dumps(texts)}'] * bool(texts)
 
 
 def _options(finished: Finished) -> list[str]:

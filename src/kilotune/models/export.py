@@ -1,6 +1,7 @@
 """Tuned weights to a folder that plain transformers and peft load, and back."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def save_tuned(
     folder = run / (ADAPTER if tunable.adapter else WHOLE)
     model = tunable.model
     merged = tunable.adapted and not tunable.adapter
-    parameters = tunable.to_save() if tunable.adapter else model.named_parameters()
-    state = {} if merged else {name: whole(parameter) for name, parameter in parameters}
+    tensors = tunable.to_save() if tunable.adapter else _tensors(model)
+    state = {} if merged else {name: whole(tensor) for name, tensor in tensors}
     part = run / f".{folder.name}.part"
     if processes.leads():
         shutil.rmtree(part, ignore_errors=True)
@@ -52,8 +53,16 @@ def save_tuned(
         vision.save(part, tokenizer)
     tokenizer.save_pretrained(part)
     generation.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that ended between this and its verdict
     part.rename(folder)
     return folder
+
+
+def _tensors(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, each once, and the buffers that a checkpoint holds."""
+    yield from model.named_parameters()
+    kept = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
 
 
 def tuned_folder(run: Path) -> Path:

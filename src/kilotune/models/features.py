@@ -62,7 +62,8 @@ class _Features:
             pixels = self.vision.pixels([self.vision.numbered(number)])
             moved = {name: value.to(self.model.device) for name, value in pixels.items()}
             found = _joined([self.looked(**moved, return_dict=True)])
-        self.limit -= sum(part.nbytes for part in found.pooler_output)
+        deep = getattr(found, "deepstack_features", None) or ()
+        self.limit -= sum(part.nbytes for parts in (found.pooler_output, *deep) for part in parts)
         if self.limit > 0:
             self.known[number] = found
         return found
@@ -70,6 +71,7 @@ class _Features:
 
 def _remember(vision: Vision, model: Model, limit: int) -> None:
     owner = _owners(model)[-1]
+    vars(owner).pop("get_image_features", None)  # what another session of the model remembers
     owner.get_image_features = _Features(vision, model, owner.get_image_features, limit)
 
 

@@ -78,7 +78,8 @@ def linear_names(model: Model) -> list[str]:
     _, layers = decoder_layers(model)
     # GPT-2's Conv1D is a linear layer too, and PEFT adapts it.
     linear = (torch.nn.Linear, _conv1d())
-    modules = layers[-1].named_modules()  # the first ones may be streamed, and show none
+    # Layers may differ, as where attention is of several kinds; streamed ones show none.
+    modules = (named for layer in layers for named in layer.named_modules())
     return list(dict.fromkeys(n.rpartition(".")[2] for n, m in modules if isinstance(m, linear)))
 
 

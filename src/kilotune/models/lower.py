@@ -110,7 +110,9 @@ def in_float32(model: Model, index: int) -> Iterator[None]:
             yield
         return
     before = [(tensor, tensor.data) for tensor in (*layer.parameters(), *layer.buffers())]
-    layer.float()
+    for tensor, data in before:  # not `layer.float()`, which puts other buffers into the layer
+        if tensor.is_floating_point():
+            tensor.data = data.float()
     try:
         yield
     finally:

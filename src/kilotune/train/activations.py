@@ -176,7 +176,8 @@ class _Cache:
         self.pad_id, self.autocast, self.progress = pad_id, autocast, progress
         self.limit = int(settings.cache_limit_gb * 1e9)
         self.wanted = {key_of(r): r for r in renderings}
-        self.first = list(renderings[:2])
+        # Some models add features of images behind the lower layers: they are looked at first.
+        self.first = sorted(renderings, key=lambda r: not r.images)[:2]
         self.width, self.dtype = self._probe(min(renderings, key=lambda r: len(r.token_ids)))
         self.packed = self._takes_packs()
         self.size = sum(map(self._bytes, self.wanted.values()))
@@ -299,6 +300,7 @@ class _Cache:
 
         Both are (tokens, width), `plain` by the plain forward.
         """
+        found, plain = found.cpu(), plain.cpu()
         difference = _relative(found, plain)
         if difference <= self._tolerance:
             return ""

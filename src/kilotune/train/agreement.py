@@ -64,7 +64,7 @@ def agree(
     """Compare loss and gradient of packed and padded batches on two of `renderings`.
 
     The shortest and the longest: two show how examples share a beginning and how one is padded,
-    more would cost more than they say.
+    more would cost more than they say. One with images is there too, if any has some.
 
     In float32 where memory allows, without dropout; both from cached states where there are
     `activations`. `longest` is the longest example that will come, in tokens: what only that one
@@ -76,6 +76,8 @@ def agree(
         return Agreement("padded", f"a shared beginning would share the mask of {dropout}")
     ordered = sorted(renderings, key=lambda r: len(r.token_ids))
     sample = [ordered[0], *ordered[1:][-1:]]
+    if not any(rendering.images for rendering in sample):
+        sample += [rendering for rendering in ordered if rendering.images][-1:]
     model = tunable.model
     states = activations.states if activations else None
 

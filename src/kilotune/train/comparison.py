@@ -1,6 +1,7 @@
 """Two ways to the same loss: how far apart they are, and the gradients with them."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,16 +42,21 @@ def compare(
     return Difference(*map(_relative, found, expected))
 
 
-def _loss_and_gradient(tunable: Tunable, loss_of: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(
+    tunable: Tunable, loss_of: Callable[[], Tensor]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     trained = [parameter for _, parameter in tunable.trained()]
     loss = loss_of()
     # A parameter that a path leaves out has a gradient of zero, and that is a difference.
     slopes = torch.autograd.grad(loss, trained, materialize_grads=True, allow_unused=True)
-    return loss.detach(), torch.cat([slope.flatten() for slope in slopes])
+    return (loss.detach(),), slopes
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).double().norm() / expected.double().norm())
+def _relative(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """The norm over all tensors together, one at a time: they may be as large as the model."""
+    far = sum(float((a - b).float().norm()) ** 2 for a, b in zip(found, expected, strict=True))
+    whole = sum(float(b.float().norm()) ** 2 for b in expected)
+    return math.sqrt(far / whole) if whole else math.nan
 
 
 @contextmanager

@@ -34,7 +34,9 @@ def activation_bytes(model: Model, length: int) -> int:
     """
     config = model.config.get_text_config()
     width = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    if not isinstance(inner, int):  # one a layer
+        inner = max(inner)
     heads = int(config.num_attention_heads)
     per_token = 24 * width + 8 * inner + 2 * heads * length
     layers = layer_count(model) - first_trained_layer(model)

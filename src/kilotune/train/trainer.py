@@ -1,5 +1,6 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Gradients, Tunable
 from kilotune.models.load import Model, compute_dtype
 from kilotune.models.selection import of_adapter
-from kilotune.models.sharding import whole
+from kilotune.models.sharding import of_the_leader, whole
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
@@ -155,10 +156,13 @@ class LabelledTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in dataloader:
                 inputs = self._prepare_inputs(batch)
-                total += self._loss(model, inputs).double().cpu()
+                total += self._loss(model, inputs).cpu().double()  # Apple's GPUs have no double
                 count += int(labelled_count(inputs))
-            sums = self.accelerator.gather(torch.tensor([float(total), float(count)])[None])
+            own = torch.tensor([[float(total), float(count)]], device=self.args.device)
+            sums = self.accelerator.gather(own)
             measured = self.measure(model)
+            if self.accelerator.num_processes > 1:  # what all go on by must not differ by rounding
+                measured = json.loads(of_the_leader(json.dumps(measured)))
         model.train(training)
         loss = float(sums[:, 0].sum() / sums[:, 1].sum())
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in {"loss": loss, **measured}.items()}
@@ -365,8 +369,11 @@ def _train(trainer: LabelledTrainer, watch: Watch, folder: Path, *, packed: bool
 
 
 def _first_batch(items: Items, recipe: Recipe) -> list[Rendering]:
+    """Of the texts that come first, and of those with images at least one."""
     order = LengthOrder(items.lengths, recipe.tune.batch_size, seed=recipe.seed)
-    return [items[index] for index in islice(order, recipe.tune.batch_size)]
+    batch = [items[index] for index in islice(order, recipe.tune.batch_size)]
+    pictured = [rendering for rendering in items.renderings if rendering.images]
+    return batch if any(r.images for r in batch) else [*batch, *pictured[:1]]
 
 
 def _micro_batch_size(
@@ -383,7 +390,8 @@ def _micro_batch_size(
         own = max(1, settings.batch_size // several)
         longest = max(len(rendering.token_ids) for rendering in every)
         shared = shared_length(told_apart(every, eyes)) if packed else 0
-        micro = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
+        fitting = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
+        micro = int(of_the_leader(str(fitting)))
     if settings.batch_size % (micro * several):
         raise KilotuneError(
             f"{settings.batch_size} examples a step cannot be cut into micro-batches of {micro}"
