@@ -138,22 +138,23 @@ class SelfTraining:
         self._trusted: dict[tuple[int, int], Trust] = {}
 
     def told(self, stage: Stage) -> Told:
-        """What the model of `stage` answers; tuned now, unless it was before.
-
-        One that has no pseudo-label to learn from is that of round 0.
-        """
-        added = self.added(stage) if stage.round else ()
-        if not added:
-            stage = replace(stage, round=0)
+        """What the model of `stage` answers; tuned now, unless it was before."""
         if stage not in self._told:
-            labels_too = stage.round < self.recipe.unlabeled.rounds
-            made_of = self._made_of(stage, added)
-            found = self.store.find(stage, made_of)
-            if found is None:
-                found = self._tune(stage, added, labels_too=labels_too)
-                self.store.keep(stage, made_of, found)
-            self._told[stage] = found
+            self._told[stage] = self._found(stage)
         return self._told[stage]
+
+    def _found(self, stage: Stage) -> Told:
+        """The same from the store, or tuned; without a pseudo-label to learn from, of round 0."""
+        added = self.added(stage) if stage.round else ()
+        if stage.round and not added:
+            return self.told(replace(stage, round=0))
+        made_of = self._made_of(stage, added)
+        found = self.store.find(stage, made_of)
+        if found is None:
+            labels_too = stage.round < self.recipe.unlabeled.rounds
+            found = self._tune(stage, added, labels_too=labels_too)
+            self.store.keep(stage, made_of, found)
+        return found
 
     def trusted(self, number: int, seed: int) -> Trust:
         """From where up the guesses that round `number` learns from are right, out of fold."""

@@ -56,7 +56,9 @@ def load_quantised(
             device_map={"": device},
             trust_remote_code=settings.trust_remote_code,
         )
-    except (ImportError, RuntimeError, ValueError, NotImplementedError) as error:
+    except torch.OutOfMemoryError:
+        raise  # it does, and there is no room
+    except (ImportError, RuntimeError, ValueError) as error:
         said = str(error).strip().partition("\n")[0]
         raise _refusal(
             f"bitsandbytes does not quantise on {device.type} here ({said})",
