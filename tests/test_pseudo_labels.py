@@ -257,7 +257,7 @@ def test_a_file_of_known_texts_is_refused(tmp_path: Path) -> None:
         read_pool(prepare(chosen, Silent()), Silent())
 
 
-def oracle(session: Session, examples: Sequence[Example]) -> tuple[Guess, ...]:
+def oracle(session: Session, examples: Sequence[Example], kept: object) -> tuple[Guess, ...]:
     """Guesses that are right, and sure."""
     labels = session.prepared.labels
     return tuple(

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from kilotune.data.example import Example, Task, comparable
 from kilotune.data.normalise import without_answer
 from kilotune.evaluate.confidence import Guess
 from kilotune.evaluate.tasks import TASKS, UNREADABLE
+from kilotune.generate.kept import KeptStates
 from kilotune.recipe.schema import Recipe
 from kilotune.session import Session, references
 
@@ -30,18 +32,21 @@ class Guesses:
     right: tuple[bool, ...]
 
 
-def guess(session: Session, examples: Sequence[Example]) -> tuple[Guess, ...]:
+def guess(
+    session: Session, examples: Sequence[Example], kept: KeptStates | None = None
+) -> tuple[Guess, ...]:
     """What the session's tuned model answers to `examples`, in their order, and how surely.
 
     Examples that cannot be put to it have the guess NOTHING. With `unlabeled.consistency` so many
     altered versions of each text are asked too, and a guess `agrees` if all of them are answered
-    alike.
+    alike. `kept` are states of models with the same frozen layers.
     """
     recipe, prompting = session.prepared.recipe, session.prompting
     asked = [without_answer(example) for example in examples]
     refused = {row for finding in prompting.refusals(asked) for row in finding.rows}
     usable = [example for example in asked if example.id not in refused]
-    answer = _scored if session.prepared.task == "classify" else _sampled
+    closed = session.prepared.task == "classify"
+    answer = partial(_scored, kept=kept) if closed else _sampled
     said = dict(zip((e.id for e in usable), answer(session, usable), strict=True))
     if recipe.unlabeled.consistency:
         said = _consistent(session, usable, said, answer)
@@ -60,10 +65,10 @@ def against_truth(
     return Guesses(tuple(said), tuple(0 if hit else 1 for hit in right), right)
 
 
-def _scored(session: Session, examples: Sequence[Example]) -> list[Guess]:
+def _scored(session: Session, examples: Sequence[Example], kept: KeptStates | None) -> list[Guess]:
     """The likeliest label as the whole answer, by packed multiple-choice scoring."""
     labels, model = session.prepared.labels, session.tunable.model
-    found = session.prompting.scores(model, examples, labels, session.progress, "labelling")
+    found = session.prompting.scores(model, examples, labels, session.progress, "labelling", kept)
     guesses = []
     for scores in found:
         logits = tuple(round(value, 4) for value in scores.log_likelihoods)

@@ -15,6 +15,7 @@ from kilotune.generate.decode import (
     generate,
     generation_config,
 )
+from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores, answer_losses, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.models.vision import Eyes
@@ -134,8 +135,12 @@ class Prompting:
         labels: Sequence[str],
         progress: Progress,
         title: str,
+        kept: KeptStates | None = None,
     ) -> list[LabelScores]:
-        """How likely each of `labels` is to `model` as the whole answer to each of `examples`."""
+        """How likely each of `labels` is to `model` as the whole answer to each of `examples`.
+
+        `kept` are states of models with the same frozen layers.
+        """
         prompts = self._prompts(examples)
         return score_labels(
             model,
@@ -146,6 +151,7 @@ class Prompting:
             title=title,
             images=[prompt.images for prompt in prompts],
             eyes=self.eyes,
+            kept=kept,
         )
 
     def losses(

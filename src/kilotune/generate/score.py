@@ -6,6 +6,7 @@ begin alike share those tokens; a label's last token is not computed, since noth
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from kilotune.data.example import Image
 from kilotune.generate.decode import batches
+from kilotune.generate.kept import KeptStates, row_name
 from kilotune.generate.prefix import Prefix, obstacle, shared_prefix
 from kilotune.models.load import Model, takes_argument
 from kilotune.models.vision import Eyes
@@ -100,11 +102,13 @@ def score_labels(
     title: str = "scoring",
     images: Sequence[Sequence[Image]] = (),
     eyes: Eyes | None = None,
+    kept: KeptStates | None = None,
 ) -> list[LabelScores]:
     """Score every label (token ids) after every prompt (token ids), in the order of `prompts`.
 
-    `images` are those of each prompt, if any has some, and need the model's `eyes`. The tree is
-    tried on the shortest prompt first. Where the model's attention does not allow it, each label
+    `images` are those of each prompt, if any has some, and need the model's `eyes`. `kept` are
+    states of models with the same frozen layers, to start from and to add to. All that is tried
+    on the shortest prompt first. Where the model's attention does not allow the tree, each label
     is scored in a row of its own, and `progress` is told why.
     """
     if not prompts:
@@ -112,9 +116,9 @@ def score_labels(
     lengths = torch.tensor([len(label) for label in labels])
     with torch.inference_mode():
         seen = list(images) or [()] * len(prompts)
-        score_batch, shared, reason = _way(model, prompts, labels, pad_id, seen, eyes)
+        score_batch, shared, reason = _way(model, prompts, labels, pad_id, seen, eyes, kept)
         if reason:
-            progress.say(f"labels are scored one by one: {reason}")
+            progress.say(reason)
         own = [prompt[shared:] for prompt in prompts]
         sums = torch.empty(len(prompts), len(labels))
         with progress.bar(title, len(prompts)) as bar:
@@ -138,58 +142,77 @@ def _way(
     pad_id: int,
     images: Shown,
     eyes: Eyes | None,
+    kept: KeptStates | None,
 ) -> tuple[ScoreBatch, int, str]:
-    """How to score a batch, how many tokens of each prompt it leaves out, and why not the tree."""
+    """How to score a batch, how many tokens of each prompt it leaves out, and why no faster."""
+    alone = "labels are scored one by one: "
 
     def by_row(batch: Sequence[Sequence[int]], shown: Shown) -> torch.Tensor:
         return rows_scores(model, batch, labels, pad_id, shown, eyes)
 
     if any(images):
-        return by_row, 0, "there are images in the prompts"
+        return by_row, 0, f"{alone}there are images in the prompts"
     lengths = [len(label) for label in labels]
     reason = obstacle(model, max(map(len, prompts)) + max(lengths)) or _ignores_masks(model)
     if reason:
-        return by_row, 0, reason
+        return by_row, 0, alone + reason
     prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
 
     def by_tree(batch: Sequence[Sequence[int]], shown: Shown = ()) -> torch.Tensor:
         return tree_scores(model, batch, tree, prefix, pad_id)
 
+    def from_kept(batch: Sequence[Sequence[int]], shown: Shown = ()) -> torch.Tensor:
+        return tree_scores(model, batch, tree, prefix, pad_id, kept)
+
     # The longest label and the last: what sees another branch, or not its own, shows there.
     trial, chosen = min(prompts, key=len), [lengths.index(max(lengths)), len(labels) - 1]
     plain = rows_scores(model, [trial], [labels[i] for i in chosen], pad_id)
-    found = by_tree([trial[len(prefix) :]])[:, chosen]
-    error = (found - plain).abs() / plain.abs().clamp(min=1)
     allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
-    if not error.max() <= allowed:
-        return by_row, 0, f"the tree's scores are off by {float(error.max()):.1e}"
-    return by_tree, len(prefix), ""
+    reason = ""
+    for way in (from_kept, by_tree) if kept else (by_tree,):
+        found = way([trial[len(prefix) :]])[:, chosen]
+        error = float(((found - plain).abs() / plain.abs().clamp(min=1)).max())
+        if error <= allowed:
+            return way, len(prefix), reason
+        reason = f"all layers are computed: kept states give scores that are off by {error:.1e}"
+    return by_row, 0, f"{alone}the tree's scores are off by {error:.1e}"
 
 
 def tree_scores(
-    model: Model, rests: Sequence[Sequence[int]], tree: LabelTree, prefix: Prefix, pad_id: int
+    model: Model,
+    rests: Sequence[Sequence[int]],
+    tree: LabelTree,
+    prefix: Prefix,
+    pad_id: int,
+    kept: KeptStates | None = None,
 ) -> torch.Tensor:
     """Sums of log-likelihoods, shape (rows, labels), of what `rests` go on with after `prefix`.
 
     Rows are padded between the prefix and what is their own, so that all trees stand in the same
-    columns.
+    columns. Where all of them are `kept`, the model starts from those states.
     """
     longest = max(map(len, rests))
     pads = torch.tensor([longest - len(rest) for rest in rests])
-    ids = [[pad_id] * (longest - len(rest)) + [*rest, *tree.tokens] for rest in rests]
+    ids = [[*rest, *tree.tokens] for rest in rests]
     lengths = len(prefix) + longest - pads
     own = (torch.arange(longest) + len(prefix) - pads[:, None]).clamp(min=0)
     branches = lengths[:, None] - 1 + torch.tensor(tree.depths, dtype=torch.long)
     cache = {"cache": prefix.cache(len(rests))} if prefix else {}
-    logits = logits_at(
-        model,
-        torch.arange(longest - 1, longest + len(tree.tokens)),
-        input_ids=torch.tensor(ids),
-        position_ids=torch.cat([own, branches], dim=1),
-        attention_mask=_additive(_visible(pads, longest, tree, len(prefix)), model.dtype),
-        use_cache=bool(prefix),
-        **cache,
-    )
+    names = [row_name(prefix.token_ids, row, tree.parents) for row in ids]
+    starting = kept.starting(model, names, [*map(len, ids)]) if kept else nullcontext()
+    with starting as states:
+        size = longest + len(tree.tokens)
+        padded = torch.tensor([[pad_id] * (size - len(row)) + row for row in ids])
+        given = {"input_ids": padded} if states is None else {"inputs_embeds": states}
+        logits = logits_at(
+            model,
+            torch.arange(longest - 1, size),
+            **given,
+            position_ids=torch.cat([own, branches], dim=1),
+            attention_mask=_additive(_visible(pads, longest, tree, len(prefix)), model.dtype),
+            use_cache=bool(prefix),
+            **cache,
+        )
     columns = torch.tensor(tree.columns, device=logits.device)
     targets = torch.tensor(tree.targets, device=logits.device)
     found = (logits[:, columns, targets] - logits.logsumexp(dim=-1)[:, columns]).cpu()
