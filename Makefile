@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-fast test-long stamps fuzz lint clean
+.PHONY: setup demo test test-fast test-long long-assets fuzz lint clean
 
 setup: $(READY)
 
@@ -36,11 +36,12 @@ test: lint assets
 test-fast: assets
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m "not slow and not long"
 
-# 161 MB of pictures out of a Debian package, for long tests alone.
-stamps: $(READY)
+# For long tests alone: 161 MB of pictures out of a Debian package, and a sentence encoder (84 MB).
+long-assets: assets
 	@$(BIN)/python -m tests.stamps
+	@$(BIN)/python -m tests.encoder
 
-test-long: assets stamps test-trackers test-ray
+test-long: long-assets test-trackers test-ray
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long --dist worksteal
 
 # MLflow wants other versions of some packages: an environment of its own, on top of .venv's.

@@ -3,6 +3,7 @@
     python bench/selection.py --out /tmp/selection
     python bench/selection.py --out /tmp/selection --seeds 5 --strategy margin --strategy diverse
     python bench/selection.py --out /tmp/selection --model words --seeds 40     # in a minute
+    python bench/selection.py --out /tmp/top6 --set tune.layers=top:6 --set tune.learning_rate=1e-3
 
 Reuters R8 cut to 64 tokens, near duplicates out. With each seed other articles are labelled first
 and others can be chosen from; the judged ones are always the same. Every strategy's model learns
@@ -130,7 +131,8 @@ def words(train: Sequence[Example], seed: int) -> Iterator[Learnt]:
 class SmolLM2:
     """The model in memory, with fresh adapters each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: Sequence[str]) -> None:
+        self.overrides = overrides
         self.loaded: Loaded | None = None
         self.digests: dict[str, str] = {}
         self.checked: Checked | None = None
@@ -140,7 +142,7 @@ class SmolLM2:
         """Tuned on `train`."""
         recipe = load_recipe(
             settings={"data": {"train": "r8.csv", "task": "classify"}, "seed": seed},
-            overrides=["tune.stopping.metric=none"],
+            overrides=[*self.overrides, "tune.stopping.metric=none"],
         )
         labels = tuple(sorted(LABELS))
         prepared = Prepared(
@@ -233,7 +235,7 @@ def table(bench: Bench, seeds: Sequence[int], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-LEARNERS = {"smollm2": SmolLM2, "words": lambda: words}
+LEARNERS = {"smollm2": SmolLM2, "words": lambda overrides: words}
 
 
 def main() -> None:
@@ -242,6 +244,7 @@ def main() -> None:
     parser.add_argument("--model", choices=LEARNERS, default="smollm2")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--strategy", action="append", choices=STRATEGIES)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     quieten_libraries()
@@ -249,7 +252,7 @@ def main() -> None:
     names = list(dict.fromkeys(["random", *(chosen.strategy or STRATEGIES)]))
     every = examples("train")
     judged = examples("test", 2 * JUDGED)[:JUDGED]
-    bench = Bench(chosen.model, LEARNERS[chosen.model](), judged, chosen.out)
+    bench = Bench(chosen.model, LEARNERS[chosen.model](chosen.overrides), judged, chosen.out)
     seeds = range(chosen.seeds)
     with TerminalProgress().bar("seeds", len(seeds)) as bar:
         for seed in seeds:
