@@ -86,10 +86,11 @@ def test_a_trial_is_cleaned_of_what_it_learns_from_and_judged_on_everything(
         assert clean.cost.trained < plain.cost.trained
 
 
+@pytest.mark.parametrize("layers", ["all", "top:1"])
 def test_a_trial_is_a_plain_run_on_the_same_parts(
-    labelled: Path, tiny_model: Path, tmp_path: Path
+    labelled: Path, tiny_model: Path, tmp_path: Path, layers: str
 ) -> None:
-    chosen = recipe(labelled, tiny_model)
+    chosen = recipe(labelled, tiny_model, f"tune.layers={layers}")
     prepared = prepare(chosen, Silent())
     bench = workbench(chosen)
     trial = bench.run(prepared.recipe, Unit(0, 0), 5)
@@ -98,6 +99,8 @@ def test_a_trial_is_a_plain_run_on_the_same_parts(
     run = pipeline.start(plain, tmp_path / "run")
     rows = RunFolder(run.folder).read_predictions(VALIDATION)
     assert {row["id"]: row["tuned_prediction"] for row in rows} == trial.predictions
+    # Held-out texts of which the frozen layers' states are kept are answered the same.
+    assert result(bench.run(prepared.recipe, Unit(0, 0), 5)) == result(trial)
     log = RunFolder(run.folder).read_metrics()
     assert tuple(line["loss"] for line in log if "loss" in line) == trial.losses
     assert tuple(x["eval_loss"] for x in log if "eval_loss" in x) == trial.validation_losses

@@ -148,16 +148,14 @@ def _all_answers(
 
 def _answers(asked: _Asked, examples: Sequence[Example]) -> dict[str, Answer]:
     labels, quiet = asked.labels, Silent()
-    said = asked.prompting.answers(asked.model, examples, quiet, "answering")
+    said, scored = asked.prompting.scored_answers(asked.model, examples, labels, quiet, "answering")
     read = reader(asked.task, labels, asked.prompting.wording)
     answers: dict[str, Answer] = {
         example.id: {COLUMN: read(answer.text)}
         for example, answer in zip(examples, said, strict=True)
     }
-    if labels:
-        scored = asked.prompting.scores(asked.model, examples, labels, quiet, "scoring labels")
-        for example, scores in zip(examples, scored, strict=True):
-            answer = answers[example.id]
-            by_label = dict(zip(labels, (round(p, 6) for p in scores.probabilities), strict=True))
-            answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
+    for example, scores in zip(examples, scored, strict=False):  # of closed labels alone
+        answer = answers[example.id]
+        by_label = dict(zip(labels, (round(p, 6) for p in scores.probabilities), strict=True))
+        answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
     return answers

@@ -28,7 +28,6 @@ from kilotune.experiments.pseudo_labels import (
 )
 from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.experiments.stages import Stage, StageStore, Told
-from kilotune.generate.kept import KeptStates
 from kilotune.guesses import against_truth, guess
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
@@ -135,7 +134,6 @@ class SelfTraining:
         train = bench.prepared.parts.train
         most = MOST * len(train) if settings.most == "auto" else settings.most
         self.quota = quotas(train, most)
-        self._kept: KeptStates | None = None
         self._told: dict[Stage, Told] = {}
         self._trusted: dict[tuple[int, int], Trust] = {}
 
@@ -215,11 +213,9 @@ class SelfTraining:
     def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
         fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
         with self.bench.tuned(self.recipe, fold, stage.seed, added) as (session, tuning):
-            held = fold.validation
-            said = session.answer(session.tunable.model, held, "validating").predictions
-            # All models are of one recipe: the same base, tuned from the same layer up.
-            self._kept = self._kept or KeptStates.of(session.tunable.model)
-            guesses = guess(session, (*held, *rows), self._kept) if labels_too else ()
+            held, kept, model = fold.validation, self.bench.kept(session), session.tunable.model
+            said = session.answer(model, held, "validating", kept=kept).predictions
+            guesses = guess(session, (*held, *rows), kept) if labels_too else ()
             tokens = session.spent.generated
         values = scores(self.task, references(held), said)
         ids = [example.id for example in held]

@@ -35,6 +35,8 @@ from kilotune.experiments.record import CHECKPOINTS, RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.generate.decode import Generation
 from kilotune.generate.divergence import apart
+from kilotune.generate.kept import KeptStates
+from kilotune.generate.score import LabelScores
 from kilotune.models.export import save_tuned
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import (
@@ -52,12 +54,13 @@ from kilotune.train.trainer import Tuning, tune
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a system's answers to some examples were read as; what it said, and where it stopped
-    by itself.
+    by itself. `scores` are those of closed labels, where they were asked for.
     """
 
     predictions: tuple[str, ...]
     texts: tuple[str, ...] = ()
     stopped: tuple[bool, ...] = ()
+    scores: tuple[LabelScores, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +120,31 @@ class Session:
         renderings = list(rendered.renderings)
         return renderings[:border], renderings[border:], list(rendered.findings)
 
-    def answer(self, model: Model, examples: Sequence[Example], title: str) -> Answers:
-        """What `model` generates for `examples`, and what its answers are read as."""
-        said = self.prompting.answers(model, examples, self.progress, title)
+    def answer(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        title: str,
+        *,
+        scored: bool = False,
+        kept: KeptStates | None = None,
+    ) -> Answers:
+        """What `model` generates for `examples`, and what its answers are read as.
+
+        With `scored` or `kept` the closed labels' scores too; `kept` are states of models with
+        the same frozen layers, to start from.
+        """
+        labels = self.prepared.labels if scored or kept else ()
+        said, scores = self.prompting.scored_answers(
+            model, examples, labels, self.progress, title, kept
+        )
         self.spent.generated += sum(answer.tokens for answer in said)
         read = reader(self.prepared.task, self.prepared.labels, self.prompting.wording)
         return Answers(
             predictions=tuple(read(answer.text) for answer in said),
             texts=tuple(answer.text for answer in said),
             stopped=tuple(answer.stopped for answer in said),
+            scores=tuple(scores),
         )
 
     def base_answer(self, examples: Sequence[Example]) -> Answers:
@@ -200,14 +219,14 @@ class Session:
         Where labels are closed and `scored`, the tuned model's probabilities of them are judged.
         """
         base = base or self.base_answer(examples)
-        tuned = self.answer(self.tunable.model, examples, "tuned model")
+        scored = scored and self.prepared.task == "classify"
+        tuned = self.answer(self.tunable.model, examples, "tuned model", scored=scored)
         floors = baselines(self.prepared.task, known, examples)
         answers = {**floors, "base": base, "tuned": tuned}
         judgements = {name: self.figures(name, examples, said) for name, said in answers.items()}
-        if scored and self.prepared.task == "classify":
-            judgements["tuned"] = replace(
-                judgements["tuned"], calibration=self.calibration(examples, tuned)
-            )
+        if scored:
+            calibrated = self.calibration(examples, tuned)
+            judgements["tuned"] = replace(judgements["tuned"], calibration=calibrated)
         return Judged(tuple(examples), answers, judgements)
 
     def forgetting(self) -> Forgetting | None:
@@ -281,16 +300,12 @@ class Session:
         return examples, np.array([scores.probabilities for scores in scored])
 
     def calibration(self, examples: Sequence[Example], said: Answers) -> Calibration:
-        """The tuned model's label probabilities against the truth and its generated answers."""
-        labels = self.prepared.labels
-        scored = self.prompting.scores(
-            self.tunable.model, examples, labels, self.progress, "scoring labels"
-        )
+        """The label probabilities of `said` against the truth and the generated answers."""
         return calibration(
-            np.array([scores.probabilities for scores in scored]),
+            np.array([scores.probabilities for scores in said.scores]),
             references(examples),
             said.predictions,
-            labels,
+            self.prepared.labels,
             [example.id for example in examples],
             **self._resampling(),
         )

@@ -22,6 +22,7 @@ from kilotune.experiments.folds import Fold
 from kilotune.experiments.ladder import Facts
 from kilotune.experiments.trackers import MLFLOW
 from kilotune.experiments.trials import Trial, Unit
+from kilotune.generate.kept import KeptStates
 from kilotune.models.freeze import digests_of
 from kilotune.models.load import compute_dtype, layer_count, weight_dtype
 from kilotune.models.lora import linear_names
@@ -54,6 +55,7 @@ class Workbench:
         self._digests: dict[str, str] = {}
         self._renderings: dict[str, dict[str, Rendering]] = {}
         self._checked: dict[str, Checked] = {}
+        self._kept: dict[int, KeptStates] = {}
 
     def run(self, recipe: Recipe, unit: Unit, sample: int) -> Trial:
         """Train by `recipe` on a fold with a seed, and answer what the fold holds out.
@@ -66,10 +68,11 @@ class Workbench:
         with self.tuned(recipe, fold, unit.seed) as (session, tuning):
             ready = time.perf_counter()
             model, prepared = session.tunable.model, session.prepared
-            said = session.answer(model, fold.validation, "validating")
+            kept = self.kept(session)
+            said = session.answer(model, fold.validation, "validating", kept=kept)
             train = [e for e in prepared.parts.train if not e.origin.parent]
             asked = random.Random(unit.seed).sample(train, min(sample, len(train)))
-            known = session.answer(model, asked, "training sample")
+            known = session.answer(model, asked, "training sample", kept=kept)
             answering = time.perf_counter() - ready
         seconds = time.perf_counter() - began
         return Trial(
@@ -100,6 +103,16 @@ class Workbench:
             yield session, self._tune(session)
         finally:
             self._put_back(session)
+
+    def kept(self, session: Session) -> KeptStates | None:
+        """The states that closed labels' scores may start from, the same for all such trials.
+
+        None where labels are not closed or no layer stays as it is.
+        """
+        if session.prepared.task != "classify":
+            return None
+        found = KeptStates.of(session.tunable.model)
+        return found and self._kept.setdefault(found.below, found)
 
     def facts(self) -> Facts:
         """What the model has to try."""
@@ -147,6 +160,7 @@ class Workbench:
             self._loaded = load(prepared, self.source, self.progress)
             self._digests = digests_of(self._loaded.model)
             self._checked.clear()
+            self._kept.clear()
         return self._loaded
 
     def _tune(self, session: Session) -> Tuning:

@@ -1,18 +1,28 @@
 """What cannot be put to a model is named, all of it together, before anything is generated."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import GenerationConfig
 
+from kilotune.data.example import Example
+from kilotune.data.samples import movie_reviews
 from kilotune.errors import KilotuneError
-from kilotune.generate.answer import Prompting
+from kilotune.generate import answer
+from kilotune.generate.answer import TRIED, Prompting
+from kilotune.generate.decode import Generation
+from kilotune.models.load import load_model, load_tokenizer
 from kilotune.progress import Silent
+from kilotune.recipe.schema import ModelSettings
 from kilotune.render.probe import chat_template
-from kilotune.render.wording import Wording
-from tests.made import conversation
+from kilotune.render.wording import Wording, wording
+from tests.generate.test_score import Said as Told
+from tests.made import classified, conversation
 from tests.tiny import CHATML, byte_tokenizer
 
+REVIEWS = ("negative", "positive")
 REFUSING = "{% if 'no' in messages[-1]['content'] %}{{ raise_exception('not this') }}{% endif %}"
 
 
@@ -33,3 +43,46 @@ def test_every_example_that_cannot_be_asked_is_named() -> None:
     model: Any = None  # it is not reached
     with pytest.raises(KilotuneError, match=r"(?s)data:2, data:4.*not this.*data:3"):
         prompting.answers(model, examples, Silent(), "judging")
+
+
+@pytest.fixture(scope="module")
+def reviewing(smollm2: Path) -> tuple[Any, Prompting, list[Example]]:
+    """The real model, how it is asked about film reviews, and some of these."""
+    model = load_model(str(smollm2), ModelSettings(), torch.float32)
+    template = chat_template(load_tokenizer(str(smollm2), ModelSettings()))
+    stop = template.stop_id
+    config = GenerationConfig(max_new_tokens=6, eos_token_id=[stop], pad_token_id=stop)
+    prompting = Prompting(template, wording(None, None, REVIEWS), config, 500, 0)
+    return model, prompting, classified(*movie_reviews()[:8])
+
+
+@pytest.mark.slow
+def test_answers_that_are_labels_are_not_generated_again_and_the_same(
+    reviewing: tuple[Any, Prompting, list[Example]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompting, examples = reviewing
+    plain = prompting.answers(model, examples, Silent(), "")
+    asked: list[int] = []
+    answers = Prompting.answers
+
+    def counted(self: Prompting, model: Any, examples: Any, *rest: Any) -> Any:
+        asked.append(len(examples))
+        return answers(self, model, examples, *rest)
+
+    monkeypatch.setattr(Prompting, "answers", counted)
+    said, scores = prompting.scored_answers(model, examples, REVIEWS, Silent(), "")
+    assert said == plain
+    assert sum(asked) < len(examples)
+    assert asked[0] == TRIED
+    alone = prompting.scores(model, examples, REVIEWS, Silent(), "")
+    assert [one.log_likelihoods for one in scores] == [one.log_likelihoods for one in alone]
+
+    # One that is sampled is generated, as is all where what was read off is not what is said.
+    few = examples[:2]
+    sampled, _ = prompting.at(1.0).scored_answers(model, few, REVIEWS, Silent(), "")
+    assert sampled == prompting.at(1.0).answers(model, few, Silent(), "")
+    monkeypatch.setattr(answer, "read_answer", lambda *rest: Generation("no", True, 1))
+    told = Told()
+    said, _ = prompting.scored_answers(model, examples, REVIEWS, told, "")
+    assert said == plain
+    assert told.lines == ["answers are generated: those read off the labels' scores are others"]

@@ -71,9 +71,9 @@ def test_an_answer_ends_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> 
     _, tokenizer = loaded
     stop = tokenizer.eos_token_id
     word = tokenizer.encode("yes", add_special_tokens=False)
-    ended = decode._read(tokenizer, [*word, stop, *word], {stop})
+    ended = decode.read_answer(tokenizer, [*word, stop, *word], {stop})
     assert ended == Generation("yes", stopped=True, tokens=len(word) + 1)
-    assert decode._read(tokenizer, word, {stop}) == Generation(
+    assert decode.read_answer(tokenizer, word, {stop}) == Generation(
         "yes", stopped=False, tokens=len(word)
     )
 
@@ -188,3 +188,13 @@ def test_a_prefix_computed_once_changes_no_answer(
 def test_a_window_shorter_than_a_row_has_no_shared_prefix() -> None:
     model = tiny_kind("mistral", sliding_window=16)
     assert said(model, ALIKE) == [said(model, [prompt])[0] for prompt in ALIKE]
+
+
+def test_what_has_a_say_besides_the_likeliest_token_is_seen() -> None:
+    model = tiny_kind("llama")
+    greedy = GenerationConfig(do_sample=False, max_new_tokens=5, repetition_penalty=1.0)
+    assert decode.plainly_greedy(model, greedy)
+    assert not decode.plainly_greedy(model, GenerationConfig(do_sample=True))
+    assert not decode.plainly_greedy(model, GenerationConfig(repetition_penalty=1.1))
+    model.generation_config.no_repeat_ngram_size = 2
+    assert not decode.plainly_greedy(model, greedy)

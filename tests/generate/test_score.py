@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from kilotune.generate import score
+from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores, LabelTree, answer_losses, label_ids, score_labels
 from kilotune.models.load import load_model, load_tokenizer
 from kilotune.progress import Silent
@@ -77,6 +78,49 @@ def test_all_labels_at_once_equal_each_label_alone(
     plain = one_by_one(model, prompts, LABELS)
     assert plain.std() > 0.1  # labels and prompts can be told apart
     assert relative_error(found, plain) < 1e-5
+
+
+def plain_greedy(model: Any, prompt: list[int], stops: set[int], most: int) -> list[int]:
+    """The likeliest token each time, all of it computed anew."""
+    said: list[int] = []
+    while len(said) < most and not (said and said[-1] in stops):
+        with torch.no_grad():
+            said.append(int(model(torch.tensor([[*prompt, *said]])).logits[0, -1].argmax()))
+    return said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [False, True], ids=["whole", "kept"])
+def test_greedy_answers_are_read_off_as_long_as_they_are_labels(kind: str, kept: bool) -> None:
+    model = tiny_kind(kind)
+    for parameter in model.get_input_embeddings().parameters():
+        parameter.requires_grad = False
+    stops = {plain_greedy(model, prompt, set(), 3)[-1] for prompt in PROMPTS[:3]}
+    answers = [plain_greedy(model, prompt, stops, 20) for prompt in PROMPTS]
+    assert {answer[-1] in stops for answer in answers[:3]} == {True}
+    labels = [*answers[:3], [10, 11, STOP], [*answers[0][:1], STOP]]
+    states = KeptStates(below=1, limit=10**9) if kept else None
+    for _ in range(2):
+        found = score_labels(
+            model, PROMPTS, labels, pad_id=0, progress=Silent(), stops=stops, kept=states
+        )
+        told = [None if one.greedy is None else list(one.greedy) for one in found]
+        assert told[:3] == answers[:3]
+        for one, answer in zip(told[3:], answers[3:], strict=True):
+            assert one == answer if answer in labels else one is None
+    assert all(one.greedy is None for one in scores(model, PROMPTS))  # no token ends an answer
+
+
+def test_what_is_on_an_edge_or_leaves_the_labels_is_not_known() -> None:
+    tree = LabelTree.of(LABELS)  # columns: 0 the prompt, then 10, 11, 12, 13, 14, 20
+    assert tree.greedy([10, 11, STOP, 0, 0, 0, 0], {STOP}) == (10, 11, STOP)
+    assert tree.greedy([10, 11, 14, 0, 0, STOP, 0], {STOP}) == (10, 11, 14, STOP)
+    assert tree.greedy([STOP, 0, 0, 0, 0, 0, 0], {STOP}) == (STOP,)
+    assert tree.greedy([10, 99, 0, 0, 0, 0, 0], {STOP}) is None
+    assert tree.greedy([-1, 11, STOP, 0, 0, 0, 0], {STOP}) is None
+    logits = torch.tensor([[[0.0, 5.0, 4.9], [3.0, 1.0, 2.0]]])
+    assert score._likeliest(logits.clone(), 0.5) == [[-1, 0]]
+    assert score._likeliest(logits.clone(), 0.01) == [[1, 0]]
 
 
 def test_eager_attention_scores_the_same() -> None:

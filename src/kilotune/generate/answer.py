@@ -14,17 +14,22 @@ from kilotune.generate.decode import (
     finite,
     generate,
     generation_config,
+    plainly_greedy,
+    read_answer,
 )
 from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores, answer_losses, label_ids, score_labels
 from kilotune.models.load import Model
 from kilotune.models.vision import Eyes
-from kilotune.progress import Progress
+from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.template import ChatTemplate
 from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording
+
+# Answers read off the labels' scores that are generated as well, to be sure.
+TRIED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +156,58 @@ class Prompting:
             title=title,
             images=[prompt.images for prompt in prompts],
             eyes=self.eyes,
+            stops=self.generation.eos_token_id or (),
             kept=kept,
         )
+
+    def scored_answers(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        progress: Progress,
+        title: str,
+        kept: KeptStates | None = None,
+    ) -> tuple[list[Generation], list[LabelScores]]:
+        """What `answers` gives, and what `scores` does; without labels there are no scores.
+
+        A greedy answer that is one of the labels follows from its scores' forward and is not
+        generated again, but for TRIED of them: where these differ, all are.
+        """
+        if not labels:
+            return self.answers(model, examples, progress, title), []
+        scores = self.scores(model, examples, labels, progress, f"{title}, labels", kept)
+        said = self._read_off(model, examples, scores, progress)
+        open_ = [index for index, answer in enumerate(said) if answer is None]
+        rest = [examples[index] for index in open_]
+        generated = self.answers(model, rest, progress, title) if rest else []
+        for index, answer in zip(open_, generated, strict=True):
+            said[index] = answer
+        return [answer for answer in said if answer is not None], scores
+
+    def _read_off(
+        self,
+        model: Model,
+        examples: Sequence[Example],
+        scores: Sequence[LabelScores],
+        progress: Progress,
+    ) -> list[Generation | None]:
+        """The answers that follow from `scores`, None for the others."""
+        now, tokenizer = self.generation, self.template.tokenizer
+        stops, endings = set(now.eos_token_id or ()), list(now.stop_strings or ())
+        said: list[Generation | None] = [None] * len(examples)
+        if plainly_greedy(model, now):
+            for index, one in enumerate(scores):
+                if one.greedy is not None:
+                    ids = one.greedy[: now.max_new_tokens]
+                    said[index] = read_answer(tokenizer, ids, stops, endings)
+        tried = [index for index, answer in enumerate(said) if answer is not None][:TRIED]
+        trial = [examples[index] for index in tried]
+        plain = self.answers(model, trial, Silent(), "") if trial else []
+        if plain == [said[index] for index in tried]:
+            return said
+        progress.say("answers are generated: those read off the labels' scores are others")
+        return [None] * len(examples)
 
     def losses(
         self,

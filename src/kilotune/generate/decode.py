@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,12 @@ from kilotune.recipe.schema import DecodingSettings
 
 # Tokens of prompt, padding included, that one batch may hold.
 TOKEN_BUDGET = 4096
+# What a model's own settings may hold without changing its greedy answers.
+WITHOUT_A_SAY = {
+    "bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p",
+    "repetition_penalty", "max_length", "max_new_tokens", "use_cache", "cache_implementation",
+    "output_attentions", "output_hidden_states", "transformers_version", "_from_model_config",
+}  # fmt: skip
 # The answers that must have room, and how much more there is than they take.
 USUAL, MARGIN, LEAST_MARGIN = 0.99, 0.2, 4
 
@@ -118,7 +124,7 @@ def generate(
     plain.stop_strings = None
 
     def read(ids: list[int]) -> Generation:
-        return _read(tokenizer, ids, stops, endings)
+        return read_answer(tokenizer, ids, stops, endings)
 
     sampling = torch.random.fork_rng() if config.do_sample else nullcontext()
     with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
@@ -145,6 +151,13 @@ def generate(
                 answers[index] = read(ids.tolist())
             bar.advance(len(batch))
     return [answer for answer in answers if answer is not None]
+
+
+def plainly_greedy(model: Model, config: GenerationConfig) -> bool:
+    """Whether the answer is the likeliest token each time, and nothing else has a say in it."""
+    own = model.generation_config.to_diff_dict() if model.generation_config is not None else {}
+    penalised = config.repetition_penalty not in (None, 1.0)
+    return not (config.do_sample or penalised or set(own) - WITHOUT_A_SAY)
 
 
 def finite(
@@ -202,8 +215,8 @@ def _left_padded(
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def _read(
-    tokenizer: Any, ids: list[int], stops: set[int], endings: Sequence[str] = ()
+def read_answer(
+    tokenizer: Any, ids: Sequence[int], stops: Collection[int], endings: Sequence[str] = ()
 ) -> Generation:
     """The answer before the first stop token or stop string."""
     end = next((i for i, token in enumerate(ids) if token in stops), None)

@@ -3,9 +3,10 @@
 A row holds one prompt and behind it all labels as a tree: each token sees the prompt and the
 tokens before it on its own branch, and its position counts from the prompt's end. Labels that
 begin alike share those tokens; a label's last token is not computed, since nothing follows it.
+The same forward says what greedy decoding would answer, as long as that is one of the labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ TOKEN_BUDGET = 2048
 
 # How far, relative, the tree may be from single rows: rounding in float32, and in bfloat16.
 TOLERANCE, ROUGH_TOLERANCE = 1e-4, 0.2
+# By how much, in nats, a token must be likelier than the next to be what is generated for sure.
+EDGE, ROUGH_EDGE = 1e-3, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,14 @@ class LabelScores:
 
     `log_likelihoods` are sums over a label's tokens, the stop token included where it is one of
     them; `normalised` are those sums per token; `probabilities` are their softmax over the labels.
+    `greedy` are the tokens that greedy decoding answers, to the one that ends it; None where that
+    is not known without generating: it is no label, or two tokens are about as likely.
     """
 
     log_likelihoods: tuple[float, ...]
     normalised: tuple[float, ...]
     probabilities: tuple[float, ...]
+    greedy: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,22 @@ class LabelTree:
             owners=owners,
         )
 
+    def greedy(self, likeliest: Sequence[int], stops: Collection[int]) -> tuple[int, ...] | None:
+        """The tokens to one of `stops`, `likeliest` being what follows on each column.
+
+        None where they leave the tree before.
+        """
+        pairs = zip(self.parents, self.tokens, strict=True)
+        nodes = {pair: node for node, pair in enumerate(pairs)}
+        said: list[int] = []
+        node: int | None = -1
+        while node is not None:
+            said.append(likeliest[node + 1])
+            if said[-1] in stops:
+                return tuple(said)
+            node = nodes.get((node, said[-1]))
+        return None
+
     def sees(self) -> torch.Tensor:
         """Shape (nodes, nodes): which nodes each node looks back on, itself included."""
         seen = torch.eye(len(self.tokens), dtype=torch.bool)
@@ -102,11 +124,13 @@ def score_labels(
     title: str = "scoring",
     images: Sequence[Sequence[Image]] = (),
     eyes: Eyes | None = None,
+    stops: Collection[int] = (),
     kept: KeptStates | None = None,
 ) -> list[LabelScores]:
     """Score every label (token ids) after every prompt (token ids), in the order of `prompts`.
 
-    `images` are those of each prompt, if any has some, and need the model's `eyes`. `kept` are
+    `images` are those of each prompt, if any has some, and need the model's `eyes`. `stops` are
+    the tokens that end an answer, without which no greedy one is known. `kept` are
     states of models with the same frozen layers, to start from and to add to. All that is tried
     on the shortest prompt first. Where the model's attention does not allow the tree, each label
     is scored in a row of its own, and `progress` is told why.
@@ -121,18 +145,35 @@ def score_labels(
             progress.say(reason)
         own = [prompt[shared:] for prompt in prompts]
         sums = torch.empty(len(prompts), len(labels))
+        greedy: list[tuple[int, ...] | None] = [None] * len(prompts)
+        tree = LabelTree.of(labels)
         with progress.bar(title, len(prompts)) as bar:
             for batch in batches(own, TOKEN_BUDGET):
-                sums[batch] = score_batch([own[i] for i in batch], [seen[i] for i in batch])
+                found = score_batch([own[i] for i in batch], [seen[i] for i in batch])
+                sums[batch] = found.sums
+                for row, likeliest in zip(batch, found.likeliest, strict=False):
+                    greedy[row] = tree.greedy(likeliest, stops)
                 bar.advance(len(batch))
+    rows = zip(sums, sums / lengths, sums.softmax(dim=1), greedy, strict=True)
     return [
-        LabelScores(tuple(row.tolist()), tuple(mean.tolist()), tuple(share.tolist()))
-        for row, mean, share in zip(sums, sums / lengths, sums.softmax(dim=1), strict=True)
+        LabelScores(tuple(row.tolist()), tuple(mean.tolist()), tuple(share.tolist()), said)
+        for row, mean, share, said in rows
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Of a batch: sums of log-likelihoods, (rows, labels), and what follows on each column.
+
+    `likeliest` are (rows, columns) tokens, -1 on an edge; none where they are not known.
+    """
+
+    sums: torch.Tensor
+    likeliest: Sequence[Sequence[int]] = ()
+
+
 Shown = Sequence[Sequence[Image]]  # the images of each prompt
-ScoreBatch = Callable[[Sequence[Sequence[int]], Shown], torch.Tensor]
+ScoreBatch = Callable[[Sequence[Sequence[int]], Shown], Scored]
 
 
 def _way(
@@ -147,8 +188,8 @@ def _way(
     """How to score a batch, how many tokens of each prompt it leaves out, and why no faster."""
     alone = "labels are scored one by one: "
 
-    def by_row(batch: Sequence[Sequence[int]], shown: Shown) -> torch.Tensor:
-        return rows_scores(model, batch, labels, pad_id, shown, eyes)
+    def by_row(batch: Sequence[Sequence[int]], shown: Shown) -> Scored:
+        return Scored(rows_scores(model, batch, labels, pad_id, shown, eyes))
 
     if any(images):
         return by_row, 0, f"{alone}there are images in the prompts"
@@ -158,10 +199,10 @@ def _way(
         return by_row, 0, alone + reason
     prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
 
-    def by_tree(batch: Sequence[Sequence[int]], shown: Shown = ()) -> torch.Tensor:
+    def by_tree(batch: Sequence[Sequence[int]], shown: Shown = ()) -> Scored:
         return tree_scores(model, batch, tree, prefix, pad_id)
 
-    def from_kept(batch: Sequence[Sequence[int]], shown: Shown = ()) -> torch.Tensor:
+    def from_kept(batch: Sequence[Sequence[int]], shown: Shown = ()) -> Scored:
         return tree_scores(model, batch, tree, prefix, pad_id, kept)
 
     # The longest label and the last: what sees another branch, or not its own, shows there.
@@ -170,7 +211,7 @@ def _way(
     allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
     reason = ""
     for way in (from_kept, by_tree) if kept else (by_tree,):
-        found = way([trial[len(prefix) :]])[:, chosen]
+        found = way([trial[len(prefix) :]]).sums[:, chosen]
         error = float(((found - plain).abs() / plain.abs().clamp(min=1)).max())
         if error <= allowed:
             return way, len(prefix), reason
@@ -185,8 +226,8 @@ def tree_scores(
     prefix: Prefix,
     pad_id: int,
     kept: KeptStates | None = None,
-) -> torch.Tensor:
-    """Sums of log-likelihoods, shape (rows, labels), of what `rests` go on with after `prefix`.
+) -> Scored:
+    """How likely the labels are where `rests` go on after `prefix`, and what is likeliest.
 
     Rows are padded between the prefix and what is their own, so that all trees stand in the same
     columns. Where all of them are `kept`, the model starts from those states.
@@ -217,7 +258,19 @@ def tree_scores(
     targets = torch.tensor(tree.targets, device=logits.device)
     found = (logits[:, columns, targets] - logits.logsumexp(dim=-1)[:, columns]).cpu()
     sums = torch.zeros(len(rests), max(tree.owners) + 1)
-    return sums.index_add_(1, torch.tensor(tree.owners), found)
+    sums.index_add_(1, torch.tensor(tree.owners), found)
+    return Scored(sums, _likeliest(logits, EDGE if model.dtype == torch.float32 else ROUGH_EDGE))
+
+
+def _likeliest(logits: torch.Tensor, edge: float) -> list[list[int]]:
+    """The tokens with the greatest `logits`, (rows, columns); -1 where another is as near as that.
+
+    Overwrites the greatest.
+    """
+    most, tokens = logits.max(dim=-1)
+    next_most = logits.scatter_(-1, tokens[..., None], float("-inf")).amax(dim=-1)
+    likeliest: list[list[int]] = tokens.masked_fill(most - next_most < edge, -1).tolist()
+    return likeliest
 
 
 def rows_scores(
