@@ -176,7 +176,7 @@ class Bench:
 
     def place(self, name: str, seed: int) -> Path:
         """The file of what was learnt once."""
-        return self.out / f"{self.name}-{name.replace(' ', '-')}-{seed}.json"
+        return self.out / f"{'-'.join([self.name, *name.split(), str(seed)])}.json"
 
     def read(self, name: str, seed: int) -> dict:
         """What is in it."""
@@ -252,7 +252,9 @@ def main() -> None:
     names = list(dict.fromkeys(["random", *(chosen.strategy or STRATEGIES)]))
     every = examples("train")
     judged = examples("test", 2 * JUDGED)[:JUDGED]
-    bench = Bench(chosen.model, LEARNERS[chosen.model](chosen.overrides), judged, chosen.out)
+    # Answers of other settings are other answers.
+    name = "-".join([chosen.model, *chosen.overrides])
+    bench = Bench(name, LEARNERS[chosen.model](chosen.overrides), judged, chosen.out)
     seeds = range(chosen.seeds)
     with TerminalProgress().bar("seeds", len(seeds)) as bar:
         for seed in seeds:

@@ -100,7 +100,10 @@ def test_a_trial_is_a_plain_run_on_the_same_parts(
     rows = RunFolder(run.folder).read_predictions(VALIDATION)
     assert {row["id"]: row["tuned_prediction"] for row in rows} == trial.predictions
     # Held-out texts of which the frozen layers' states are kept are answered the same.
+    kept = bench._kept
+    assert (kept is not None and len(kept.rows) > 0) == (layers == "top:1")
     assert result(bench.run(prepared.recipe, Unit(0, 0), 5)) == result(trial)
+    assert bench._kept is kept
     log = RunFolder(run.folder).read_metrics()
     assert tuple(line["loss"] for line in log if "loss" in line) == trial.losses
     assert tuple(x["eval_loss"] for x in log if "eval_loss" in x) == trial.validation_losses

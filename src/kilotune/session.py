@@ -50,6 +50,9 @@ from kilotune.render.labels import Rendering
 from kilotune.render.renderings import render_examples
 from kilotune.train.trainer import Tuning, tune
 
+# Tokens of all labels together that are scored behind each text rather than an answer generated.
+FEW_LABEL_TOKENS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -83,7 +86,7 @@ class Judged:
 
 @dataclass(slots=True)
 class Spent:
-    """Tokens that a session's model has generated."""
+    """Tokens that a session's model has answered with, be they generated or read off scores."""
 
     generated: int = 0
 
@@ -131,10 +134,11 @@ class Session:
     ) -> Answers:
         """What `model` generates for `examples`, and what its answers are read as.
 
-        With `scored` or `kept` the closed labels' scores too; `kept` are states of models with
-        the same frozen layers, to start from.
+        With `scored` the closed labels' scores too. `kept` are states of models with the same
+        frozen layers: scores start from them, and say what is answered if labels are few.
         """
-        labels = self.prepared.labels if scored or kept else ()
+        scored = scored or (kept is not None and self._few_labels())
+        labels = self.prepared.labels if scored else ()
         said, scores = self.prompting.scored_answers(
             model, examples, labels, self.progress, title, kept
         )
@@ -146,6 +150,14 @@ class Session:
             stopped=tuple(answer.stopped for answer in said),
             scores=tuple(scores),
         )
+
+    def _few_labels(self) -> bool:
+        """Whether the scores of all labels take less than a generated answer."""
+        told, encode = (
+            self.prompting.wording.told(self.prepared.labels),
+            self.prompting.template.encode,
+        )
+        return sum(len(encode(label)) for label in told) <= FEW_LABEL_TOKENS
 
     def base_answer(self, examples: Sequence[Example]) -> Answers:
         """What the model as it came generates for `examples`."""

@@ -55,7 +55,7 @@ class Workbench:
         self._digests: dict[str, str] = {}
         self._renderings: dict[str, dict[str, Rendering]] = {}
         self._checked: dict[str, Checked] = {}
-        self._kept: dict[int, KeptStates] = {}
+        self._kept: KeptStates | None = None
 
     def run(self, recipe: Recipe, unit: Unit, sample: int) -> Trial:
         """Train by `recipe` on a fold with a seed, and answer what the fold holds out.
@@ -105,14 +105,16 @@ class Workbench:
             self._put_back(session)
 
     def kept(self, session: Session) -> KeptStates | None:
-        """The states that closed labels' scores may start from, the same for all such trials.
+        """What closed labels' scores may start from: the states of trials of the same layers.
 
         None where labels are not closed or no layer stays as it is.
         """
         if session.prepared.task != "classify":
             return None
         found = KeptStates.of(session.tunable.model)
-        return found and self._kept.setdefault(found.below, found)
+        if found is None or self._kept is None or found.below != self._kept.below:
+            self._kept = found  # those of other layers are let go
+        return self._kept
 
     def facts(self) -> Facts:
         """What the model has to try."""
@@ -160,7 +162,7 @@ class Workbench:
             self._loaded = load(prepared, self.source, self.progress)
             self._digests = digests_of(self._loaded.model)
             self._checked.clear()
-            self._kept.clear()
+            self._kept = None
         return self._loaded
 
     def _tune(self, session: Session) -> Tuning:

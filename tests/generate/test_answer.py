@@ -45,6 +45,53 @@ def test_every_example_that_cannot_be_asked_is_named() -> None:
         prompting.answers(model, examples, Silent(), "judging")
 
 
+def one_who_says_fine(folder: Path) -> tuple[Any, Prompting]:
+    """A tiny model that has learnt to answer "fine", whatever it is asked."""
+    model = load_model(str(folder), ModelSettings(), torch.float32)
+    template = chat_template(load_tokenizer(str(folder), ModelSettings()))
+    config = GenerationConfig(
+        max_new_tokens=9, eos_token_id=[3, template.stop_id], pad_token_id=0, repetition_penalty=1.0
+    )
+    prompting = Prompting(template, Wording("", "{text}"), config, 500, 0)
+    said = [*template.encode("fine"), template.stop_id]
+    prompts = prompting.token_ids(classified(*[(f"film {n}", None) for n in range(4)]))
+    ids = torch.tensor([[*prompt, *said] for prompt in prompts])
+    masked = ids.masked_fill(torch.arange(ids.shape[1]) < ids.shape[1] - len(said), -100)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=masked).loss.backward()
+        optimizer.step()
+    return model, prompting
+
+
+@pytest.mark.parametrize("limit", [9, 2])
+@pytest.mark.parametrize("stop", [None, ["in"]])
+def test_labels_that_are_said_are_read_off_their_scores(
+    tiny_model: Path, limit: int, stop: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompting = one_who_says_fine(tiny_model)
+    prompting.generation.max_new_tokens, prompting.generation.stop_strings = limit, stop
+    examples = classified(*[(f"film number {n}", None) for n in range(9)])
+    plain = prompting.answers(model, examples, Silent(), "")
+    expected = ("fi", False) if limit == 2 else ("f" if stop else "fine", True)
+    assert {(one.text, one.stopped) for one in plain} == {expected}
+    asked: list[int] = []
+    answers = Prompting.answers
+
+    def counted(self: Prompting, model: Any, examples: Any, *rest: Any) -> Any:
+        asked.append(len(examples))
+        return answers(self, model, examples, *rest)
+
+    monkeypatch.setattr(Prompting, "answers", counted)
+    for labels in (("fine", "bad"), ("funny", "bad")):
+        asked.clear()
+        said, scores = prompting.scored_answers(model, examples, labels, Silent(), "")
+        assert said == plain
+        assert len(scores) == len(examples)
+        assert asked == ([TRIED] if labels[0] == "fine" else [len(examples)])
+
+
 @pytest.fixture(scope="module")
 def reviewing(smollm2: Path) -> tuple[Any, Prompting, list[Example]]:
     """The real model, how it is asked about film reviews, and some of these."""

@@ -196,5 +196,14 @@ def test_what_has_a_say_besides_the_likeliest_token_is_seen() -> None:
     assert decode.plainly_greedy(model, greedy)
     assert not decode.plainly_greedy(model, GenerationConfig(do_sample=True))
     assert not decode.plainly_greedy(model, GenerationConfig(repetition_penalty=1.1))
+    assert not decode.plainly_greedy(model, GenerationConfig(repetition_penalty=1.0, num_beams=2))
     model.generation_config.no_repeat_ngram_size = 2
     assert not decode.plainly_greedy(model, greedy)
+
+
+def test_stop_strings_that_a_model_came_with_end_no_answer(loaded: tuple[Any, Any]) -> None:
+    model, tokenizer = loaded
+    config = GenerationConfig(max_new_tokens=5, eos_token_id=[0], pad_token_id=0)
+    plain = generate(model, tokenizer, [[5, 6, 7]], config, seed=0, progress=Silent())
+    model.generation_config.stop_strings = ["a", "e"]
+    assert generate(model, tokenizer, [[5, 6, 7]], config, seed=0, progress=Silent()) == plain

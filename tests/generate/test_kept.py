@@ -7,7 +7,8 @@ import torch
 
 from kilotune.generate import score
 from kilotune.generate.kept import KeptStates, row_name
-from kilotune.generate.score import LabelScores, score_labels
+from kilotune.generate.score import LabelScores, LabelTree, score_labels
+from kilotune.models import lower
 from kilotune.models.load import decoder_layers
 from kilotune.progress import Silent
 from tests.generate.test_score import (
@@ -79,12 +80,13 @@ def test_the_lower_layers_see_the_kept_rows_no_more_but_new_ones() -> None:
     whole = sum(counts)
     counts.clear()
     scores(model, PROMPTS, kept)
-    # What all share, and the plain rows of the one prompt that the fast ways are tried on.
+    # What all share; and of the one prompt that the fast ways are tried on, plain rows and a tree.
     plain = 2 * (len(PROMPTS[2]) + max(map(len, LABELS)) - 1)
-    assert sum(counts) == len(SYSTEM) + plain < whole / 2
+    tree = len(PROMPTS[2]) - len(SYSTEM) + len(LabelTree.of(LABELS).tokens)
+    assert sum(counts) == len(SYSTEM) + plain + tree < whole / 2
     counts.clear()
     scores(model, [*PROMPTS, [*SYSTEM, 99, 98, 97, 96]], kept)
-    assert sum(counts) > len(SYSTEM) + plain
+    assert sum(counts) > len(SYSTEM) + plain + tree
 
 
 def test_without_room_nothing_is_kept_and_all_is_right() -> None:
@@ -105,7 +107,22 @@ def test_states_of_other_lower_layers_are_found_out_and_left() -> None:
     found = scores(model, PROMPTS, kept, said)
     assert relative_error(found, one_by_one(model, PROMPTS, LABELS)) < 1e-5
     assert len(said.lines) == 1
-    assert said.lines[0].startswith("all layers are computed: kept states give scores that are off")
+    assert said.lines[0].startswith("all layers are computed: from kept states, scores are off by")
+    assert (kept.rows, kept.size, kept.limit) == ({}, 0, 0)
+
+
+def test_layers_that_hand_on_tuples_are_not_passed_by_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, said = upper_trained("llama"), Said()
+
+    def unable(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("not enough values")
+
+    monkeypatch.setattr(lower, "_hand_on", unable)
+    found = scores(model, PROMPTS, KeptStates.of(model), said)
+    assert relative_error(found, one_by_one(model, PROMPTS, LABELS)) < 1e-5
+    assert said.lines == ["all layers are computed: from kept states, not enough values"]
 
 
 def test_a_model_trained_from_the_first_layer_has_none() -> None:

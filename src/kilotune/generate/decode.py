@@ -30,8 +30,9 @@ TOKEN_BUDGET = 4096
 # What a model's own settings may hold without changing its greedy answers.
 WITHOUT_A_SAY = {
     "bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p",
-    "repetition_penalty", "max_length", "max_new_tokens", "use_cache", "cache_implementation",
-    "output_attentions", "output_hidden_states", "transformers_version", "_from_model_config",
+    "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "stop_strings",
+    "max_length", "max_new_tokens", "use_cache", "output_attentions", "output_hidden_states",
+    "transformers_version", "_from_model_config",
 }  # fmt: skip
 # The answers that must have room, and how much more there is than they take.
 USUAL, MARGIN, LEAST_MARGIN = 0.99, 0.2, 4
@@ -122,6 +123,8 @@ def generate(
     # transformers would find a stop string that begins in the prompt.
     plain = copy.copy(config)
     plain.stop_strings = None
+    if model.generation_config is not None:  # what is None would be filled from there
+        model.generation_config.stop_strings = None
 
     def read(ids: list[int]) -> Generation:
         return read_answer(tokenizer, ids, stops, endings)
@@ -156,8 +159,9 @@ def generate(
 def plainly_greedy(model: Model, config: GenerationConfig) -> bool:
     """Whether the answer is the likeliest token each time, and nothing else has a say in it."""
     own = model.generation_config.to_diff_dict() if model.generation_config is not None else {}
-    penalised = config.repetition_penalty not in (None, 1.0)
-    return not (config.do_sample or penalised or set(own) - WITHOUT_A_SAY)
+    penalised = config.repetition_penalty != 1.0  # of None the model's own takes the place
+    others = {*own, *config.to_diff_dict()} - WITHOUT_A_SAY
+    return not (config.do_sample or penalised or others)
 
 
 def finite(

@@ -17,7 +17,7 @@ from kilotune.models.load import Model
 from kilotune.models.lower import active_dropout, bypassed, entering, first_trained_layer
 
 # Of the memory that is free, the part that states may take.
-SHARE = 4
+SHARE = 8
 
 
 @dataclass(slots=True)
@@ -62,6 +62,11 @@ class KeptStates:
             if name not in self.rows and self.size + own.nbytes <= self.limit:
                 self.size += own.nbytes
                 self.rows[name] = own.to("cpu", copy=True)
+
+    def forget(self) -> None:
+        """Let go of all of them, and keep no more."""
+        self.rows.clear()
+        self.size = self.limit = 0
 
     @staticmethod
     def _padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -9,6 +9,7 @@ The same forward says what greedy decoding would answer, as long as that is one 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.render.template import ChatTemplate
 
-# Tokens that one forward computes, padding included, the shared prefix left out.
+# Tokens that one forward computes, padding and labels included, the shared prefix left out.
 TOKEN_BUDGET = 2048
 
 # How far, relative, the tree may be from single rows: rounding in float32, and in bfloat16.
@@ -140,7 +141,9 @@ def score_labels(
     lengths = torch.tensor([len(label) for label in labels])
     with torch.inference_mode():
         seen = list(images) or [()] * len(prompts)
-        score_batch, shared, reason = _way(model, prompts, labels, pad_id, seen, eyes, kept)
+        score_batch, shared, reason = _way(
+            model, prompts, labels, pad_id, seen, eyes, kept, greedy=bool(stops)
+        )
         if reason:
             progress.say(reason)
         own = [prompt[shared:] for prompt in prompts]
@@ -148,7 +151,7 @@ def score_labels(
         greedy: list[tuple[int, ...] | None] = [None] * len(prompts)
         tree = LabelTree.of(labels)
         with progress.bar(title, len(prompts)) as bar:
-            for batch in batches(own, TOKEN_BUDGET):
+            for batch in batches([[*row, *tree.tokens] for row in own], TOKEN_BUDGET):
                 found = score_batch([own[i] for i in batch], [seen[i] for i in batch])
                 sums[batch] = found.sums
                 for row, likeliest in zip(batch, found.likeliest, strict=False):
@@ -184,6 +187,8 @@ def _way(
     images: Shown,
     eyes: Eyes | None,
     kept: KeptStates | None,
+    *,
+    greedy: bool,
 ) -> tuple[ScoreBatch, int, str]:
     """How to score a batch, how many tokens of each prompt it leaves out, and why no faster."""
     alone = "labels are scored one by one: "
@@ -198,25 +203,38 @@ def _way(
     if reason:
         return by_row, 0, alone + reason
     prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
+    from_tree = partial(tree_scores, model, tree=tree, prefix=prefix, pad_id=pad_id, greedy=greedy)
 
     def by_tree(batch: Sequence[Sequence[int]], shown: Shown = ()) -> Scored:
-        return tree_scores(model, batch, tree, prefix, pad_id)
+        return from_tree(batch)
 
     def from_kept(batch: Sequence[Sequence[int]], shown: Shown = ()) -> Scored:
-        return tree_scores(model, batch, tree, prefix, pad_id, kept)
+        return from_tree(batch, kept=kept)
 
     # The longest label and the last: what sees another branch, or not its own, shows there.
     trial, chosen = min(prompts, key=len), [lengths.index(max(lengths)), len(labels) - 1]
     plain = rows_scores(model, [trial], [labels[i] for i in chosen], pad_id)
     allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
-    reason = ""
-    for way in (from_kept, by_tree) if kept else (by_tree,):
-        found = way([trial[len(prefix) :]]).sums[:, chosen]
-        error = float(((found - plain).abs() / plain.abs().clamp(min=1)).max())
-        if error <= allowed:
-            return way, len(prefix), reason
-        reason = f"all layers are computed: kept states give scores that are off by {error:.1e}"
-    return by_row, 0, f"{alone}the tree's scores are off by {error:.1e}"
+    rest = [trial[len(prefix) :]]
+
+    def error(found: Scored) -> float:
+        return float(((found.sums[:, chosen] - plain).abs() / plain.abs().clamp(min=1)).max())
+
+    found = error(by_tree(rest))
+    if not found <= allowed:
+        return by_row, 0, f"{alone}the tree's scores are off by {found:.1e}"
+    if kept is None:
+        return by_tree, len(prefix), ""
+    try:
+        from_kept(rest)  # what is not kept yet is now, so that the next one starts from it
+        found = error(from_kept(rest))
+        reason = "" if found <= allowed else f"scores are off by {found:.1e}"
+    except Exception as problem:  # what a foreign model's code makes of it, none can foresee
+        reason = str(problem)
+    if not reason:
+        return from_kept, len(prefix), ""
+    kept.forget()
+    return by_tree, len(prefix), f"all layers are computed: from kept states, {reason}"
 
 
 def tree_scores(
@@ -226,8 +244,10 @@ def tree_scores(
     prefix: Prefix,
     pad_id: int,
     kept: KeptStates | None = None,
+    *,
+    greedy: bool = True,
 ) -> Scored:
-    """How likely the labels are where `rests` go on after `prefix`, and what is likeliest.
+    """How likely the labels are where `rests` go on after `prefix`; if `greedy`, what is likeliest.
 
     Rows are padded between the prefix and what is their own, so that all trees stand in the same
     columns. Where all of them are `kept`, the model starts from those states.
@@ -239,9 +259,8 @@ def tree_scores(
     own = (torch.arange(longest) + len(prefix) - pads[:, None]).clamp(min=0)
     branches = lengths[:, None] - 1 + torch.tensor(tree.depths, dtype=torch.long)
     cache = {"cache": prefix.cache(len(rests))} if prefix else {}
-    names = [row_name(prefix.token_ids, row, tree.parents) for row in ids]
-    starting = kept.starting(model, names, [*map(len, ids)]) if kept else nullcontext()
-    with starting as states:
+    names = [row_name(prefix.token_ids, row, tree.parents) for row in ids] if kept else []
+    with kept.starting(model, names, [*map(len, ids)]) if kept else nullcontext() as states:
         size = longest + len(tree.tokens)
         padded = torch.tensor([[pad_id] * (size - len(row)) + row for row in ids])
         given = {"input_ids": padded} if states is None else {"inputs_embeds": states}
@@ -259,7 +278,8 @@ def tree_scores(
     found = (logits[:, columns, targets] - logits.logsumexp(dim=-1)[:, columns]).cpu()
     sums = torch.zeros(len(rests), max(tree.owners) + 1)
     sums.index_add_(1, torch.tensor(tree.owners), found)
-    return Scored(sums, _likeliest(logits, EDGE if model.dtype == torch.float32 else ROUGH_EDGE))
+    edge = EDGE if model.dtype == torch.float32 else ROUGH_EDGE
+    return Scored(sums, _likeliest(logits, edge) if greedy else ())
 
 
 def _likeliest(logits: torch.Tensor, edge: float) -> list[list[int]]:
