@@ -39,9 +39,7 @@ from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores
 from kilotune.models.export import save_tuned
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import (
-    Model,
-)
+from kilotune.models.load import Model
 from kilotune.models.streaming import streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
@@ -153,11 +151,9 @@ class Session:
 
     def _few_labels(self) -> bool:
         """Whether the scores of all labels take less than a generated answer."""
-        told, encode = (
-            self.prompting.wording.told(self.prepared.labels),
-            self.prompting.template.encode,
-        )
-        return sum(len(encode(label)) for label in told) <= FEW_LABEL_TOKENS
+        told = self.prompting.wording.told(self.prepared.labels)
+        tokens = sum(len(self.prompting.template.encode(label)) for label in told)
+        return tokens <= FEW_LABEL_TOKENS
 
     def base_answer(self, examples: Sequence[Example]) -> Answers:
         """What the model as it came generates for `examples`."""

@@ -131,10 +131,10 @@ def score_labels(
     """Score every label (token ids) after every prompt (token ids), in the order of `prompts`.
 
     `images` are those of each prompt, if any has some, and need the model's `eyes`. `stops` are
-    the tokens that end an answer, without which no greedy one is known. `kept` are
-    states of models with the same frozen layers, to start from and to add to. All that is tried
-    on the shortest prompt first. Where the model's attention does not allow the tree, each label
-    is scored in a row of its own, and `progress` is told why.
+    the tokens that end an answer, without which no greedy one is known. `kept` are states of
+    models with the same frozen layers, to start from and to add to. All that is tried on the
+    shortest prompt first. Where the model's attention does not allow the tree, each label is
+    scored in a row of its own, and `progress` is told why.
     """
     if not prompts:
         return []
