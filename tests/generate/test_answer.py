@@ -98,7 +98,9 @@ def reviewing(smollm2: Path) -> tuple[Any, Prompting, list[Example]]:
     model = load_model(str(smollm2), ModelSettings(), torch.float32)
     template = chat_template(load_tokenizer(str(smollm2), ModelSettings()))
     stop = template.stop_id
-    config = GenerationConfig(max_new_tokens=6, eos_token_id=[stop], pad_token_id=stop)
+    config = GenerationConfig(
+        max_new_tokens=6, eos_token_id=[stop], pad_token_id=stop, repetition_penalty=1.0
+    )
     prompting = Prompting(template, wording(None, None, REVIEWS), config, 500, 0)
     return model, prompting, classified(*movie_reviews()[:8])
 
