@@ -79,6 +79,7 @@ def table(tried: Tried) -> str:
         )
         figures = f"{tried.steps[name]} | {found.after:.3f} | {said}"
         lines.append(f"| {name} | {figures} | {found.decision} |")
+    lines += ["", f"Better than as many steps without, too: {', '.join(tried.earned) or 'none'}"]
     return "\n".join(lines)
 
 

@@ -73,3 +73,10 @@ def test_an_operation_that_helps_is_adopted_and_one_that_does_not_is_not() -> No
     assert found.decisions["swap"].gain.value == pytest.approx(0.4)  # type: ignore[union-attr]
     assert found.decisions["swap"].seeds == (3, 3)
     assert found.steps == right
+    assert found.earned == ("swap",)
+    # What longer training does as well is no merit of the operation.
+    longer = {unit: tried(unit, 79) for unit in units}
+    again = decided("classify", {**done, LONGER: longer})
+    assert again.decisions["swap"].decision == again.decisions[LONGER].decision == "better"
+    assert again.beyond["swap"].decision == "keep"
+    assert again.earned == ()

@@ -25,11 +25,17 @@ TRIALS, RESULT = "trials", "trial.json"
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What was found: each condition's steps on the first fold, and the decision on each."""
+    """What was found: each condition's steps on the first fold, and the decision on each.
+
+    `beyond` are the decisions on the operations against as many steps without. `earned` are those
+    that are better than both: more examples than steps alone would have been worth.
+    """
 
     metric: str
     steps: Mapping[str, int]
     decisions: Mapping[str, Adoption]
+    beyond: Mapping[str, Adoption]
+    earned: tuple[str, ...]
 
 
 def run_trial(
@@ -83,9 +89,13 @@ def decided(task: str, done: Mapping[str, Mapping[Unit, Trial]]) -> Tried:
     """The decisions on what was tuned: the scores of all folds of a seed are one system's."""
     by_name = {name: _by_seed(trials) for name, trials in done.items()}
     before = by_name.pop(WITHOUT)
-    decisions = adopt_among(before, {name: Candidate(of) for name, of in by_name.items()})
+    candidates = {name: Candidate(of) for name, of in by_name.items()}
+    decisions = adopt_among(before, candidates)
+    longer = candidates.pop(LONGER).trials
+    beyond = adopt_among(longer, candidates)
+    earned = tuple(n for n in candidates if decisions[n].adopted and beyond[n].adopted)
     steps = {name: len(next(iter(trials.values())).losses) for name, trials in done.items()}
-    return Tried("accuracy" if task == "classify" else "score", steps, decisions)
+    return Tried("accuracy" if task == "classify" else "score", steps, decisions, beyond, earned)
 
 
 def _by_seed(trials: Mapping[Unit, Trial]) -> Trials:

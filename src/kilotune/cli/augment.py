@@ -154,13 +154,18 @@ def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) 
 
     found = run_trial(recipe, folder, TerminalProgress(), folds=folds, seeds=seeds)
     if as_json:
-        print_json({"trial": folder, "metric": found.metric, "decisions": found.decisions})
+        decided = {"decisions": found.decisions, "beyond": found.beyond, "earned": found.earned}
+        print_json({"trial": folder, "metric": found.metric, **decided})
         return
     first = next(iter(found.decisions.values()))
     examples = f"{first.examples} examples out of fold, {first.seeds[0]} seeds"
     put(out, f"without: {found.metric} {first.before:.3f} ({examples})")
     for name, adoption in found.decisions.items():
         put(out, f"{name}: {found.metric} {adoption.after:.3f}; {adoption.reason}")
+    if found.earned:
+        put(out, f"better than without, in as many steps too: {', '.join(found.earned)}")
+    else:
+        put(out, "none is better than as many steps on the old examples: try more of tune.epochs")
 
 
 def _preview(recipe: "Recipe", path: Path, as_json: bool) -> None:
