@@ -45,6 +45,19 @@ def test_every_example_that_cannot_be_asked_is_named() -> None:
         prompting.answers(model, examples, Silent(), "judging")
 
 
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of examples whose answers are generated, each time."""
+    asked: list[int] = []
+    answers = Prompting.answers
+
+    def counted(self: Prompting, model: Any, examples: Any, *rest: Any) -> Any:
+        asked.append(len(examples))
+        return answers(self, model, examples, *rest)
+
+    monkeypatch.setattr(Prompting, "answers", counted)
+    return asked
+
+
 def one_who_says_fine(folder: Path) -> tuple[Any, Prompting]:
     """A tiny model that has learnt to answer "fine", whatever it is asked."""
     model = load_model(str(folder), ModelSettings(), torch.float32)
@@ -76,14 +89,7 @@ def test_labels_that_are_said_are_read_off_their_scores(
     plain = prompting.answers(model, examples, Silent(), "")
     expected = ("fi", False) if limit == 2 else ("f" if stop else "fine", True)
     assert {(one.text, one.stopped) for one in plain} == {expected}
-    asked: list[int] = []
-    answers = Prompting.answers
-
-    def counted(self: Prompting, model: Any, examples: Any, *rest: Any) -> Any:
-        asked.append(len(examples))
-        return answers(self, model, examples, *rest)
-
-    monkeypatch.setattr(Prompting, "answers", counted)
+    asked = counting(monkeypatch)
     for labels in (("fine", "bad"), ("funny", "bad")):
         asked.clear()
         said, scores = prompting.scored_answers(model, examples, labels, Silent(), "")
@@ -111,14 +117,7 @@ def test_answers_that_are_labels_are_not_generated_again_and_the_same(
 ) -> None:
     model, prompting, examples = reviewing
     plain = prompting.answers(model, examples, Silent(), "")
-    asked: list[int] = []
-    answers = Prompting.answers
-
-    def counted(self: Prompting, model: Any, examples: Any, *rest: Any) -> Any:
-        asked.append(len(examples))
-        return answers(self, model, examples, *rest)
-
-    monkeypatch.setattr(Prompting, "answers", counted)
+    asked = counting(monkeypatch)
     said, scores = prompting.scored_answers(model, examples, REVIEWS, Silent(), "")
     assert said == plain
     assert sum(asked) < len(examples)

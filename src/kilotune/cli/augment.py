@@ -150,7 +150,7 @@ def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
 
 
 def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) -> None:
-    from kilotune.augmentation_trial import run_trial
+    from kilotune.augmentation_trial import LONGER, run_trial
 
     found = run_trial(recipe, folder, TerminalProgress(), folds=folds, seeds=seeds)
     if as_json:
@@ -164,8 +164,10 @@ def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) 
         put(out, f"{name}: {found.metric} {adoption.after:.3f}; {adoption.reason}")
     if found.earned:
         put(out, f"better than without, in as many steps too: {', '.join(found.earned)}")
+    elif found.decisions[LONGER].adopted:
+        put(out, "no operation is better than as many steps without: try more of tune.epochs")
     else:
-        put(out, "none is better than as many steps on the old examples: try more of tune.epochs")
+        put(out, "no operation is better than without, in as many steps too")
 
 
 def _preview(recipe: "Recipe", path: Path, as_json: bool) -> None:

@@ -141,10 +141,13 @@ class Prompting:
         progress: Progress,
         title: str,
         kept: KeptStates | None = None,
+        *,
+        greedy: bool = False,
     ) -> list[LabelScores]:
         """How likely each of `labels` is to `model` as the whole answer to each of `examples`.
 
-        `kept` are states of models with the same frozen layers.
+        `kept` are states of models with the same frozen layers. With `greedy` the greedy answers
+        too, as far as they are known.
         """
         prompts = self._prompts(examples)
         return score_labels(
@@ -156,7 +159,7 @@ class Prompting:
             title=title,
             images=[prompt.images for prompt in prompts],
             eyes=self.eyes,
-            stops=self.generation.eos_token_id or (),
+            stops=(self.generation.eos_token_id or ()) if greedy else (),
             kept=kept,
         )
 
@@ -176,7 +179,8 @@ class Prompting:
         """
         if not labels:
             return self.answers(model, examples, progress, title), []
-        scores = self.scores(model, examples, labels, progress, f"{title}, labels", kept)
+        greedy, titled = plainly_greedy(model, self.generation), f"{title}, labels"
+        scores = self.scores(model, examples, labels, progress, titled, kept, greedy=greedy)
         said = self._read_off(model, examples, scores, progress)
         open_ = [index for index, answer in enumerate(said) if answer is None]
         rest = [examples[index] for index in open_]
@@ -196,11 +200,10 @@ class Prompting:
         now, tokenizer = self.generation, self.template.tokenizer
         stops, endings = set(now.eos_token_id or ()), list(now.stop_strings or ())
         said: list[Generation | None] = [None] * len(examples)
-        if plainly_greedy(model, now):
-            for index, one in enumerate(scores):
-                if one.greedy is not None:
-                    ids = one.greedy[: now.max_new_tokens]
-                    said[index] = read_answer(tokenizer, ids, stops, endings)
+        for index, one in enumerate(scores):
+            if one.greedy is not None:
+                ids = one.greedy[: now.max_new_tokens]
+                said[index] = read_answer(tokenizer, ids, stops, endings)
         tried = [index for index, answer in enumerate(said) if answer is not None][:TRIED]
         trial = [examples[index] for index in tried]
         plain = self.answers(model, trial, Silent(), "") if trial else []
