@@ -8,11 +8,15 @@ import pytest
 from PIL import Image as Pillow
 from typer.testing import CliRunner
 
+from kilotune import augmentation_trial
+from kilotune.augmentation_trial import LONGER, WITHOUT, decided
 from kilotune.cli.main import app
 from kilotune.data.checks.duplicates import check_leakage
 from kilotune.data.normalise import load_examples
 from kilotune.data.pictures import open_picture
+from kilotune.experiments.trials import Unit
 from tests.made import sentences
+from tests.test_augmentation_trial import tried
 
 runner = CliRunner()
 
@@ -133,3 +137,28 @@ def test_changed_images_are_written_into_the_file(tmp_path: Path) -> None:
     assert len(every) == 15 + len(made)
     assert len(made) == 30
     assert {open_picture(example.images[0]).size for example in made} == {(40, 30)}
+
+
+@pytest.mark.parametrize(
+    ("swap", "longer", "last"),
+    [
+        (80, 40, "better than without, in as many steps too: swap"),
+        (80, 79, "no operation is better than as many steps without: try more of tune.epochs"),
+        (41, 40, "no operation is better than without, in as many steps too"),
+    ],
+)
+def test_a_trial_ends_with_what_has_earned_its_place(
+    films: Path, monkeypatch: pytest.MonkeyPatch, swap: int, longer: int, last: str
+) -> None:
+    right = {WITHOUT: 40, "swap": swap, LONGER: longer}
+    units = [Unit(0, seed) for seed in range(3)]
+    done = {name: {unit: tried(unit, count) for unit in units} for name, count in right.items()}
+    found = decided("classify", done)
+    monkeypatch.setattr(augmentation_trial, "run_trial", lambda *given, **named: found)
+    command = ("augment", films, "--op", "swap", "--trial", "-o", films.parent / "trial")
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == last
+    told = json.loads(invoke(*command, "--json").stdout)
+    assert told["earned"] == list(found.earned)
+    assert told["beyond"].keys() == {"swap"}
