@@ -74,7 +74,7 @@ def try_folds(
                 own = _settings(recipe, name, _growth(done, names, unit) if name == LONGER else 1.0)
                 found = store.find(own, unit)
                 if found is None:
-                    found = bench.run(own, unit, 0)
+                    found = bench.run(own, unit, 0, watched=False)
                     store.keep(own, found)
                     mean = sum(found.scores.values()) / max(1, len(found.scores))
                     progress.say(f"{name}, fold {unit.fold + 1}, seed {unit.seed}: {mean:.3f}")

@@ -57,15 +57,16 @@ class Workbench:
         self._checked: dict[str, Checked] = {}
         self._kept: KeptStates | None = None
 
-    def run(self, recipe: Recipe, unit: Unit, sample: int) -> Trial:
+    def run(self, recipe: Recipe, unit: Unit, sample: int, *, watched: bool = True) -> Trial:
         """Train by `recipe` on a fold with a seed, and answer what the fold holds out.
 
-        `sample` of the training examples are asked too. The base weights are afterwards proved to
+        `sample` of the training examples are asked too. Where it is not `watched`, the trial has
+        no validation losses, and takes less time for it. The base weights are afterwards proved to
         be as they were. Raises Interrupted after Ctrl-C.
         """
         began = time.perf_counter()
         fold = self.folds[unit.fold]
-        with self.tuned(recipe, fold, unit.seed) as (session, tuning):
+        with self.tuned(recipe, fold, unit.seed, watched=watched) as (session, tuning):
             ready = time.perf_counter()
             model, prepared = session.tunable.model, session.prepared
             kept = self.kept(session)
@@ -88,11 +89,18 @@ class Workbench:
 
     @contextmanager
     def tuned(
-        self, recipe: Recipe, fold: Fold, seed: int, added: Sequence[Example] = ()
+        self,
+        recipe: Recipe,
+        fold: Fold,
+        seed: int,
+        added: Sequence[Example] = (),
+        *,
+        watched: bool = False,
     ) -> Iterator[tuple[Session, Tuning]]:
         """A session of the model tuned on a fold's training examples and those `added` to them.
 
-        What augmentation makes, it makes of the fold's own. The adapters are gone afterwards, and
+        What augmentation makes, it makes of the fold's own. Where tuning is `watched`, what the
+        fold holds out is its validation part, whose loss each epoch measures. The adapters are gone afterwards, and
         the base weights are proved to be as they were. Raises Interrupted after Ctrl-C.
         """
         prepared = self._of(recipe, fold, seed)
@@ -100,7 +108,7 @@ class Workbench:
         prepared = replace(prepared, parts=replace(prepared.parts, train=train))
         session = begin_session(self._model(prepared), prepared, Silent(), self._digests)
         try:
-            yield session, self._tune(session)
+            yield session, self._tune(session, watched=watched)
         finally:
             self._put_back(session)
 
@@ -165,7 +173,7 @@ class Workbench:
             self._kept = None
         return self._loaded
 
-    def _tune(self, session: Session) -> Tuning:
+    def _tune(self, session: Session, *, watched: bool) -> Tuning:
         train, validation = self._rendered(session)
         recipe = session.prepared.recipe
         method = recipe.tune.model_dump_json(exclude=UNCHECKED) + recipe.data.model_dump_json()
@@ -174,7 +182,7 @@ class Workbench:
                 session.tunable,
                 recipe,
                 train=train,
-                validation=validation,
+                validation=validation if watched else [],
                 pad_id=session.prompting.template.tokenizer.pad_token_id,
                 folder=Path(scratch),
                 measure=lambda model: {},
