@@ -104,6 +104,10 @@ def test_a_trial_is_a_plain_run_on_the_same_parts(
     assert (kept is not None and len(kept.rows) > 0) == (layers == "top:1")
     assert result(bench.run(prepared.recipe, Unit(0, 0), 5)) == result(trial)
     assert bench._kept is kept
+    # Watching costs time and changes nothing.
+    unwatched = bench.run(prepared.recipe, Unit(0, 0), 5, watched=False)
+    assert unwatched.validation_losses == ()
+    assert result(unwatched) == result(replace(trial, validation_losses=()))
     log = RunFolder(run.folder).read_metrics()
     assert tuple(line["loss"] for line in log if "loss" in line) == trial.losses
     assert tuple(x["eval_loss"] for x in log if "eval_loss" in x) == trial.validation_losses

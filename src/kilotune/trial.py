@@ -100,8 +100,9 @@ class Workbench:
         """A session of the model tuned on a fold's training examples and those `added` to them.
 
         What augmentation makes, it makes of the fold's own. Where tuning is `watched`, what the
-        fold holds out is its validation part, whose loss each epoch measures. The adapters are gone afterwards, and
-        the base weights are proved to be as they were. Raises Interrupted after Ctrl-C.
+        fold holds out is its validation part, whose loss each epoch measures. The adapters are gone
+        afterwards, and the base weights are proved to be as they were. Raises Interrupted after
+        Ctrl-C.
         """
         prepared = self._of(recipe, fold, seed)
         train = (*prepared.parts.train, *added)

@@ -47,7 +47,8 @@ class Trial:
 
     `scores` are those of the fold's held-out examples by id, in [0, 1]; `training` those of a
     sample of the examples trained on. `losses` has one value a step, `validation_losses` one an
-    epoch. `overhead` are the seconds of `cost` that neither steps nor answers took.
+    epoch, or none if nobody watched. `overhead` are the seconds of `cost` that neither steps nor
+    answers took.
     """
 
     unit: Unit
