@@ -5,15 +5,17 @@
 
 100 labelled articles, 2,000 more whose labels are looked at only to say how many pseudo-labels are
 right, and 400 that are judged; all cut to 64 tokens and drawn once. Each tuning is a file in OUT,
-so a stopped command goes on. Prints a line a seed, what both reach on the judged articles with the
-paired gain, and what `kilotune run --unlabeled` would decide by its folds. With `--harmful` the
-unlabelled texts are sentences from film reviews, which are of none of the topics.
+so a stopped command goes on. Prints a line a seed, what each reaches on the judged articles with
+the paired gains (also over as many steps without: more examples are more steps), and what `kilotune
+run --unlabeled` would decide by its folds. With `--harmful` the unlabelled texts are sentences from
+film reviews, which are of none of the topics.
 """
 
 import argparse
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from r8 import short_articles
@@ -94,7 +96,8 @@ def settings(files: dict[str, str], chosen: argparse.Namespace) -> Prepared:
 
 def of_seed(training: SelfTraining, seed: int, judged: Fold) -> dict[str, object]:
     """One seed, tuned on all labelled articles: how the judged are answered, and what was taken."""
-    told = [training.told(Stage(number, training.whole, seed)) for number in (0, 1)]
+    stages = (Stage(0, training.whole, seed), Stage(1, training.whole, seed))
+    told = [training.told(stage) for stage in (*stages, replace(stages[1], longer=True))]
     truth = [str(example.label) for example in judged.validation]
     ids = [example.id for example in judged.validation]
     said = [[one.predictions[id] for id in ids] for one in told]
@@ -108,32 +111,35 @@ def of_seed(training: SelfTraining, seed: int, judged: Fold) -> dict[str, object
         "scores": [[one.scores[id] for id in ids] for one in told],
         "f1_scores": [macro_f1_scores(truth, answers, labels) for answers in said],
         "steps": [one.steps for one in told],
-        "taken": training.picked(Stage(1, training.whole, seed)),
+        "taken": training.picked(stages[1]),
         "trust": found,
     }
 
 
-def gain(results: Sequence[dict[str, object]], name: str) -> str:
-    """The paired gain of all seeds together, in points, with its interval."""
-    systems = [
+def gains(results: Sequence[dict[str, object]], name: str) -> str:
+    """The paired gains of all seeds together, in points, with their intervals."""
+    without, with_labels, longer = (
         Trials(tuple(dict(zip(r["ids"], r[name][place], strict=True)) for r in results))
-        for place in (0, 1)
-    ]
-    return adopt(*systems).reason
+        for place in (0, 1, 2)
+    )
+    return (
+        f"with over without {adopt(without, with_labels).reason}; with over as many steps without "
+        f"{adopt(longer, with_labels).reason}; as many steps over fewer, both without "
+        f"{adopt(without, longer).reason}"
+    )
 
 
 def line(result: dict[str, object]) -> str:
     """One seed as a row of the table."""
     trust, taken = result["trust"], result["taken"]
-    before, after = (
-        [f"{value:.3f}" for value in result[name]] for name in ("accuracy", "macro_f1")
+    accuracy, f1 = (
+        " / ".join(f"{value:.3f}" for value in result[name]) for name in ("accuracy", "macro_f1")
     )
-    promised = shown(trust.precision)
     cells = (
-        result["seed"], before[0], before[1], after[0], after[1], taken.taken,
+        result["seed"], accuracy, f1, taken.taken,
         "none" if trust.threshold is None else f"{trust.threshold:.3f}",
-        f"{trust.temperature:.2f}", promised, shown(taken.real),
-        f"{result['steps'][0]} / {result['steps'][1]}",
+        f"{trust.temperature:.2f}", shown(trust.precision), shown(taken.real),
+        " / ".join(map(str, result["steps"])),
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -166,14 +172,15 @@ def main() -> None:
     store = StageStore(chosen.out / "tunings", prepared.recipe)
     training = SelfTraining(bench, folds, judged, pool, store)
     results = []
-    print("| seed | accuracy without | with | macro-F1 without | with | taken | threshold | "
-          "temperature | promised precision | real precision | steps |")  # fmt: skip
-    print("|---" * 11 + "|")
+    print("Without / with / as many steps without:\n")
+    print("| seed | accuracy | macro-F1 | taken | threshold | temperature | "
+          "precision out of fold | real precision | steps |")  # fmt: skip
+    print("|---" * 9 + "|")
     for seed in range(chosen.seeds):
         results.append(of_seed(training, seed, judged))
         write_atomically(chosen.out / f"seed{seed}.json", to_json(results[-1]) + "\n")
         print(line(results[-1]), flush=True)
-    print(f"\naccuracy: {gain(results, 'scores')}\nmacro-F1: {gain(results, 'f1_scores')}")
+    print(f"\naccuracy: {gains(results, 'scores')}\nmacro-F1: {gains(results, 'f1_scores')}")
     decision = one_round(training, 1, progress)
     write_atomically(chosen.out / "decision.json", to_json(decision) + "\n")
     print(f"by the folds: {decision.reason}")

@@ -58,12 +58,13 @@ class Played(SelfTraining):
     """Tunings that are played: right in a share of their answers, the more after each round."""
 
     right: Sequence[float] = (0.7, 0.95, 0.95)
+    longer = 0.72
     sure = 5.0
 
     def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
         self.__dict__.setdefault("asked", []).append((stage, tuple(added)))
         held = self.parts[stage.fold].validation
-        limit = round(self.right[stage.round] * len(held))
+        limit = round((self.longer if stage.longer else self.right[stage.round]) * len(held))
         scores = {e.id: float(place < limit) for place, e in enumerate(held)}
 
         def guess(example: Example) -> Guess:
@@ -118,14 +119,18 @@ def test_a_gain_is_kept_and_every_choice_is_the_folds_own(tmp_path: Path) -> Non
     assert found.chosen.by_label == {"bad": 15, "good": 15}
     assert [e.origin.operation for e in found.examples] == ["pseudo-label"] * 30
     assert {e.origin.parent for e in found.examples} <= set(training.pool.rows)
-    # Without: three folds of three seeds and, of one seed, all. With: the folds.
+    assert first.beyond is not None
+    assert first.beyond.decision == "better"
+    assert [round(one.longer or 0, 2) for one in first.seeds] == [0.72] * 3
+    assert "over as many steps on the labelled examples alone: surely better: +2" in first.reason
+    # Without: three folds of three seeds and, of one seed, all. With, and as many steps: the folds.
     asked = training.__dict__["asked"]
     stages = [stage for stage, _ in asked]
-    assert len(stages) == len(set(stages)) == 9 + 9 + 1
+    assert len(stages) == len(set(stages)) == 9 + 9 + 9 + 1
     train = {example.id for example in training.bench.prepared.parts.train}
     held = {e.id for fold in training.folds for e in fold.validation}
     assert held == train
-    assert all(bool(added) == (stage.round == 1) for stage, added in asked)
+    assert all(bool(added) == (stage.round == 1 and not stage.longer) for stage, added in asked)
 
 
 class Worse(Played):
@@ -151,6 +156,36 @@ def test_harm_is_rolled_back_after_one_seed(tmp_path: Path) -> None:
     assert "rolled back after one seed, which gained nothing" in found.rounds[0].reason
     assert {stage.seed for stage, _ in training.__dict__["asked"]} == {0}
     assert found.lines()[-1] == "no pseudo-label is used: tuning goes on as without them"
+
+
+class Stepped(Played):
+    """What is gained is gained by as many steps as well."""
+
+    longer = 0.95
+
+
+def test_a_gain_that_steps_alone_have_is_rolled_back_after_one_seed(tmp_path: Path) -> None:
+    training = played(tmp_path, Stepped)
+    (only,) = outcome(training, Silent()).rounds
+    assert (only.kept, only.adoption, len(only.seeds)) == (False, None, 1)
+    assert "as many steps on the labelled examples alone gained as much" in only.reason
+    assert len(training.__dict__["asked"]) == 3 + 3 + 3
+
+
+class Nearly(Played):
+    """Better than as many steps, by less than can be believed."""
+
+    longer = 0.9
+
+
+def test_a_gain_must_be_sure_over_as_many_steps_too(tmp_path: Path) -> None:
+    found = outcome(played(tmp_path, Nearly), Silent())
+    (only,) = found.rounds
+    assert only.adoption is not None
+    assert only.beyond is not None
+    assert (only.adoption.adopted, only.beyond.adopted) == (True, False)
+    assert (only.kept, found.examples) == (False, ())
+    assert only.reason.startswith("rolled back: surely better: +2")
 
 
 def test_a_model_that_is_sure_and_wrong_labels_nothing(tmp_path: Path) -> None:
@@ -247,6 +282,7 @@ def test_a_fold_that_has_nothing_to_learn_from_is_not_tuned_again(tmp_path: Path
 
     training = played(tmp_path, Empty)
     assert training.told(Stage(1, 0, 0)) is training.told(Stage(0, 0, 0))
+    assert training.told(Stage(1, 0, 0, longer=True)) is training.told(Stage(0, 0, 0))
     assert training.told(Stage(1, 1, 0)) is not training.told(Stage(0, 1, 0))
 
 
@@ -316,7 +352,11 @@ def test_a_run_tunes_on_what_is_kept_goes_on_where_it_stopped_and_shows_it(
     assert told["chosen"]["real"]["value"] == 1.0
     assert run.pseudo_labels is not None
     assert run.pseudo_labels.kept == 1
-    assert (out / record.STAGES / "round1-fold1-seed0.json").exists()
+    steps = [
+        json.loads((out / record.STAGES / f"round{name}.json").read_text())["steps"]
+        for name in ("0-fold1-seed0", "1-fold1-seed0", "1-fold1-seed0-longer")
+    ]
+    assert steps[0] < steps[1] == steps[2]
     body = run.report.read_text(encoding="utf-8").rpartition("<body>")[2]
     assert "12 texts of" in body
     assert "of which 12 pseudo-labelled" in body

@@ -31,6 +31,7 @@ from kilotune.recipe.difference import Change, differences
 from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
+from kilotune.trial import every_epoch
 
 # Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
 LEAST_ASKED = 5
@@ -239,13 +240,10 @@ def _without_validation(recipe: Recipe) -> Recipe:
 
     A validation file that is given stays aside: it is neither trained on nor chosen by.
     """
-    data, stopping = recipe.data, recipe.tune.stopping
+    data = recipe.data
     if data.validation is None:
         data = data.model_copy(update={"validation_fraction": 0.0})
-    tune = recipe.tune.model_copy(
-        update={"stopping": stopping.model_copy(update={"metric": "none"})}
-    )
-    return recipe.model_copy(update={"data": data, "tune": tune})
+    return every_epoch(recipe.model_copy(update={"data": data}))
 
 
 def _folds(prepared: Prepared) -> tuple[Fold, ...]:

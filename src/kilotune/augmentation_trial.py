@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
@@ -15,7 +14,7 @@ from kilotune.models.load import locate
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
-from kilotune.trial import Workbench
+from kilotune.trial import Workbench, every_epoch
 
 # What every operation is compared with; and as many steps on the old examples alone, since more
 # examples in as many epochs are more steps.
@@ -114,16 +113,8 @@ def _growth(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit
 def _settings(recipe: Recipe, condition: str, share: float) -> Recipe:
     """The recipe of one condition: one operation or none, all of its epochs."""
     chosen = tuple(how for how in recipe.augment.operations if how.op == condition)
-    changes: dict[str, Any] = {
-        "augment": recipe.augment.model_copy(update={"operations": chosen}),
-        "tune": recipe.tune.model_copy(
-            update={
-                "epochs": recipe.tune.epochs * share,
-                "stopping": recipe.tune.stopping.model_copy(update={"metric": "none"}),
-            }
-        ),
-    }
-    return recipe.model_copy(update=changes)
+    augment = recipe.augment.model_copy(update={"operations": chosen})
+    return every_epoch(recipe.model_copy(update={"augment": augment}), share)
 
 
 def _folder(out: Path) -> Path:

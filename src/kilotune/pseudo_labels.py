@@ -33,11 +33,13 @@ from kilotune.preparation import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
-from kilotune.trial import Workbench
+from kilotune.trial import Workbench, every_epoch
 from kilotune.unlabelled import Pool, read_pool
 
 # For each labelled training example, where `unlabeled.most` is left to us.
 MOST = 2
+# What a round is compared with besides the round before.
+STEPS = "as many steps on the labelled examples alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +57,32 @@ class Picked:
 
 @dataclass(frozen=True, slots=True)
 class SeedOfRound:
-    """One seed in a round: the thresholds' evidence, what each fold took, and the metric."""
+    """One seed in a round: the thresholds' evidence, what each fold took, and the metric.
+
+    `longer` is the metric without pseudo-labels in as many steps; None where `after` is no gain.
+    """
 
     seed: int
     trust: Trust
     folds: tuple[Picked, ...]
     before: float
     after: float
+    longer: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round: its seeds, the decision where there is one, and in words why it ended so."""
+    """One round: its seeds, the decisions where there are any, and in words why it ended so.
+
+    `adoption` is over the round before, `beyond` over as many steps without pseudo-labels.
+    """
 
     number: int
     seeds: tuple[SeedOfRound, ...]
-    adoption: Adoption | None
     kept: bool
     reason: str
+    adoption: Adoption | None = None
+    beyond: Adoption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,7 @@ class SelfTraining:
         self.bench, self.folds, self.pool, self.store = bench, folds, pool, store
         self.parts = {fold.number: fold for fold in (*folds, whole)}
         self.whole = whole.number
-        self.recipe: Recipe = _every_epoch(bench.prepared.recipe)
+        self.recipe: Recipe = _untold(every_epoch(bench.prepared.recipe))
         self.task: Task = bench.prepared.task
         self.labels = bench.prepared.labels
         settings = self.recipe.unlabeled
@@ -145,13 +155,15 @@ class SelfTraining:
 
     def _found(self, stage: Stage) -> Told:
         """The same from the store, or tuned; without a pseudo-label to learn from, of round 0."""
-        added = self.added(stage) if stage.round else ()
+        added = self.added(replace(stage, longer=False)) if stage.round else ()
         if stage.round and not added:
-            return self.told(replace(stage, round=0))
+            return self.told(Stage(0, stage.fold, stage.seed))
+        if stage.longer:
+            added = ()
         made_of = self._made_of(stage, added)
         found = self.store.find(stage, made_of)
         if found is None:
-            labels_too = stage.round < self.recipe.unlabeled.rounds
+            labels_too = stage.round < self.recipe.unlabeled.rounds and not stage.longer
             found = self._tune(stage, added, labels_too=labels_too)
             self.store.keep(stage, made_of, found)
         return found
@@ -196,23 +208,32 @@ class SelfTraining:
         }
         return Picked(len(chosen.taken), chosen.by_label, chosen.left, real_precision(right))
 
-    def out_of_fold(self, number: int, seed: int) -> dict[str, float]:
+    def out_of_fold(self, number: int, seed: int, *, longer: bool = False) -> dict[str, float]:
         """How well each training example is answered by its fold's model of round `number`."""
         return {
             id: score
             for fold in self.folds
-            for id, score in self.told(Stage(number, fold.number, seed)).scores.items()
+            for id, score in self.told(Stage(number, fold.number, seed, longer)).scores.items()
         }
+
+    def _growth(self, stage: Stage) -> float:
+        """How many times the steps of round 0 a control takes: as many as its own round."""
+        if not stage.longer:
+            return 1.0
+        own, first = (self.told(Stage(n, stage.fold, stage.seed)) for n in (stage.round, 0))
+        return own.steps / first.steps
 
     def _made_of(self, stage: Stage, added: Sequence[Example]) -> str:
         """What tells a tuning from others of its stage: all it learns from, and all it answers."""
         fold = self.parts[stage.fold]
         parts = (fold.train, added, fold.validation, self.pool.rows.values())
-        return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added)])
+        longer = [f"{self._growth(stage)} times"] if stage.longer else []
+        return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added), *longer])
 
     def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
         fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
-        with self.bench.tuned(self.recipe, fold, stage.seed, added) as (session, tuning):
+        recipe = every_epoch(self.recipe, self._growth(stage))
+        with self.bench.tuned(recipe, fold, stage.seed, added) as (session, tuning):
             held, kept, model = fold.validation, self.bench.kept(session), session.tunable.model
             said = session.answer(model, held, "validating", kept=kept).predictions
             guesses = guess(session, (*held, *rows), kept) if labels_too else ()
@@ -315,26 +336,42 @@ def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
 def one_round(training: SelfTraining, number: int, progress: Progress) -> Round:
     """A round's seeds, compared with the round before on the same out-of-fold examples.
 
-    Stops after the first seed where no confidence is supported, or where it gained nothing: the
-    other seeds could hardly make that a sure gain, and no gain is believed that is not sure.
+    More examples in as many epochs are more steps, which may gain something by themselves: so they
+    are also compared with as many steps without pseudo-labels. Stops after the first seed where no
+    confidence is supported, or where it is no better than either: the other seeds could hardly make
+    that a sure gain, and no gain is believed that is not sure.
     """
     seeds: list[SeedOfRound] = []
     before: list[dict[str, float]] = []
     after: list[dict[str, float]] = []
+    longer: list[dict[str, float]] = []
     for seed in training.recipe.unlabeled.seeds:
         found = training.trusted(number, seed)
         stages = [Stage(number, fold.number, seed) for fold in training.folds]
         picked = tuple(training.picked(stage) for stage in stages)
         before.append(training.out_of_fold(number - 1, seed))
         after.append(training.out_of_fold(number, seed))
-        means = [sum(values.values()) / len(values) for values in (before[-1], after[-1])]
-        seeds.append(SeedOfRound(seed, found, picked, *means))
-        progress.say(f"round {number}, seed {seed}: {_seed_line(seeds[-1])}")
-        if len(seeds) == 1 and (why := _hopeless(seeds[0], training)):
-            return Round(number, tuple(seeds), None, False, why)
-    adoption = adopt(Trials(tuple(before)), Trials(tuple(after)))
-    verb = "kept" if adoption.adopted else "rolled back"
-    return Round(number, tuple(seeds), adoption, adoption.adopted, f"{verb}: {adoption.reason}")
+        one = SeedOfRound(seed, found, picked, _mean(before[-1]), _mean(after[-1]))
+        if seeds or not _hopeless(one, training):
+            longer.append(training.out_of_fold(number, seed, longer=True))
+            one = replace(one, longer=_mean(longer[-1]))
+        seeds.append(one)
+        progress.say(f"round {number}, seed {seed}: {_seed_line(one)}")
+        if len(seeds) == 1 and (why := _hopeless(one, training)):
+            return Round(number, tuple(seeds), False, why)
+    return _decided(number, seeds, *(Trials(tuple(each)) for each in (before, after, longer)))
+
+
+def _decided(
+    number: int, seeds: Sequence[SeedOfRound], before: Trials, after: Trials, longer: Trials
+) -> Round:
+    """The round, kept if it is surely better than the one before and than as many steps."""
+    adoption, beyond = adopt(before, after), adopt(longer, after)
+    kept = adoption.adopted and beyond.adopted
+    reason = f"{'kept' if kept else 'rolled back'}: {adoption.reason}"
+    if adoption.adopted:
+        reason += f"; over {STEPS}: {beyond.reason}"
+    return Round(number, tuple(seeds), kept, reason, adoption, beyond)
 
 
 def _hopeless(first: SeedOfRound, training: SelfTraining) -> str:
@@ -350,6 +387,8 @@ def _hopeless(first: SeedOfRound, training: SelfTraining) -> str:
     if first.after <= first.before:
         gain = 100 * (first.after - first.before)
         return f"rolled back after one seed, which gained nothing ({gain:+.1f} points)"
+    if first.longer is not None and first.after <= first.longer:
+        return f"rolled back after one seed: {STEPS} gained as much: try tune.epochs"
     return ""
 
 
@@ -358,20 +397,21 @@ def _seed_line(one: SeedOfRound) -> str:
     if found.threshold is None:
         return f"temperature {found.temperature:.2f}, no threshold is supported"
     taken = "/".join(str(fold.taken) for fold in one.folds)
+    longer = "" if one.longer is None else f", {one.longer:.3f} without in as many steps"
     return (
         f"temperature {found.temperature:.2f}, threshold {found.threshold:.3f} (precision "
         f"{found.precision}, {found.above} answers), {taken} taken; {one.before:.3f} without, "
-        f"{one.after:.3f} with"
+        f"{one.after:.3f} with{longer}"
     )
 
 
-def _every_epoch(recipe: Recipe) -> Recipe:
-    """Folds have no part to stop by: every epoch is trained and the last weights are kept.
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
 
-    Nor are they told to a tracker, which knows the run alone.
-    """
-    stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
-    tune = recipe.tune.model_copy(update={"stopping": stopping, "report_to": ()})
+
+def _untold(recipe: Recipe) -> Recipe:
+    """The recipe without trackers, which know the run alone."""
+    tune = recipe.tune.model_copy(update={"report_to": ()})
     return recipe.model_copy(update={"tune": tune})
 
 

@@ -231,6 +231,16 @@ class Workbench:
             )
 
 
+def every_epoch(recipe: Recipe, share: float = 1) -> Recipe:
+    """The recipe with `share` times its epochs, all of which are trained.
+
+    A fold has no part to stop by: the last weights are kept.
+    """
+    stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
+    tune = {"epochs": recipe.tune.epochs * share, "stopping": stopping}
+    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update=tune)})
+
+
 def _render(session: Session, examples: Sequence[Example]) -> list[Rendering]:
     parts = Split(tuple(examples), (), ())
     return replace(session, prepared=replace(session.prepared, parts=parts)).render()[0]

@@ -18,11 +18,15 @@ CHOOSING = {"file", "target_precision", "most", "labels", "weight", "folds", "se
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One tuning: its round, of which 0 is without pseudo-labels, its fold and its seed."""
+    """One tuning: its round, of which 0 is without pseudo-labels, its fold and its seed.
+
+    `longer` is the control of a round: without pseudo-labels, in as many steps as with them.
+    """
 
     round: int
     fold: int
     seed: int
+    longer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class StageStore:
         write_atomically(self._path(stage), to_json(content, indent=None) + "\n")
 
     def _path(self, stage: Stage) -> Path:
-        return self.folder / f"round{stage.round}-fold{stage.fold}-seed{stage.seed}.json"
+        name = f"round{stage.round}-fold{stage.fold}-seed{stage.seed}"
+        return self.folder / f"{name}{'-longer' if stage.longer else ''}.json"
 
     def _key(self, made_of: str) -> str:
         content = json.dumps([*self._about, made_of], sort_keys=True)
