@@ -1,10 +1,13 @@
 """Trials that share a loaded model: nothing of one shows in the next."""
 
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kilotune import pipeline
 from kilotune.data.split import Split
@@ -19,7 +22,7 @@ from kilotune.preparation import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
-from kilotune.trial import Workbench
+from kilotune.trial import Workbench, in_steps
 
 
 def recipe(data: Path, model: Path, *overrides: str) -> Recipe:
@@ -39,6 +42,24 @@ def workbench(chosen: Recipe) -> Workbench:
 
 def result(trial: Trial) -> tuple[object, ...]:
     return (trial.scores, trial.predictions, trial.training, trial.losses, trial.validation_losses)
+
+
+@given(
+    examples=st.integers(1, 400),
+    added=st.integers(1, 800),
+    batch_size=st.sampled_from([4, 8, 16]),
+    epochs=st.floats(1, 20) | st.integers(1, 20),
+)
+def test_a_control_takes_as_many_steps_to_the_step(
+    examples: int, added: int, batch_size: int, epochs: float
+) -> None:
+    def taken(count: int, epochs: float) -> int:
+        return ceil(epochs * ceil(count / batch_size))  # as the Trainer counts
+
+    chosen = load_recipe(settings={"data": {"train": "x.csv"}, "tune": {"epochs": epochs}})
+    wanted = taken(examples + added, epochs)
+    longer = in_steps(chosen, taken(examples, epochs), wanted)
+    assert taken(examples, longer.tune.epochs) == wanted
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from kilotune.models.load import locate
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
-from kilotune.trial import Workbench, every_epoch
+from kilotune.trial import Workbench, every_epoch, in_steps
 
 # What every operation is compared with; and as many steps on the old examples alone, since more
 # examples in as many epochs are more steps.
@@ -70,7 +70,9 @@ def try_folds(
     with progress.bar("tunings", len(units) * len(done)) as bar:
         for unit in units:
             for name, trials in done.items():
-                own = _settings(recipe, name, _growth(done, names, unit) if name == LONGER else 1.0)
+                own = _settings(recipe, name)
+                if name == LONGER:
+                    own = in_steps(own, len(done[WITHOUT][unit].losses), _most(done, names, unit))
                 found = store.find(own, unit)
                 if found is None:
                     found = bench.run(own, unit, 0, watched=False)
@@ -104,17 +106,16 @@ def _by_seed(trials: Mapping[Unit, Trial]) -> Trials:
     return Trials(tuple(by_seed.values()))
 
 
-def _growth(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit: Unit) -> float:
-    """How many times as many steps the longest of the operations' tunings took."""
-    most = max(len(done[name][unit].losses) for name in names)
-    return most / len(done[WITHOUT][unit].losses)
+def _most(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit: Unit) -> int:
+    """How many steps the longest of the operations' tunings took."""
+    return max(len(done[name][unit].losses) for name in names)
 
 
-def _settings(recipe: Recipe, condition: str, share: float) -> Recipe:
+def _settings(recipe: Recipe, condition: str) -> Recipe:
     """The recipe of one condition: one operation or none, all of its epochs."""
     chosen = tuple(how for how in recipe.augment.operations if how.op == condition)
     augment = recipe.augment.model_copy(update={"operations": chosen})
-    return every_epoch(recipe.model_copy(update={"augment": augment}), share)
+    return every_epoch(recipe.model_copy(update={"augment": augment}))
 
 
 def _folder(out: Path) -> Path:

@@ -33,7 +33,7 @@ from kilotune.preparation import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
-from kilotune.trial import Workbench, every_epoch
+from kilotune.trial import Workbench, every_epoch, in_steps
 from kilotune.unlabelled import Pool, read_pool
 
 # For each labelled training example, where `unlabeled.most` is left to us.
@@ -216,24 +216,23 @@ class SelfTraining:
             for id, score in self.told(Stage(number, fold.number, seed, longer)).scores.items()
         }
 
-    def _growth(self, stage: Stage) -> float:
-        """How many times the steps of round 0 a control takes: as many as its own round."""
+    def _recipe(self, stage: Stage) -> Recipe:
+        """What a stage is tuned by: a control in as many steps as its own round took."""
         if not stage.longer:
-            return 1.0
-        own, first = (self.told(Stage(n, stage.fold, stage.seed)) for n in (stage.round, 0))
-        return own.steps / first.steps
+            return self.recipe
+        first, own = (self.told(Stage(n, stage.fold, stage.seed)) for n in (0, stage.round))
+        return in_steps(self.recipe, first.steps, own.steps)
 
     def _made_of(self, stage: Stage, added: Sequence[Example]) -> str:
         """What tells a tuning from others of its stage: all it learns from, and all it answers."""
         fold = self.parts[stage.fold]
         parts = (fold.train, added, fold.validation, self.pool.rows.values())
-        longer = [f"{self._growth(stage)} times"] if stage.longer else []
+        longer = [f"{self._recipe(stage).tune.epochs} epochs"] if stage.longer else []
         return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added), *longer])
 
     def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
         fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
-        recipe = every_epoch(self.recipe, self._growth(stage))
-        with self.bench.tuned(recipe, fold, stage.seed, added) as (session, tuning):
+        with self.bench.tuned(self._recipe(stage), fold, stage.seed, added) as (session, tuning):
             held, kept, model = fold.validation, self.bench.kept(session), session.tunable.model
             said = session.answer(model, held, "validating", kept=kept).predictions
             guesses = guess(session, (*held, *rows), kept) if labels_too else ()

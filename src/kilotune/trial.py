@@ -231,14 +231,24 @@ class Workbench:
             )
 
 
-def every_epoch(recipe: Recipe, share: float = 1) -> Recipe:
-    """The recipe with `share` times its epochs, all of which are trained.
-
-    A fold has no part to stop by: the last weights are kept.
-    """
+def every_epoch(recipe: Recipe) -> Recipe:
+    """The recipe without early stopping: a fold has no part to stop by."""
     stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
-    tune = {"epochs": recipe.tune.epochs * share, "stopping": stopping}
-    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update=tune)})
+    tune = recipe.tune.model_copy(update={"stopping": stopping})
+    return recipe.model_copy(update={"tune": tune})
+
+
+def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
+    """The recipe with as many epochs as take `wanted` steps, on data of which its own take `taken`.
+
+    To the step, from one epoch up: of less than that it is not known how many a whole one takes.
+    """
+    if wanted == taken:
+        return recipe
+    each = max(1, int(taken / recipe.tune.epochs))  # the last epoch's part was rounded up
+    epochs = (wanted - 0.5) / each  # the Trainer rounds up: half a step less is safe from rounding
+    tune = recipe.tune.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"tune": tune})
 
 
 def _render(session: Session, examples: Sequence[Example]) -> list[Rendering]:
