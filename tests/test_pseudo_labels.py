@@ -15,6 +15,7 @@ from kilotune.evaluate.adoption import Adoption, Trials
 from kilotune.evaluate.confidence import Guess
 from kilotune.evaluate.evidence import Figure
 from kilotune.experiments import record
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.folds import Fold, make_folds
 from kilotune.experiments.record import RunFolder
 from kilotune.experiments.stages import Stage, StageStore, Told
@@ -79,7 +80,7 @@ class Played(SelfTraining):
             {id: guess(row) for id, row in rows.items()},
             len(added),
             1,
-            0,
+            Cost(1.0, 10 + len(added), 2),
         )
 
 
@@ -127,6 +128,7 @@ def test_a_gain_is_kept_and_every_choice_is_the_folds_own(tmp_path: Path) -> Non
     asked = training.__dict__["asked"]
     stages = [stage for stage, _ in asked]
     assert len(stages) == len(set(stages)) == 9 + 9 + 9 + 1
+    assert found.cost == Cost(28.0, 28 * 10 + 9 * 30, 56)
     train = {example.id for example in training.bench.prepared.parts.train}
     held = {e.id for fold in training.folds for e in fold.validation}
     assert held == train
@@ -146,7 +148,7 @@ class Unsure(Played):
             id: Guess(self.labels[1 - g.place], g.logits[::-1], 1 - g.place) if i % 2 else g
             for i, (id, g) in enumerate(told.held_out.items())
         }
-        return Told(told.scores, {}, flipped, told.unlabeled, told.added, 1, 0)
+        return Told(told.scores, {}, flipped, told.unlabeled, told.added, 1, told.cost)
 
 
 def test_harm_is_rolled_back_after_one_seed(tmp_path: Path) -> None:
@@ -357,7 +359,17 @@ def test_a_run_tunes_on_what_is_kept_goes_on_where_it_stopped_and_shows_it(
         for name in ("0-fold1-seed0", "1-fold1-seed0", "1-fold1-seed0-longer")
     ]
     assert steps[0] < steps[1] == steps[2]
+    spent = folder.read_json(record.ENVIRONMENT)
+    assert spent["seconds"]["pseudo-labels"] == told["cost"]["seconds"] > 0
+    assert spent["tokens"]["trained"] > told["cost"]["trained"] > 0
     body = run.report.read_text(encoding="utf-8").rpartition("<body>")[2]
+    precision = told["trust"]["precision"]
+    promised = f"from a calibrated confidence of {told['trust']['threshold']:.3f} up"
+    assert promised in body
+    assert f"{precision['value']:.3f}" in body
+    assert body.count("1.000, 1.000") == 1  # the real precision of each fold's
+    (seed,) = told["rounds"][0]["seeds"]
+    assert f'<td class="number">{seed["longer"]:.3f}</td>' in body
     assert "12 texts of" in body
     assert "of which 12 pseudo-labelled" in body
     assert "1 (repeats train)" in body or "1 (repeats" in body

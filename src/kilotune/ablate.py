@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kilotune import pipeline
+from kilotune import pipeline, processes
 from kilotune.bench import Blueprint, InTurn
 from kilotune.data.writers import write_atomically
 from kilotune.errors import KilotuneError
@@ -17,6 +17,7 @@ from kilotune.experiments import cluster, record, trackers
 from kilotune.experiments.ablation import Ablation, Question, climb, units_of
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.folds import Fold, make_folds
+from kilotune.experiments.ladder import check_factors
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.experiments.runner import Runner, Workers
 from kilotune.experiments.search import search
@@ -71,6 +72,11 @@ def ablate(
     """
     progress = progress or Silent()
     check_seeds(recipe.ablation.seeds, "ablation.seeds")
+    check_factors(recipe.ablation.factors, recipe.ablation.only)
+    if processes.count() > 1:
+        raise KilotuneError(
+            "an ablation's trials are done by one process each", fix="Use --ray, without torchrun"
+        )
     if out is not None:
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
@@ -226,7 +232,8 @@ def _final(best: Recipe, folder: RunFolder, progress: Progress) -> Path:
     progress.stage("The final recipe, tuned on all training data")
     if not (place / record.RECIPE).exists():
         return pipeline.start(prepare(best, Silent()), place, progress).folder
-    if final.read_recipe() != best:
+    # Another budget makes no other recipe.
+    if final.read_recipe().model_copy(update={"ablation": best.ablation}) != best:
         raise KilotuneError(
             "the final run is there already, by another recipe, and the test may be opened once",
             where=str(place),
@@ -281,14 +288,18 @@ class _Keeper:
 
     def __init__(self, folder: RunFolder, base: Recipe, progress: Progress) -> None:
         self.folder, self.base, self.progress = folder, base, progress
-        self.said = 0
+        self.said = self.known = 0
         if not (folder / record.BEST).exists():
             write_atomically(folder / record.BEST, dump_recipe(base))
+        elif (folder / record.ABLATION).exists():
+            self.known = len(folder.read_json(record.ABLATION)["rungs"])
 
     def note(self, state: Ablation) -> None:
         """Record `state`, and say what the last rung came to."""
-        write_atomically(self.folder / record.BEST, dump_recipe(state.best))
-        self.folder.write_json(record.ABLATION, as_document(self.base, state))
+        # While it is gone on with, what is on record is further until all of it was looked up.
+        if len(state.rungs) >= self.known or state.ended:
+            write_atomically(self.folder / record.BEST, dump_recipe(state.best))
+            self.folder.write_json(record.ABLATION, as_document(self.base, state))
         for rung in state.rungs[self.said :]:
             found = next((t for t in rung.tried if t.decision == "adopted"), None)
             came = f"{rung.before} → {found.value}: {found.reason}" if found else "nothing adopted"

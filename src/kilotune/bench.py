@@ -68,9 +68,9 @@ class Blueprint:
                 fix="Install the same version on all; trials of two are not compared",
             )
         source = locate(self.prepared.recipe.model)
-        return Bench(
-            Workbench(self.prepared, source, self.folds, Silent()), self.sample, self.parent
-        )
+        workbench = Workbench(self.prepared, source, self.folds, Silent())
+        workbench.facts()  # loads the model: that is no trial's, nor lost with one
+        return Bench(workbench, self.sample, self.parent)
 
 
 class InTurn:

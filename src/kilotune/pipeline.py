@@ -23,6 +23,7 @@ from kilotune.evaluate.preference import Preference
 from kilotune.evaluate.tasks import TASKS, TITLES, UNREADABLE
 from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
 from kilotune.experiments import record, trackers
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.judge_model import check_judge, preference
 from kilotune.models.gguf import is_gguf
@@ -89,6 +90,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         folder.write_recipe(recipe)
         folder.write_json(record.DATA, more.record())
         write_record(folder, added)
+        folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         try:
             return _go_on(prepared, more, pool, source, folder, progress)
         except KeyboardInterrupt:
@@ -114,6 +116,9 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             where=str(recipe.data.train),
             fix=f"Restore them, or start a new run: {again}",
         )
+    known = (folder / record.ENVIRONMENT).exists()
+    if known and folder.read_json(record.ENVIRONMENT)["code"] != record.code_digest():
+        progress.say("warning: the run was begun by other code of kilotune")
     source = locate_model(prepared, progress)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
@@ -136,14 +141,20 @@ def _go_on(
         found = pseudo_labelled(prepared, pool, source, folder, progress)
         more = joined(more, found)
         folder.write_json(record.DATA, more.record())
-    return replace(_tracked_stages(more, source, folder, progress), pseudo_labels=found)
+    return _tracked_stages(more, source, folder, progress, found)
 
 
-def _tracked_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Progress) -> Run:
+def _tracked_stages(
+    prepared: Prepared,
+    source: str,
+    folder: RunFolder,
+    progress: Progress,
+    found: PseudoLabels | None,
+) -> Run:
     """All stages, mirrored to a tracker of runs where the recipe names one."""
     told = prepared.recipe.tune.report_to
     with trackers.tracked(told, folder.path.name, prepared.recipe):
-        run = _run_stages(prepared, source, folder, progress)
+        run = _run_stages(prepared, source, folder, progress, found)
         figures = {
             f"test.{judged.name}.{name}": figure.value
             for judged in run.judgements
@@ -178,8 +189,15 @@ def _new_folder(out: Path | None, name: str) -> RunFolder:
     return RunFolder(Path(of_the_leader(str(made))))
 
 
-def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Progress) -> Run:
-    clock = _Clock()
+def _run_stages(
+    prepared: Prepared,
+    source: str,
+    folder: RunFolder,
+    progress: Progress,
+    found: PseudoLabels | None,
+) -> Run:
+    before = found.cost if found else Cost(0, 0, 0)
+    clock = _Clock({"pseudo-labels": before.seconds} if found else {})
     parts = prepared.parts
     progress.stage("Loading the model")
     session = open_session(prepared, source, progress)
@@ -219,9 +237,9 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     on_test = session.judge(parts.test, (*known, *parts.validation), scored=True)
     scored = session.label_probabilities(known)
     verdict = _verdict(session, tuning, on_validation, on_test, scored)
-    found = [*_disagreement(on_test), *_doubted(scored, prepared.labels, verdict)]
-    _say_findings(found, progress)
-    folder.write_json(record.FINDINGS, [*prepared.findings, *cut, *found])
+    late = [*_disagreement(on_test), *_doubted(scored, prepared.labels, verdict)]
+    _say_findings(late, progress)
+    folder.write_json(record.FINDINGS, [*prepared.findings, *cut, *late])
     clock.lap("judge")
 
     progress.stage("Asking general questions, to see what was forgotten")
@@ -234,13 +252,18 @@ def _run_stages(prepared: Prepared, source: str, folder: RunFolder, progress: Pr
     preferred = preference(session, on_test, progress)
     clock.lap("preference")
 
-    tokens = {"trained": tuning.tokens, "generated": session.spent.generated}
-    folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens))
+    tokens = {
+        "trained": before.trained + tuning.tokens,
+        "generated": before.generated + session.spent.generated,
+    }
+    folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens, folder))
     judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
     report = build_report(folder) if folder.writes else folder / record.REPORT
-    return Run(folder.path, verdict, judgements, paired, forgotten, preferred, weights, report)
+    return Run(
+        folder.path, verdict, judgements, paired, forgotten, preferred, weights, report, found
+    )
 
 
 def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
@@ -249,6 +272,9 @@ def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
     prepared, prompting = session.prepared, session.prompting
     if streamed_layers(session.tunable.model):
         progress.say("not tried: every token would read the lower layers from disk")
+        return session
+    if not prepared.parts.validation:
+        progress.say("not tried: there is no validation part to choose by")
         return session
     examples = tuple(prepared.parts.validation)
     asked = Asked(session.tunable.model, prompting, prepared.task, prepared.labels, examples)
@@ -381,9 +407,13 @@ def _shown(example: Example) -> str:
     return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
 
 
-def _environment(session: Session, clock: "_Clock", tokens: dict[str, int]) -> dict[str, object]:
-    model = session.tunable.model
+def _environment(
+    session: Session, clock: "_Clock", tokens: dict[str, int], folder: RunFolder
+) -> dict[str, object]:
+    model, known = session.tunable.model, (folder / record.ENVIRONMENT).exists()
+    began = {"started": folder.read_json(record.ENVIRONMENT)["started"]} if known else {}
     return record.environment(
+        **began,
         dtype=str(model.dtype),
         device=str(model.device),
         threads=torch.get_num_threads(),
@@ -415,10 +445,10 @@ def _base_line(session: Session, base: Answers) -> str:
 
 
 class _Clock:
-    """Seconds of each stage."""
+    """Seconds of each stage, behind those `before`."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, before: dict[str, float]) -> None:
+        self.seconds = before
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

@@ -5,6 +5,7 @@ base model. Every choice is made on out-of-fold answers of the training part: a 
 known neither to the model that labels for it nor to the one tuned on those labels.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
@@ -17,6 +18,7 @@ from kilotune.evaluate.evidence import Estimate
 from kilotune.evaluate.judgement import scores
 from kilotune.evaluate.tasks import TASKS
 from kilotune.experiments import record
+from kilotune.experiments.cost import Cost, total
 from kilotune.experiments.folds import Fold, make_folds
 from kilotune.experiments.pseudo_labels import (
     OPERATION,
@@ -90,7 +92,7 @@ class PseudoLabels:
     """What came of it. `examples` are those to be tuned on, none where all was rolled back.
 
     Of the file's `rows`, `left` were not looked at, by reason; `chosen` and `trust` are of the
-    labels that are tuned on.
+    labels that are tuned on. `cost` is that of the folds' tunings and of the model that labels.
     """
 
     file: str
@@ -100,6 +102,7 @@ class PseudoLabels:
     target: float
     rounds: tuple[Round, ...]
     kept: int
+    cost: Cost
     chosen: Picked | None = None
     trust: Trust | None = None
     examples: tuple[Example, ...] = field(default=(), repr=False)
@@ -208,6 +211,11 @@ class SelfTraining:
         }
         return Picked(len(chosen.taken), chosen.by_label, chosen.left, real_precision(right))
 
+    @property
+    def cost(self) -> Cost:
+        """Of every tuning asked for and the answers after it, now or before a run was stopped."""
+        return total({id(told): told.cost for told in self._told.values()}.values())
+
     def out_of_fold(self, number: int, seed: int, *, longer: bool = False) -> dict[str, float]:
         """How well each training example is answered by its fold's model of round `number`."""
         return {
@@ -231,12 +239,13 @@ class SelfTraining:
         return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added), *longer])
 
     def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
+        began = time.perf_counter()
         fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
         with self.bench.tuned(self._recipe(stage), fold, stage.seed, added) as (session, tuning):
             held, kept, model = fold.validation, self.bench.kept(session), session.tunable.model
             said = session.answer(model, held, "validating", kept=kept).predictions
             guesses = guess(session, (*held, *rows), kept) if labels_too else ()
-            tokens = session.spent.generated
+            spent = tuning.tokens, session.spent.generated
         values = scores(self.task, references(held), said)
         ids = [example.id for example in held]
         return Told(
@@ -246,7 +255,7 @@ class SelfTraining:
             unlabeled={row.id: g for row, g in zip(rows, guesses[len(held) :], strict=False)},
             added=len(added),
             steps=tuning.steps,
-            generated=tokens,
+            cost=Cost(round(time.perf_counter() - began, 2), *spent),
         )
 
 
@@ -319,6 +328,7 @@ def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
         target=settings.target_precision,
         rounds=tuple(rounds),
         kept=kept,
+        cost=training.cost,
     )
     if not kept:
         return found
@@ -329,6 +339,7 @@ def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
         trust=training.trusted(kept, final.seed),
         examples=training.added(final),
         confidences={one.id: one.confidence for one in training.selection(final).taken},
+        cost=training.cost,
     )
 
 

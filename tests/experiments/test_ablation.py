@@ -22,6 +22,7 @@ from kilotune.experiments.cost import Cost
 from kilotune.experiments.ladder import (
     LADDER,
     Facts,
+    check_factors,
     check_one_factor,
     factors_of,
     label_of,
@@ -233,6 +234,23 @@ def test_the_ladder_has_the_classic_values_and_what_the_model_allows() -> None:
     assert "tune.rank" not in factors_of(full, FACTS, {})
 
 
+def test_values_of_the_ladder_that_a_recipe_cannot_have_are_left_out() -> None:
+    eights = base("tune.micro_batch_size=8")
+    found = [variant.label for variant in variants(eights, "tune.batch_size", FACTS, {})]
+    assert found == [label for label in ("8", "16") if int(label) != eights.tune.batch_size]
+    with pytest.raises(KilotuneError, match=r"tune\.batch_size"):
+        variants(eights, "tune.batch_size", FACTS, {"tune.batch_size": [4]})
+
+
+def test_layers_may_be_a_list_of_their_numbers() -> None:
+    listed = base("tune.layers=[4, 5]")
+    found = {v.label: v.simpler for v in variants(listed, "tune.layers", FACTS, {})}
+    assert set(found) >= {"all", "top:4"}
+    assert not any(found.values())
+    (one,) = variants(base(), "tune.layers", FACTS, {"tune.layers": [[5]]})
+    assert (one.label, one.simpler) == ("5", True)
+
+
 def test_values_of_ones_own() -> None:
     own = {"data.system": ["Say good or bad."], "decoding": [{"temperature": 0.3}]}
     assert factors_of(base(), FACTS, own) == ["data.system", "decoding"]
@@ -243,10 +261,14 @@ def test_values_of_ones_own() -> None:
     with pytest.raises(KilotuneError, match="must be more than 0"):
         variants(base(), "tune.learning_rate", FACTS, {"tune.learning_rate": [-1]})
     with pytest.raises(KilotuneError, match=r"no values are known for 'data\.system'"):
-        factors_of(base(), FACTS, {}, ["data.system"])
+        check_factors({}, ["data.system"])
     for name, value in (("model.name", "other"), ("seed", 3), ("data.test_fraction", 0.3)):
         with pytest.raises(KilotuneError, match=f"another '{name}' makes no other trial"):
-            factors_of(base(), FACTS, {name: (value,)})
+            check_factors({name: (value,)}, ())
+    check_factors(own, ())
+    check_factors({}, ["tune.rank"])
+    twice = variants(base(), "tune.rank", FACTS, {"tune.rank": [4, 4, 2]})
+    assert [variant.label for variant in twice] == ["4", "2"]
     assert label_of(["q_proj", "v_proj"]) == "q_proj, v_proj"
     assert label_of([]) == "none"
 

@@ -54,6 +54,26 @@ def test_filters_and_orders(runs: Path) -> None:
     assert names(runs, sort="-tokens.trained") == ["a", "b", "c"]
 
 
+def test_a_run_that_cannot_be_read_is_listed_and_hides_no_other(runs: Path) -> None:
+    (runs / "b" / "data.json").write_text("{")
+    assert names(runs) == ["a", "c", "b"]
+    assert names(runs, "state = unreadable") == ["b"]
+
+
+def test_of_an_ablation_its_final_run_is_listed_with_what_its_trials_came_to(
+    tmp_path: Path,
+) -> None:
+    whole = write_run(tmp_path / "ablation", HALF)
+    (whole / "folds.json").write_text("[]")
+    with pytest.raises(KilotuneError, match="no run there"):
+        find_runs([tmp_path])
+    write_run(whole / "final", HALF)
+    assert find_runs([tmp_path])[0].fields.get("out_of_fold") is None
+    (whole / "ablation.json").write_text('{"out_of_fold": {"value": 0.75}}')
+    (only,) = find_runs([tmp_path])
+    assert (only.fields["name"], only.fields["out_of_fold"]) == ("final", 0.75)
+
+
 def test_a_folder_without_runs_is_said(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError, match="no run there"):
         find_runs([tmp_path])

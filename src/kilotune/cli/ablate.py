@@ -43,11 +43,11 @@ def ablate(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time for the trials, added up over all workers.", show_default="no limit"
+            min=0, help="Time for the trials, added up over all workers.", show_default="no limit"
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="Trainings at most.", show_default="no limit")
+        int | None, typer.Option(min=1, help="Trainings at most.", show_default="no limit")
     ] = None,
     factors: Annotated[
         list[str] | None,
@@ -96,7 +96,7 @@ def ablate(
             go_on(source, place, minutes=minutes, trials=trials, as_json=as_json)
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
-            asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v]
+            asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v is not None]
             recipe = recipe_for(
                 source,
                 data={"test": test},

@@ -56,10 +56,17 @@ def write_table(path: Path, columns: Sequence[str], rows: Rows, *, force: bool =
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a temporary name beside `path`, then rename: readers never see half a file."""
+    """Write to a temporary name beside `path`, then rename: readers never see half a file.
+
+    On the disk before it has its name, so that a power cut leaves none of that name and half its
+    content.
+    """
     raw = content.encode("utf-8") if isinstance(content, str) else content
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(raw)
+    with part.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 

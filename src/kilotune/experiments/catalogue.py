@@ -72,7 +72,7 @@ def _sortable(value: Value) -> tuple[bool, float, str]:
 
 def _run_folders(place: Path) -> Iterator[Path]:
     """Runs by the recipe and the data on record; of an ablation the final one."""
-    if (place / record.ABLATION).is_file():
+    if RunFolder(place).ablation:
         if (place / record.FINAL / record.RECIPE).is_file():
             yield place / record.FINAL
         return
@@ -85,18 +85,30 @@ def _run_folders(place: Path) -> Iterator[Path]:
 
 
 def _entry(path: Path) -> Entry:
-    folder = RunFolder(path)
+    """The run in `path`, if only its name where it is damaged or of another version."""
+    fields: dict[str, Value] = {"name": path.name, "state": "unreadable", "started": None}
+    try:
+        return Entry(path, fields | _fields(RunFolder(path)))
+    except KilotuneError:
+        return Entry(path, fields)
+
+
+def _fields(folder: RunFolder) -> dict[str, Value]:
     data = folder.read_json(record.DATA)
-    fields: dict[str, Value] = {"name": path.name, "state": "unfinished", "started": None}
+    fields: dict[str, Value] = {"state": "unfinished"}
     if (folder / record.ENVIRONMENT).exists():
         fields |= _environment(folder.read_json(record.ENVIRONMENT))
     if folder.finished:
         fields |= {"state": "finished", "verdict": folder.read_json(record.VERDICT)["name"]}
         fields |= validation_figures(folder)
+    whole = RunFolder(folder.path.parent)
+    if whole.ablation and (whole / record.ABLATION).exists():
+        found = whole.read_json(record.ABLATION)["out_of_fold"] or {}
+        fields["out_of_fold"] = found.get("value")
     fields |= {"task": data["task"], "data.fingerprint": data["fingerprint"]}
     fields |= {f"examples.{part}": len(ids) for part, ids in data["split"].items()}
     settings = flat_settings(folder.read_recipe())
-    return Entry(path, fields | {name: _plain(value) for name, value in settings.items()})
+    return fields | {name: _plain(value) for name, value in settings.items()}
 
 
 def validation_figures(folder: RunFolder) -> dict[str, Value]:

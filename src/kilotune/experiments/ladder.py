@@ -1,6 +1,8 @@
 """The rungs of an ablation: which values a factor is tried at, and which factor comes first."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,13 +128,17 @@ FIRST: dict[Name, tuple[str, ...]] = {
 LESS: dict[str, Callable[[Any], float]] = {
     "tune.epochs": float,
     "tune.rank": float,
-    "tune.layers": lambda v: 1e9 if v == "all" else float(str(v).removeprefix("top:")),
+    "tune.layers": lambda v: _many(v) if isinstance(v, str) else float(len(v)),
     "tune.target_modules": lambda v: 1e9 if v == "all-linear" else float(len(v)),
     "augment.operations": len,
     "tune.lora_dropout": bool,
     "tune.weight_decay": bool,
     "decoding.temperature": bool,
 }
+
+
+def _many(layers: str) -> float:
+    return math.inf if layers == "all" else float(layers.removeprefix("top:"))
 
 
 def order(factors: Sequence[str], verdict: Name) -> list[str]:
@@ -144,12 +150,13 @@ def order(factors: Sequence[str], verdict: Name) -> list[str]:
 def factors_of(
     recipe: Recipe, facts: Facts, own: Mapping[str, Sequence[Any]], only: Sequence[str] = ()
 ) -> list[str]:
-    """The factors that have something to try: `only` these, else the `own`, else the ladder.
+    """The factors that have something to try: `only` these, else the `own`, else the ladder."""
+    return [name for name in only or own or LADDER if variants(recipe, name, facts, own)]
 
-    Raises KilotuneError for one without values, and for one that trials do not depend on.
-    """
-    names = only or own or LADDER
-    for name in names:
+
+def check_factors(own: Mapping[str, Sequence[Any]], only: Sequence[str]) -> None:
+    """Raise KilotuneError for a factor without values, and for one that trials do not depend on."""
+    for name in only or own:
         if name not in own and name not in LADDER:
             raise KilotuneError(
                 f"no values are known for '{name}'",
@@ -162,7 +169,6 @@ def factors_of(
                 where="ablation.factors",
                 fix="Start an ablation with each value, and compare their final runs",
             )
-    return [name for name in names if variants(recipe, name, facts, own)]
 
 
 def variants(
@@ -170,16 +176,21 @@ def variants(
 ) -> list[Variant]:
     """The recipes that differ from `best` in `factor` alone; what is as in `best` is left out.
 
-    Raises KilotuneError for a value that the recipe cannot have.
+    Values of the ladder that the recipe cannot have are left out too, as batches of 4 are beside a
+    micro-batch of 8; raises KilotuneError for such a one of the user's `own`.
     """
+    made: list[Variant] = []
     if factor in own:
-        values: Sequence[Any] = own[factor]
+        made = [_variant(best, factor, value) for value in own[factor]]
     elif _settable(best, factor):
-        values = LADDER[factor](best, facts)
-    else:
-        return []
-    made = [_variant(best, factor, value) for value in values]
-    return [variant for variant in made if variant.changes]
+        for value in LADDER[factor](best, facts):
+            with suppress(KilotuneError):
+                made.append(_variant(best, factor, value))
+    different: list[Variant] = []
+    for each in made:
+        if each.changes and all(each.recipe != known.recipe for known in different):
+            different.append(each)
+    return different
 
 
 def combined(best: Recipe, choice: Mapping[str, Any]) -> Recipe:

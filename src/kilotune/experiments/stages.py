@@ -9,6 +9,7 @@ from typing import Any
 
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.evaluate.confidence import Guess
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.trials import kept, relevant_settings
 from kilotune.recipe.schema import Recipe
 
@@ -35,7 +36,7 @@ class Told:
 
     `scores` and `predictions` are of the generated answers to what the fold holds out, by id;
     `held_out` and `unlabeled` are guesses with their confidence, where the next round needs them.
-    `added` examples were tuned on besides the fold's own, in so many `steps`; `generated` tokens.
+    `added` examples were tuned on besides the fold's own, in so many `steps`.
     """
 
     scores: Mapping[str, float]
@@ -44,7 +45,7 @@ class Told:
     unlabeled: Mapping[str, Guess]
     added: int
     steps: int
-    generated: int
+    cost: Cost
 
 
 class StageStore:
@@ -89,7 +90,7 @@ def _told(tree: Mapping[str, Any]) -> Told:
         unlabeled=_guesses(tree["unlabeled"]),
         added=tree["added"],
         steps=tree["steps"],
-        generated=tree["generated"],
+        cost=Cost(**tree["cost"]),
     )
 
 
