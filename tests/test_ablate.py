@@ -14,7 +14,9 @@ from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
 from kilotune.experiments.catalogue import find_runs
 from kilotune.experiments.cluster import Place
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import RunFolder
+from kilotune.experiments.trials import Trial, Unit
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.trial import Workbench
@@ -126,6 +128,44 @@ def test_a_budget_that_judges_nothing_opens_no_test_and_can_be_raised(
     raised = experiment.resume(small, trials=12)
     assert raised.trials <= 12
     assert RunFolder(raised.final).finished
+    # Another budget is no other recipe: what is finished is shown again.
+    for budget in ({}, {"trials": 12}, {"minutes": 60}):
+        assert experiment.resume(small, **budget).final == raised.final
+
+
+def test_what_trials_show_is_adopted_shown_and_tuned_in_the_end(
+    films: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def played(self: Workbench, recipe: Recipe, unit: Unit, sample: int) -> Trial:
+        held = [example.id for example in self.folds[unit.fold].validation]
+        right = {id: float(recipe.tune.rank == 4 or i % 2) for i, id in enumerate(held)}
+        cost = Cost(2.0, 100, 10)
+        return Trial(unit, right, {}, {"known": 1.0}, (1.0, 0.5), (0.5,), cost, 0.1)
+
+    monkeypatch.setattr(Workbench, "run", played)
+    out = tmp_path / "out"
+    settings = ["ablation.folds=2", "tune.epochs=1", "judge.bootstrap_samples=100",
+        "judge.forgetting=never", "model.precision=float32"]  # fmt: skip
+    arguments = ["ablate", films, "--model", tiny_model, "--factor", "tune.rank", "--factor",
+        "tune.lora_alpha", "--trials", 60, "--out", out]  # fmt: skip
+    arguments += [each for name in settings for each in ("--set", name)]
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "factor tried trials gain decision reason cost" in lines
+    (rank,) = [line for line in lines if line.startswith("tune.rank, 8 4 6 ")]
+    assert " adopted surely better: +50.0 points [" in rank
+    assert rank.endswith(" 12 s")
+    rungs = {line.partition(",")[0] for line in lines if line.startswith("tune.") and "," in line}
+    assert rungs == {"tune.rank", "tune.lora_alpha"}
+    assert "tune.rank: 8 → 4" in lines
+    assert "Ended: every factor was tried" in lines
+    (spent,) = [line for line in lines if "neither steps nor answers" in line]
+    assert spent.endswith("of which 5.0% neither steps nor answers")
+    best = load_recipe(out / "best.yaml")
+    assert best.tune.rank == RunFolder(out / "final").read_recipe().tune.rank == 4
+    assert RunFolder(out / "final").finished
+    assert best.ablation.trials == 60
 
 
 def test_what_cannot_be_ablated_is_said_before_anything_is_written(
@@ -135,7 +175,15 @@ def test_what_cannot_be_ablated_is_said_before_anything_is_written(
         experiment.ablate(recipe(labelled, tiny_model, "ablation.folds=33"), tmp_path / "new")
     with pytest.raises(KilotuneError, match=r"2 different seed\(s\) of 3"):
         experiment.ablate(recipe(labelled, tiny_model, "ablation.seeds=[0,1,1]"), tmp_path / "new")
+    for given, why in (
+        ("ablation.only=[tune.rate]", "no values are known for 'tune.rate'"),
+        ("ablation.factors={seed: [1]}", "another 'seed' makes no other trial"),
+    ):
+        with pytest.raises(KilotuneError, match=why):
+            experiment.ablate(recipe(labelled, tiny_model, given), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    for none in (["--trials", "0"], ["--minutes", "0"]):
+        assert CliRunner().invoke(app, ["ablate", str(labelled), *none]).exit_code == 2
     refused = CliRunner().invoke(app, ["ablate", "none.yaml"])
     assert (refused.exit_code, "no such recipe" in refused.stderr) == (2, True)
 

@@ -43,7 +43,7 @@ def ablate(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Time for the trials, added up over all workers.", show_default="no limit"
+            min=0.1, help="Time for the trials, added up over all workers.", show_default="no limit"
         ),
     ] = None,
     trials: Annotated[
