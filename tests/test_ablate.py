@@ -168,6 +168,25 @@ def test_what_trials_show_is_adopted_shown_and_tuned_in_the_end(
     assert best.ablation.trials == 60
 
 
+def test_free_answers_are_measured_against_the_base_models_own(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "asked.csv"
+    rows = [f"What is {i} and {i}?,It is {2 * i}" for i in range(24)]
+    data.write_text("prompt,completion\n" + "\n".join(rows) + "\n")
+    chosen, out = recipe(data, tiny_model, "decoding.max_new_tokens=4"), tmp_path / "out"
+    found = experiment.ablate(chosen, out)
+    base = json.loads((out / "base.json").read_text())
+    held = {id for fold in json.loads((out / "folds.json").read_text()) for id in fold}
+    assert base.keys() == held
+    assert all(0 <= score <= 1 for score in base.values())
+    assert found.ablation.verdict is not None
+    assert RunFolder(found.final).finished
+    # Once asked it is not asked again.
+    monkeypatch.setattr(Workbench, "base_scores", None)
+    assert experiment.resume(out).ablation == found.ablation
+
+
 def test_what_cannot_be_ablated_is_said_before_anything_is_written(
     labelled: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -146,7 +146,7 @@ class Workbench:
 
     def _of(self, recipe: Recipe, fold: Fold, seed: int) -> Prepared:
         # Where other trackers write is gone after the trial.
-        told = tuple(name for name in recipe.tune.report_to if name == MLFLOW)
+        told = (MLFLOW,) if {MLFLOW, "all"} & set(recipe.tune.report_to) else ()
         tune = recipe.tune.model_copy(update={"report_to": told})
         chosen = recipe.model_copy(update={"seed": seed, "tune": tune})
         labels = self.prepared.labels

@@ -16,6 +16,7 @@ from kilotune.experiments.ablation import (
     climb,
     hopeless,
     stages,
+    try_rung,
     units_of,
 )
 from kilotune.experiments.cost import Cost
@@ -126,6 +127,24 @@ def test_every_candidate_differs_from_the_best_in_its_factor_alone() -> None:
             assert all(n == rung.factor or n.startswith(f"{rung.factor}.") for n in tried.changes)
     with pytest.raises(KilotuneError, match=r"a change of tune\.rank changes seed too"):
         check_one_factor({"tune.rank": Change(8, 4), "seed": Change(0, 1)}, "tune.rank")
+
+
+def test_a_cheaper_value_that_is_as_good_is_adopted() -> None:
+    def run(wanted: Sequence[Wanted]) -> list[Trial]:
+        return [
+            Trial(
+                unit, {str(i): float(i % 2) for i in range(unit.fold, 3000, 5)}, {}, {}, (), (),
+                Cost(1.0, round(1000 * recipe.tune.epochs), 0),
+            )
+            for recipe, unit in wanted
+        ]  # fmt: skip
+
+    start = base("tune.epochs=3")
+    rung, best = try_rung(start, "tune.epochs", variants(start, "tune.epochs", FACTS, {}),
+        question(), run)  # fmt: skip
+    assert (rung.adopted, best.tune.epochs) == ("1", 1)
+    decisions = {tried.value: tried.decision for tried in rung.tried}
+    assert decisions == {"1": "adopted", "2": "dropped", "5": "dropped"}
 
 
 def test_nothing_is_adopted_where_nothing_differs_but_the_cheaper() -> None:
