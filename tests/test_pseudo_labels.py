@@ -375,6 +375,29 @@ def test_a_run_tunes_on_what_is_kept_goes_on_where_it_stopped_and_shows_it(
     assert "1 (repeats train)" in body or "1 (repeats" in body
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("believing")
+def test_two_rounds_of_soft_labels_are_tuned_each_from_the_base_model(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    run = kilotune.run(
+        recipe(tmp_path, tiny_model, labels="soft", rounds=2, **SMALL), tmp_path / "run"
+    )
+    folder = RunFolder(run.folder)
+    told = folder.read_json(record.PSEUDO_LABELS)
+    assert (told["kept"], [one["kept"] for one in told["rounds"]]) == (2, [True, True])
+    weights: dict[str, float] = {}
+    for example in told["examples"]:
+        weights[example["parent"]] = weights.get(example["parent"], 0.0) + example["weight"]
+    assert len(weights) == 12
+    assert all(0.9 <= weight <= 1.001 for weight in weights.values())
+    names = {path.name for path in (run.folder / record.STAGES).iterdir()}
+    assert {f"round{n}-fold{f}-seed0.json" for n in (0, 1, 2) for f in (0, 1)} <= names
+    # The model that labels in the end is that of round 1, tuned on all labelled texts.
+    assert "round1-fold2-seed0.json" in names
+    assert folder.finished
+
+
 def test_a_run_that_rolls_back_is_one_without_to_the_bit(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
