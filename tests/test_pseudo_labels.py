@@ -208,6 +208,28 @@ def test_a_round_that_gains_nothing_more_ends_at_the_one_before(tmp_path: Path) 
     assert training.added(Stage(1, training.whole, 0)) == found.examples
 
 
+def test_an_altered_text_is_tuned_on_as_the_text_itself_was_answered(tmp_path: Path) -> None:
+    plain = played(tmp_path, most=20)
+    texts = {e.id: e for e in plain.added(Stage(1, plain.whole, 0))}
+    training = played(tmp_path, most=20, train_on="altered")
+    added = training.added(Stage(1, training.whole, 0))
+    assert {e.id for e in added} == texts.keys()
+    for example in added:
+        text = texts[example.id]
+        assert (example.label, example.weight) == (text.label, text.weight)
+        assert (example.origin, example.messages[1]) == (text.origin, text.messages[1])
+        assert example.text != text.text
+        assert set(example.text.split()) <= set(text.text.split())  # swapped or deleted
+    # The operations by turns: of two texts one has all its words.
+    whole = [sorted(e.text.split()) == sorted(texts[e.id].text.split()) for e in added]
+    assert whole.count(True) == whole.count(False) == 10
+    # The models that label are the same, whatever is tuned on.
+    assert "asked" not in training.__dict__
+    other = training.added(Stage(1, training.whole, 1))
+    same = {e.id: e.text for e in added}
+    assert any(e.text != same[e.id] for e in other if e.id in same)
+
+
 def test_finished_tunings_are_not_done_again_and_other_data_are_other_tunings(
     tmp_path: Path,
 ) -> None:

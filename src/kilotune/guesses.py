@@ -65,6 +65,14 @@ def against_truth(
     return Guesses(tuple(said), tuple(0 if hit else 1 for hit in right), right)
 
 
+def altered(
+    recipe: Recipe, examples: Sequence[Example], count: int, *, seed: int
+) -> list[list[Example]]:
+    """`count` versions of each by `unlabeled.operations` in turn, fewer where none is found."""
+    altering = recipe.augment.model_copy(update={"operations": recipe.unlabeled.operations})
+    return versions(examples, altering, count, seed=seed)
+
+
 def _scored(session: Session, examples: Sequence[Example], kept: KeptStates | None) -> list[Guess]:
     """The likeliest label as the whole answer, by packed multiple-choice scoring."""
     labels, model = session.prepared.labels, session.tunable.model
@@ -117,10 +125,8 @@ def _consistent(
 
     A text of which no version could be made agrees with nothing.
     """
-    recipe: Recipe = session.prepared.recipe
-    settings = recipe.unlabeled
-    altering = recipe.augment.model_copy(update={"operations": settings.operations})
-    made = versions(examples, altering, settings.consistency, seed=recipe.seed)
+    recipe = session.prepared.recipe
+    made = altered(recipe, examples, recipe.unlabeled.consistency, seed=recipe.seed)
     every = [
         replace(version, id=f"{example.id}+version{number}")
         for example, own in zip(examples, made, strict=True)

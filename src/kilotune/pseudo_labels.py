@@ -30,7 +30,7 @@ from kilotune.experiments.pseudo_labels import (
 )
 from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.experiments.stages import Stage, StageStore, Told
-from kilotune.guesses import against_truth, guess
+from kilotune.guesses import against_truth, altered, guess
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
@@ -199,7 +199,21 @@ class SelfTraining:
     def added(self, stage: Stage) -> tuple[Example, ...]:
         """The examples that the model of `stage` is tuned on besides the labelled ones."""
         closed, weight = self.task == "classify", self.recipe.unlabeled.weight
-        return as_examples(self.selection(stage), self.pool.rows, weight, closed=closed)
+        chosen = self.selection(stage)
+        rows = {one.id: self.pool.rows[one.id] for one in chosen.taken}
+        if self.recipe.unlabeled.train_on == "altered":
+            rows |= self._altered(rows, stage.seed)
+        return as_examples(chosen, rows, weight, closed=closed)
+
+    def _altered(self, rows: Mapping[str, Example], seed: int) -> dict[str, Example]:
+        """A version of each row, by the operations in turn, under the row's own id and place."""
+        count = len(self.recipe.unlabeled.operations)
+        made = altered(self.recipe, tuple(rows.values()), count, seed=seed)
+        return {
+            row.id: replace(own[place % len(own)], id=row.id, origin=row.origin)
+            for place, (row, own) in enumerate(zip(rows.values(), made, strict=True))
+            if own
+        }
 
     def picked(self, stage: Stage) -> Picked:
         """The same as counts, with what the file's own labels say of it."""

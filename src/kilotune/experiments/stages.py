@@ -14,7 +14,7 @@ from kilotune.experiments.trials import kept, relevant_settings
 from kilotune.recipe.schema import Recipe
 
 # What decides what is taken of the guesses, and not what they are.
-CHOOSING = {"file", "target_precision", "most", "labels", "weight", "folds", "seeds"}
+CHOOSING = {"file", "target_precision", "most", "labels", "weight", "folds", "seeds", "train_on"}
 
 
 @dataclass(frozen=True, slots=True)

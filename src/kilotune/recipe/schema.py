@@ -345,7 +345,10 @@ class UnlabeledSettings(Settings):
     operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = Field(
         (OperationSettings(op="swap"), OperationSettings(op="delete")),
         min_length=1,
-        description="how texts are altered for that",
+        description="how texts are altered",
+    )
+    train_on: Literal["text", "altered"] = Field(
+        "text", description="altered: a version of each text, answered as the text itself was"
     )
     samples: int = Field(5, ge=2, description="answers drawn where there are no labels to score")
     temperature: float = Field(0.8, gt=0, description="of those answers")
