@@ -1,15 +1,21 @@
 """Trials that share a loaded model: nothing of one shows in the next."""
 
+import os
+import signal
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilotune import pipeline
+from kilotune import pipeline, trial
+from kilotune.data.example import Example
 from kilotune.data.split import Split
 from kilotune.errors import KilotuneError
 from kilotune.experiments.cost import Cost
@@ -22,6 +28,7 @@ from kilotune.preparation import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.train.trainer import Interrupted, LabelledTrainer
 from kilotune.trial import Workbench, in_steps
 
 
@@ -105,6 +112,58 @@ def test_a_trial_is_cleaned_of_what_it_learns_from_and_judged_on_everything(
         assert clean.scores.keys() == plain.scores.keys() == {e.id for e in fold.validation}
         assert len({e.text for e in fold.train}) < len(fold.train)
         assert clean.cost.trained < plain.cost.trained
+
+
+def test_the_model_is_loaded_and_each_text_rendered_once_for_all_trials(
+    labelled: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    rendered: Counter[str] = Counter()
+    load, render = trial.load, trial._render
+
+    def loaded(prepared: Any, source: str, progress: Any) -> Any:
+        loads.append(source)
+        return load(prepared, source, progress)
+
+    def rendering(session: Any, examples: Sequence[Example]) -> Any:
+        rendered.update(example.id for example in examples)
+        return render(session, examples)
+
+    monkeypatch.setattr(trial, "load", loaded)
+    monkeypatch.setattr(trial, "_render", rendering)
+    bench = workbench(recipe(labelled, tiny_model))
+    bench.facts()
+    settings = bench.prepared.recipe
+    tune = settings.tune.model_copy(update={"learning_rate": 1e-3})
+    for each in (settings, settings.model_copy(update={"tune": tune})):
+        for fold in (0, 1):
+            bench.run(each, Unit(fold, 0), 5)
+    assert loads == [str(tiny_model)]
+    assert set(rendered) == {e.id for fold in bench.folds for e in fold.validation}
+    assert set(rendered.values()) == {1}
+
+
+def test_ctrl_c_in_the_middle_of_a_trial_leaves_the_model_as_it_was(
+    labelled: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = workbench(recipe(labelled, tiny_model, "tune.epochs=5"))
+    settings = bench.prepared.recipe
+    first = bench.run(settings, Unit(0, 0), 5)
+    loss, steps = LabelledTrainer._loss, 0
+
+    def stopping(self: LabelledTrainer, *given: Any, **named: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(self, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelledTrainer, "_loss", stopping)
+        with pytest.raises(Interrupted):
+            bench.run(settings, Unit(1, 0), 5)
+    assert steps <= 4  # of 20: the epoch's own evaluation at most
+    assert result(bench.run(settings, Unit(0, 0), 5)) == result(first)
 
 
 @pytest.mark.parametrize("layers", ["all", "top:1"])
