@@ -79,7 +79,7 @@ class Played(SelfTraining):
             {e.id: guess(e) for e in held} if labels_too else {},
             {id: guess(row) for id, row in rows.items()},
             len(added),
-            1,
+            13 * (2 if added or stage.longer else 1),
             Cost(1.0, 10 + len(added), 2),
         )
 
@@ -271,6 +271,7 @@ def test_the_files_labels_are_for_the_report_alone(tmp_path: Path) -> None:
         ({"labels": "soft"}, "closed labels alone"),
         ({"seeds": [0, 1]}, r"2 different seed\(s\) of 2: nothing could be adopted"),
         ({"seeds": [0, 1, 2, 0]}, r"3 different seed\(s\) of 4"),
+        ({"train_on": "altered", "operations": ["wsap"]}, "no operation 'wsap'"),
         ({}, "cannot be pseudo-labelled"),
     ],
 )

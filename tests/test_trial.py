@@ -55,7 +55,7 @@ def result(trial: Trial) -> tuple[object, ...]:
     examples=st.integers(1, 400),
     added=st.integers(1, 800),
     batch_size=st.sampled_from([4, 8, 16]),
-    epochs=st.floats(1, 20) | st.integers(1, 20),
+    epochs=st.integers(10, 200).map(lambda tenths: tenths / 10),
 )
 def test_a_control_takes_as_many_steps_to_the_step(
     examples: int, added: int, batch_size: int, epochs: float

@@ -73,10 +73,7 @@ def ablate(
     progress = progress or Silent()
     check_seeds(recipe.ablation.seeds, "ablation.seeds")
     check_factors(recipe.ablation.factors, recipe.ablation.only)
-    if processes.count() > 1:
-        raise KilotuneError(
-            "an ablation's trials are done by one process each", fix="Use --ray, without torchrun"
-        )
+    _check_alone()
     if out is not None:
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
@@ -109,6 +106,7 @@ def resume(
     It may go on at another `place` than it began. Raises KilotuneError where its data have changed.
     """
     progress = progress or Silent()
+    _check_alone()
     folder = RunFolder(path)
     recipe = folder.read_recipe()
     given = {name: value for name, value in budget.items() if value is not None}
@@ -127,7 +125,7 @@ def resume(
             where=str(path),
             fix="Go on with the version that began it, or start a new one",
         )
-    if folder.read_json(record.ENVIRONMENT)["code"] != record.code_digest():
+    if folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
         progress.say("warning: its first trials were made by other code of kilotune")
     if place:
         cluster.join(place)
@@ -240,6 +238,13 @@ def _final(best: Recipe, folder: RunFolder, progress: Progress) -> Path:
             fix=f"Keep it, or move it away and run: kilotune run {folder / record.BEST}",
         )
     return place if final.finished else pipeline.resume(place, progress).folder
+
+
+def _check_alone() -> None:
+    if processes.count() > 1:
+        raise KilotuneError(
+            "an ablation's trials are done by one process each", fix="Use --ray, without torchrun"
+        )
 
 
 def _without_validation(recipe: Recipe) -> Recipe:

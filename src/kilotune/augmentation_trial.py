@@ -14,7 +14,7 @@ from kilotune.models.load import locate
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
-from kilotune.trial import Workbench, every_epoch, in_steps
+from kilotune.trial import Workbench, every_epoch, in_steps, untold
 
 # What every operation is compared with; and as many steps on the old examples alone, since more
 # examples in as many epochs are more steps.
@@ -112,10 +112,10 @@ def _most(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit: 
 
 
 def _settings(recipe: Recipe, condition: str) -> Recipe:
-    """The recipe of one condition: one operation or none, all of its epochs."""
+    """The recipe of one condition: one operation or none, all of its epochs, told to no tracker."""
     chosen = tuple(how for how in recipe.augment.operations if how.op == condition)
     augment = recipe.augment.model_copy(update={"operations": chosen})
-    return every_epoch(recipe.model_copy(update={"augment": augment}))
+    return untold(every_epoch(recipe.model_copy(update={"augment": augment})))
 
 
 def _folder(out: Path) -> Path:

@@ -117,7 +117,7 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
             fix=f"Restore them, or start a new run: {again}",
         )
     known = (folder / record.ENVIRONMENT).exists()
-    if known and folder.read_json(record.ENVIRONMENT)["code"] != record.code_digest():
+    if known and folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
         progress.say("warning: the run was begun by other code of kilotune")
     source = locate_model(prepared, progress)
     pool = open_pool(prepared, progress)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from kilotune import processes
 from kilotune.data.example import Example, Task
+from kilotune.data.normalise import without_answer
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.adoption import Adoption, Trials, adopt, check_seeds
 from kilotune.evaluate.confidence import Guess, Trust, trust
@@ -35,7 +36,7 @@ from kilotune.preparation import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
-from kilotune.trial import Workbench, every_epoch, in_steps
+from kilotune.trial import Workbench, every_epoch, in_steps, untold
 from kilotune.unlabelled import Pool, read_pool
 
 # For each labelled training example, where `unlabeled.most` is left to us.
@@ -140,7 +141,8 @@ class SelfTraining:
         self.bench, self.folds, self.pool, self.store = bench, folds, pool, store
         self.parts = {fold.number: fold for fold in (*folds, whole)}
         self.whole = whole.number
-        self.recipe: Recipe = _untold(every_epoch(bench.prepared.recipe))
+        # Trackers know the run alone.
+        self.recipe: Recipe = untold(every_epoch(bench.prepared.recipe))
         self.task: Task = bench.prepared.task
         self.labels = bench.prepared.labels
         settings = self.recipe.unlabeled
@@ -162,7 +164,9 @@ class SelfTraining:
         if stage.round and not added:
             return self.told(Stage(0, stage.fold, stage.seed))
         if stage.longer:
-            added = ()
+            added, first = (), self.told(Stage(0, stage.fold, stage.seed))
+            if self.told(replace(stage, longer=False)).steps == first.steps:
+                return first
         made_of = self._made_of(stage, added)
         found = self.store.find(stage, made_of)
         if found is None:
@@ -206,7 +210,7 @@ class SelfTraining:
         return as_examples(chosen, rows, weight, closed=closed)
 
     def _altered(self, rows: Mapping[str, Example], seed: int) -> dict[str, Example]:
-        """A version of each row, by the operations in turn, under the row's own id and place."""
+        """A version of each row that has one, by the operations in turn; under the row's own id."""
         count = len(self.recipe.unlabeled.operations)
         made = altered(self.recipe, tuple(rows.values()), count, seed=seed)
         return {
@@ -322,11 +326,15 @@ def open_pool(prepared: Prepared, progress: Progress) -> Pool | None:
             fix="Run it without torchrun, or leave --unlabeled out",
         )
     check_seeds(settings.seeds, f"{where}.seeds")
+    if settings.consistency or settings.train_on == "altered":
+        # What cannot be done is said before hours of tuning.
+        few = [without_answer(example) for example in prepared.parts.train[:3]]
+        altered(prepared.recipe, few, len(settings.operations), seed=prepared.recipe.seed)
     return read_pool(prepared, progress)
 
 
 def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
-    """Round after round, as long as paired evidence shows a gain; the last that did is kept."""
+    """Round after round, as long as each is kept; the last that is counts."""
     settings, pool = training.recipe.unlabeled, training.pool
     rounds: list[Round] = []
     for number in range(1, settings.rounds + 1):
@@ -431,12 +439,6 @@ def _seed_line(one: SeedOfRound) -> str:
 
 def _mean(scores: Mapping[str, float]) -> float:
     return sum(scores.values()) / len(scores)
-
-
-def _untold(recipe: Recipe) -> Recipe:
-    """The recipe without trackers, which know the run alone."""
-    tune = recipe.tune.model_copy(update={"report_to": ()})
-    return recipe.model_copy(update={"tune": tune})
 
 
 def joined(prepared: Prepared, found: PseudoLabels | None) -> Prepared:

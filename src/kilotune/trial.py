@@ -238,6 +238,12 @@ def every_epoch(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"tune": tune})
 
 
+def untold(recipe: Recipe) -> Recipe:
+    """The recipe without trackers."""
+    tune = recipe.tune.model_copy(update={"report_to": ()})
+    return recipe.model_copy(update={"tune": tune})
+
+
 def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
     """The recipe with as many epochs as take `wanted` steps, on data of which its own take `taken`.
 
@@ -245,7 +251,8 @@ def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
     """
     if wanted == taken:
         return recipe
-    each = max(1, int(taken / recipe.tune.epochs))  # the last epoch's part was rounded up
+    # The last epoch's part was rounded up; and 33 / 1.1 is a little less than 30.
+    each = max(1, int(taken / recipe.tune.epochs + 1e-9))
     epochs = (wanted - 0.5) / each  # the Trainer rounds up: half a step less is safe from rounding
     tune = recipe.tune.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"tune": tune})

@@ -55,9 +55,10 @@ def test_filters_and_orders(runs: Path) -> None:
 
 
 def test_a_run_that_cannot_be_read_is_listed_and_hides_no_other(runs: Path) -> None:
-    (runs / "b" / "data.json").write_text("{")
-    assert names(runs) == ["a", "c", "b"]
-    assert names(runs, "state = unreadable") == ["b"]
+    for damaged in ("{", "{}", "null"):
+        (runs / "b" / "data.json").write_text(damaged)
+        assert names(runs) == ["a", "c", "b"]
+        assert names(runs, "state = unreadable") == ["b"]
 
 
 def test_of_an_ablation_its_final_run_is_listed_with_what_its_trials_came_to(

@@ -89,7 +89,7 @@ def _entry(path: Path) -> Entry:
     fields: dict[str, Value] = {"name": path.name, "state": "unreadable", "started": None}
     try:
         return Entry(path, fields | _fields(RunFolder(path)))
-    except KilotuneError:
+    except (KilotuneError, KeyError, TypeError, AttributeError):  # or JSON of another shape
         return Entry(path, fields)
 
 
@@ -122,11 +122,11 @@ def validation_figures(folder: RunFolder) -> dict[str, Value]:
 def _environment(environment: dict[str, Any]) -> dict[str, Value]:
     # Runs of before these were recorded have no tokens and no digest of the code.
     tokens = {f"tokens.{name}": count for name, count in environment.get("tokens", {}).items()}
-    seconds = sum(environment["seconds"].values())
+    seconds = environment["seconds"].values()  # none yet of an unfinished run
     return {
         "started": environment["started"],
         "code": environment.get("code"),
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(seconds), 1) if seconds else None,
         **tokens,
     }
 

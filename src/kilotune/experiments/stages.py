@@ -64,7 +64,8 @@ class StageStore:
         """
 
         def told(tree: dict[str, Any]) -> Told | None:
-            return _told(tree) if tree["key"] == self._key(made_of) else None
+            # One of before costs were kept is tuned anew.
+            return _told(tree) if tree["key"] == self._key(made_of) and "cost" in tree else None
 
         return kept(self._path(stage), told, "tuning")
 
