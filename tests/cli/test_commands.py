@@ -249,10 +249,10 @@ def test_ctrl_c_is_status_130_and_says_how_to_go_on(
 def test_what_the_system_refuses_is_one_error(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Path, raw: bytes) -> int:
-        raise OSError(28, "No space left on device", str(self))
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("os.fsync", full)
     result = invoke("convert", labelled, tmp_path / "out.jsonl")
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr
