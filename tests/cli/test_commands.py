@@ -255,8 +255,9 @@ def test_what_the_system_refuses_is_one_error(
     monkeypatch.setattr("os.fsync", full)
     result = invoke("convert", labelled, tmp_path / "out.jsonl")
     assert result.exit_code == 2
-    assert "No space left on device" in result.stderr
+    assert f"{tmp_path / 'out.jsonl'}: No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {labelled.name}  # no half of a file
 
 
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write to a temporary name beside `path`, then rename: readers never see half a file.
 
     On the disk before it has its name, so that a power cut leaves none of that name and half its
-    content.
+    content. Raises OSError, with `path` as its file name, where the system refuses; nothing is left
+    behind then.
     """
     raw = content.encode("utf-8") if isinstance(content, str) else content
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        error.filename = str(path)  # a full disk comes without one
+        raise
 
 
 def to_json(content: Any, indent: int | None = 2) -> str:
