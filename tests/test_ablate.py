@@ -188,7 +188,7 @@ def test_free_answers_are_measured_against_the_base_models_own(
 
 
 def test_what_cannot_be_ablated_is_said_before_anything_is_written(
-    labelled: Path, tiny_model: Path, tmp_path: Path
+    labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(KilotuneError, match="cannot be cut into 33 folds"):
         experiment.ablate(recipe(labelled, tiny_model, "ablation.folds=33"), tmp_path / "new")
@@ -200,6 +200,13 @@ def test_what_cannot_be_ablated_is_said_before_anything_is_written(
     ):
         with pytest.raises(KilotuneError, match=why):
             experiment.ablate(recipe(labelled, tiny_model, given), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with monkeypatch.context() as several:
+        several.setattr("kilotune.processes.count", lambda: 2)
+        with pytest.raises(KilotuneError, match="one process each"):
+            experiment.ablate(recipe(labelled, tiny_model), tmp_path / "new")
+        with pytest.raises(KilotuneError, match="one process each"):
+            experiment.resume(tmp_path / "new")
     assert not (tmp_path / "new").exists()
     for none in (["--trials", "0"], ["--minutes", "0"]):
         assert CliRunner().invoke(app, ["ablate", str(labelled), *none]).exit_code == 2

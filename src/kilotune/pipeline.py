@@ -141,20 +141,9 @@ def _go_on(
         found = pseudo_labelled(prepared, pool, source, folder, progress)
         more = joined(more, found)
         folder.write_json(record.DATA, more.record())
-    return _tracked_stages(more, source, folder, progress, found)
-
-
-def _tracked_stages(
-    prepared: Prepared,
-    source: str,
-    folder: RunFolder,
-    progress: Progress,
-    found: PseudoLabels | None,
-) -> Run:
-    """All stages, mirrored to a tracker of runs where the recipe names one."""
     told = prepared.recipe.tune.report_to
     with trackers.tracked(told, folder.path.name, prepared.recipe):
-        run = _run_stages(prepared, source, folder, progress, found)
+        run = _run_stages(more, source, folder, progress, found)
         figures = {
             f"test.{judged.name}.{name}": figure.value
             for judged in run.judgements

@@ -17,10 +17,10 @@ from kilotune.data.example import Example
 from kilotune.data.split import Split
 from kilotune.errors import KilotuneError, some
 from kilotune.evaluate.judgement import scores
+from kilotune.experiments import trackers
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.folds import Fold
 from kilotune.experiments.ladder import Facts
-from kilotune.experiments.trackers import MLFLOW
 from kilotune.experiments.trials import Trial, Unit
 from kilotune.generate.kept import KeptStates
 from kilotune.models.freeze import digests_of
@@ -146,7 +146,7 @@ class Workbench:
 
     def _of(self, recipe: Recipe, fold: Fold, seed: int) -> Prepared:
         # Where other trackers write is gone after the trial.
-        told = (MLFLOW,) if {MLFLOW, "all"} & set(recipe.tune.report_to) else ()
+        told = (trackers.MLFLOW,) if trackers.tells(recipe.tune.report_to) else ()
         tune = recipe.tune.model_copy(update={"report_to": told})
         chosen = recipe.model_copy(update={"seed": seed, "tune": tune})
         labels = self.prepared.labels

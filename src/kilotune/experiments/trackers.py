@@ -39,7 +39,7 @@ def tracked(
     `parent` elsewhere. Where and to which experiment is MLflow's own business:
     MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Raises KilotuneError where it is not installed.
     """
-    if not _tells(report_to):
+    if not tells(report_to):
         yield
         return
     mlflow = _mlflow()
@@ -58,7 +58,7 @@ def tracked(
 
 def opened(report_to: Sequence[str]) -> Parent | None:
     """The run of MLflow that is open here, if any, for children in other processes."""
-    if not _tells(report_to):
+    if not tells(report_to):
         return None
     mlflow = _mlflow()
     info = mlflow.active_run().info
@@ -69,7 +69,7 @@ def note(
     report_to: Sequence[str], figures: Mapping[str, float | None], files: Iterable[Path] = ()
 ) -> None:
     """Add figures, and files as artifacts, to the run of MLflow that is open."""
-    if not _tells(report_to):
+    if not tells(report_to):
         return
     mlflow = _mlflow()
     known = {name: value for name, value in figures.items() if value is not None}
@@ -78,7 +78,8 @@ def note(
         mlflow.log_artifact(str(path))
 
 
-def _tells(report_to: Sequence[str]) -> bool:
+def tells(report_to: Sequence[str]) -> bool:
+    """Whether MLflow is told, by this process."""
     return processes.leads() and (MLFLOW in report_to or "all" in report_to)
 
 
