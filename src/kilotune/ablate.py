@@ -88,10 +88,10 @@ def ablate(
         cluster.join(place)
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
-        folder.write_recipe(prepared.recipe)
-        folder.write_json(record.DATA, prepared.record())
+        # First of all the folds: they tell an ablation from a run.
         folder.write_json(record.FOLDS, _members(folds))
-        folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
+        folder.write_recipe(prepared.recipe)
+        _begin(folder, prepared)
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
@@ -112,26 +112,43 @@ def resume(
     given = {name: value for name, value in budget.items() if value is not None}
     recipe = recipe.model_copy(update={"ablation": recipe.ablation.model_copy(update=given)})
     prepared = prepare(recipe, progress)
+    folds = _folds(prepared)
+    if begun := (folder / record.DATA).exists():
+        _check_unchanged(folder, prepared, folds, progress)
+    if place:
+        cluster.join(place)
+    with folder.writing():
+        if not begun:
+            _begin(folder, prepared)
+        source = pipeline.locate_model(prepared, progress)
+        return _go_on(prepared, source, folds, folder, progress, place)
+
+
+def _begin(folder: RunFolder, prepared: Prepared) -> None:
+    """The records behind the recipe. That of the data comes last: with it, trials may begin."""
+    folder.write_settings(prepared.recipe)
+    folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
+    folder.write_json(record.DATA, prepared.record())
+
+
+def _check_unchanged(
+    folder: RunFolder, prepared: Prepared, folds: tuple[Fold, ...], progress: Progress
+) -> None:
+    """Raise KilotuneError for other data or folds; say so if the code is another's."""
     if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
         raise KilotuneError(
             "the data have changed since the ablation began",
-            where=str(recipe.data.train),
+            where=str(prepared.recipe.data.train),
             fix="Restore them, or start a new one",
         )
-    folds = _folds(prepared)
     if folder.read_json(record.FOLDS) != _members(folds):
         raise KilotuneError(
             "this version of kilotune cuts the data into other folds than its trials were made on",
-            where=str(path),
+            where=str(folder.path),
             fix="Go on with the version that began it, or start a new one",
         )
     if folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
         progress.say("warning: its first trials were made by other code of kilotune")
-    if place:
-        cluster.join(place)
-    with folder.writing():
-        source = pipeline.locate_model(prepared, progress)
-        return _go_on(prepared, source, folds, folder, progress, place)
 
 
 def _go_on(

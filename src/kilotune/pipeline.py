@@ -1,15 +1,19 @@
 """The whole job, stage by stage: from a labelled file to a judged adapter."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from kilotune import processes
+from kilotune.augment.plan import Augmented
 from kilotune.augmentation import augmented, check_record, write_record
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
@@ -26,6 +30,7 @@ from kilotune.experiments import record, trackers
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import RunFolder, create_run
 from kilotune.judge_model import check_judge, preference
+from kilotune.models.export import tuned_folder
 from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.quantisation import check_quantisable
@@ -86,45 +91,107 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     folder = _new_folder(out, recipe.data.train.stem)
-    with folder.writing():
+    with folder.writing(), _kept(folder, progress):
         folder.write_recipe(recipe)
-        folder.write_json(record.DATA, more.record())
-        write_record(folder, added)
-        folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
-        try:
-            return _go_on(prepared, more, pool, source, folder, progress)
-        except KeyboardInterrupt:
-            progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
-            raise
+        _begin(folder, more, added)
+        return _go_on(prepared, more, pool, source, folder, progress)
 
 
 def resume(path: Path, progress: Progress | None = None) -> Run:
-    """Go on with the stopped run in `path`, from its last checkpoint.
+    """Go on with the stopped run in `path`, from its last whole checkpoint.
 
-    Raises KilotuneError when it is finished already, or when its data have changed.
+    Of one that is judged only the report is made. Raises KilotuneError when it is finished already,
+    or when its data or its recipe have changed.
     """
     folder = RunFolder(path)
     recipe = folder.read_recipe()
-    again = f"kilotune run {path / record.RECIPE}"
-    if folder.finished:
-        raise KilotuneError("the run is finished", where=str(path), fix=f"Start another: {again}")
     progress = progress or Silent()
+    if folder.judged:
+        return _reported(folder, progress)
     prepared = prepare(recipe, progress)
-    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
-        raise KilotuneError(
-            "the data have changed since the run began",
-            where=str(recipe.data.train),
-            fix=f"Restore them, or start a new run: {again}",
-        )
-    known = (folder / record.ENVIRONMENT).exists()
-    if known and folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
-        progress.say("warning: the run was begun by other code of kilotune")
+    if begun := (folder / record.DATA).exists():
+        _check_unchanged(folder, prepared, progress)
     source = locate_model(prepared, progress)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
-    check_record(folder, added)
-    with folder.writing():
+    if begun:
+        check_record(folder, added)
+    with folder.writing(), _kept(folder, progress):
+        if not begun:
+            _begin(folder, more, added)
         return _go_on(prepared, more, pool, source, folder, progress)
+
+
+def _begin(folder: RunFolder, more: Prepared, added: Augmented | None) -> None:
+    """The first records. That of the data comes last: with it, a run has begun."""
+    folder.write_settings(more.recipe)
+    write_record(folder, added)
+    folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
+    folder.write_json(record.DATA, more.record())
+
+
+@contextmanager
+def _kept(folder: RunFolder, progress: Progress) -> Iterator[None]:
+    """Say how to go on with what is stopped inside the `with`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
+        raise
+
+
+def _as(kind: Any, content: Any) -> Any:
+    """What a record holds of `kind`, from its JSON."""
+    return TypeAdapter(kind).validate_python(content)
+
+
+def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
+    """Raise KilotuneError for other data than the run's; say so if the code is another's."""
+    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+        again = f"kilotune run {folder / record.RECIPE}"
+        raise KilotuneError(
+            "the data have changed since the run began",
+            where=str(prepared.recipe.data.train),
+            fix=f"Restore them, or start a new run: {again}",
+        )
+    if folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
+        progress.say("warning: the run was begun by other code of kilotune")
+
+
+def _reported(folder: RunFolder, progress: Progress) -> Run:
+    """A run that is judged, with the report that it lacks. Raises KilotuneError if it has one."""
+    if folder.finished:
+        raise KilotuneError(
+            "the run is finished",
+            where=str(folder.path),
+            fix=f"Start another: kilotune run {folder / record.RECIPE}",
+        )
+    with folder.writing():
+        progress.stage("The run is judged already: only its report is made")
+        build_report(folder)
+    return open_run(folder.path)
+
+
+def open_run(path: Path) -> Run:
+    """The finished run in the folder `path`, as `run` returned it, from its records.
+
+    Raises KilotuneError where it is not finished, or a record is damaged.
+    """
+    folder = RunFolder(path)
+    folder.check_finished()
+    found = folder.read_json(record.JUDGEMENT)
+    pseudo = folder / record.PSEUDO_LABELS
+    return Run(
+        folder=path,
+        verdict=_as(Verdict, folder.read_json(record.VERDICT)),
+        judgements=_as(tuple[Judgement, ...], found["test"]),
+        tuned_against_base=_as(PairedTest, found["tuned_against_base"]),
+        forgetting=_as(Forgetting | None, found["forgetting"]),
+        preference=_as(Preference | None, found["preference"]),
+        weights=tuned_folder(path),
+        report=folder / record.REPORT,
+        pseudo_labels=_as(PseudoLabels, folder.read_json(pseudo.name)) if pseudo.exists() else None,
+    )
 
 
 def _go_on(
@@ -186,7 +253,7 @@ def _run_stages(
     found: PseudoLabels | None,
 ) -> Run:
     before = found.cost if found else Cost(0, 0, 0)
-    clock = _Clock({"pseudo-labels": before.seconds} if found else {})
+    clock = _Clock(folder, found)
     parts = prepared.parts
     progress.stage("Loading the model")
     session = open_session(prepared, source, progress)
@@ -208,7 +275,7 @@ def _run_stages(
     clock.lap("baseline")
 
     progress.stage("Tuning")
-    tuning = session.tune(train, validation, folder)
+    tuning = session.tune(train, validation, folder, on_save=lambda: clock.lap("tune"))
     progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
     proof = session.tunable.prove(tuning.gradients, tuning.best_step)
     progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
@@ -245,7 +312,7 @@ def _run_stages(
         "trained": before.trained + tuning.tokens,
         "generated": before.generated + session.spent.generated,
     }
-    folder.write_json(record.ENVIRONMENT, _environment(session, clock, tokens, folder))
+    folder.write_json(record.ENVIRONMENT, clock.environment(session, tokens))
     judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
@@ -396,21 +463,6 @@ def _shown(example: Example) -> str:
     return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
 
 
-def _environment(
-    session: Session, clock: "_Clock", tokens: dict[str, int], folder: RunFolder
-) -> dict[str, object]:
-    model, known = session.tunable.model, (folder / record.ENVIRONMENT).exists()
-    began = {"started": folder.read_json(record.ENVIRONMENT)["started"]} if known else {}
-    return record.environment(
-        **began,
-        dtype=str(model.dtype),
-        device=str(model.device),
-        threads=torch.get_num_threads(),
-        seconds=clock.seconds,
-        tokens=tokens,
-    )
-
-
 def _where(session: Session) -> str:
     model = session.tunable.model
     weights = str(model.dtype).removeprefix("torch.")
@@ -434,13 +486,34 @@ def _base_line(session: Session, base: Answers) -> str:
 
 
 class _Clock:
-    """Seconds of each stage, behind those `before`."""
+    """Seconds of each stage, kept in the run's `environment.json` as they come.
 
-    def __init__(self, before: dict[str, float]) -> None:
-        self.seconds = before
+    Those of a run that was stopped are gone on with: a lap adds to its stage.
+    """
+
+    def __init__(self, folder: RunFolder, found: PseudoLabels | None) -> None:
+        self._folder = folder
+        self._facts: dict[str, Any] = folder.read_json(record.ENVIRONMENT)
+        self.seconds: dict[str, float] = self._facts["seconds"]
+        if found:
+            self.seconds["pseudo-labels"] = found.cost.seconds
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """The time since the last lap went to `stage`."""
         now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 2)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 2)
         self._last = now
+        self._folder.write_json(record.ENVIRONMENT, self._facts)
+
+    def environment(self, session: Session, tokens: dict[str, int]) -> dict[str, Any]:
+        """All that `environment.json` holds in the end: when it began, what it took, and where."""
+        model = session.tunable.model
+        return record.environment(
+            started=self._facts["started"],
+            dtype=str(model.dtype),
+            device=str(model.device),
+            threads=torch.get_num_threads(),
+            seconds=self.seconds,
+            tokens=tokens,
+        )

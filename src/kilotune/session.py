@@ -1,7 +1,7 @@
 """A loaded model and all that is asked of it: the same questions before and after tuning."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -179,9 +179,16 @@ class Session:
         return said
 
     def tune(
-        self, train: Sequence[Rendering], validation: Sequence[Rendering], folder: RunFolder
+        self,
+        train: Sequence[Rendering],
+        validation: Sequence[Rendering],
+        folder: RunFolder,
+        on_save: Callable[[], None] = lambda: None,
     ) -> Tuning:
-        """Train, measuring the generated answers on validation at every evaluation."""
+        """Train, measuring the generated answers on validation at every evaluation.
+
+        `on_save` is called behind each checkpoint.
+        """
         part = self.prepared.parts.validation
         recipe = self.prepared.recipe
         streamed = bool(streamed_layers(self.tunable.model))
@@ -193,14 +200,17 @@ class Session:
         def measure(model: Model) -> dict[str, float | Sequence[float]]:
             if streamed:  # every token would read the lower layers from disk
                 return {}
+            earlier = self.spent.generated
             said = self.answer(model, part, "validating").predictions
             task, labels, truth = self.prepared.task, self.prepared.labels, references(part)
             found: dict[str, float | Sequence[float]] = {**quick_metrics(task, truth, said, labels)}
+            found["generated_tokens"] = self.spent.generated - earlier
             if metric in found:
                 found["scores"] = example_scores(task, metric, truth, said, labels)
             return found
 
-        return tune(
+        spent = self.spent.generated
+        tuning = tune(
             self.tunable,
             recipe,
             train=train,
@@ -209,10 +219,14 @@ class Session:
             folder=folder / CHECKPOINTS,
             measure=measure,
             on_log=folder.append_metrics,
+            on_save=on_save,
             progress=self.progress,
             rounds=rounds_of(self.prepared.parts.train),
             eyes=self.prompting.eyes,
         )
+        # What was generated before the training was stopped and resumed counts, and once.
+        self.spent.generated = spent + tuning.generated
+        return tuning
 
     def judge(
         self,

@@ -187,7 +187,6 @@ class Workbench:
                 pad_id=session.prompting.template.tokenizer.pad_token_id,
                 folder=Path(scratch),
                 measure=lambda model: {},
-                on_log=lambda line: None,
                 progress=session.progress,
                 rounds=rounds_of(session.prepared.parts.train),
                 eyes=session.prompting.eyes,

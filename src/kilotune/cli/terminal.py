@@ -23,6 +23,7 @@ from kilotune.data.finding import Finding, FindingsError
 from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
+from kilotune.signals import interrupt, on_interrupt
 
 UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
 
@@ -136,7 +137,8 @@ def command(as_json: bool = False) -> Iterator[None]:
     """Turn what a command raises into one line and an exit status."""
     quieten_libraries()
     try:
-        yield
+        with on_interrupt(interrupt):
+            yield
     except KilotuneError as error:
         raise _refusal(error, as_json) from error
     except OSError as error:

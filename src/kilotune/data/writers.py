@@ -78,6 +78,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log, behind its last whole one: what a killed process left of one goes."""
+    with path.open("ab+") as file:
+        if size := file.seek(0, os.SEEK_END):
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(f"{line}\n".encode())
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What processes that were killed have left in `folder` of files they had begun."""
+    return list(folder.glob(".*.part"))
+
+
 def to_json(content: Any, indent: int | None = 2) -> str:
     """JSON with dataclasses and paths spelled out; null for numbers that are none (NaN)."""
     return json.dumps(_plain(content), ensure_ascii=False, indent=indent, allow_nan=False)

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 Average = Literal["macro", "weighted"]
+# A figure that may be no number, which JSON has no word for: null in a record is NaN when read.
+Number = Annotated[float, BeforeValidator(lambda value: np.nan if value is None else value)]
 
 CONFIDENCE = 0.95
 # The fewest examples of which a unanimous result differs from chance: 2 / 2^6 is 3%, 2 / 2^5 is 6%.

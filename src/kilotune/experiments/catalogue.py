@@ -98,8 +98,9 @@ def _fields(folder: RunFolder) -> dict[str, Value]:
     fields: dict[str, Value] = {"state": "unfinished"}
     if (folder / record.ENVIRONMENT).exists():
         fields |= _environment(folder.read_json(record.ENVIRONMENT))
-    if folder.finished:
-        fields |= {"state": "finished", "verdict": folder.read_json(record.VERDICT)["name"]}
+    if folder.judged:
+        state = "finished" if folder.finished else "without a report"
+        fields |= {"state": state, "verdict": folder.read_json(record.VERDICT)["name"]}
         fields |= validation_figures(folder)
     whole = RunFolder(folder.path.parent)
     if whole.ablation and (whole / record.ABLATION).exists():

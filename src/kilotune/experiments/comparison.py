@@ -17,6 +17,9 @@ from kilotune.recipe.difference import Change, differences
 
 Row = Mapping[str, Any]
 
+# What an evaluation took, and not what it found.
+EFFORT = ("runtime", "samples_per_second", "steps_per_second", "generated_tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class ChangedExample:
@@ -76,12 +79,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunComparison:
     both = (before, after)
     for folder in both:
         folder.read_recipe()
-        if not folder.finished:
-            raise KilotuneError(
-                "the run is not finished",
-                where=str(folder.path),
-                fix=f"Finish it: kilotune resume {folder.path}",
-            )
+        folder.check_finished()
     data = [folder.read_json(record.DATA) for folder in both]
     if data[0]["task"] != data[1]["task"]:
         raise KilotuneError(
@@ -121,8 +119,7 @@ def curve(log: Iterable[Mapping[str, float]]) -> tuple[Epoch, ...]:
             losses[number].append(line["loss"])
         if "eval_loss" in line:
             named = {k.removeprefix("eval_"): v for k, v in line.items() if k.startswith("eval_")}
-            speeds = ("runtime", "samples_per_second", "steps_per_second")
-            validation[number] = {k: v for k, v in named.items() if k not in speeds}
+            validation[number] = {k: v for k, v in named.items() if k not in EFFORT}
     return tuple(
         Epoch(number, _mean(losses.get(number)), validation.get(number, {}))
         for number in sorted({*losses, *validation} - {0})

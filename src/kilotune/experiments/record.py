@@ -18,8 +18,9 @@ from filelock import FileLock, Timeout
 from kilotune import processes
 from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
-from kilotune.data.writers import to_json, write_atomically
-from kilotune.errors import KilotuneError
+from kilotune.data.writers import append_line, leftovers, to_json, write_atomically
+from kilotune.errors import KilotuneError, some
+from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.schema import Recipe
 
@@ -27,6 +28,7 @@ RECIPE, DATA, ENVIRONMENT = "recipe.yaml", "data.json", "environment.json"
 FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
 PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
 AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
+IDENTITY = "identity.json"  # what the run is of: settings, and digests of the model
 # Of an ablation: how far it is, the best recipe so far, its trials, and the run that ends it.
 ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = "folds.json"
@@ -54,9 +56,23 @@ class RunFolder:
         return self.path / name
 
     @property
-    def finished(self) -> bool:
-        """Whether the run came to its verdict."""
+    def begun(self) -> bool:
+        """Whether more is there than what a process leaves that is killed before its first record.
+
+        That of an ablation's folds comes before its recipe: they tell it from a run.
+        """
+        left = {LOCK, FOLDS, *(path.name for path in leftovers(self.path))}
+        return self.path.is_dir() and any(p.name not in left for p in self.path.iterdir())
+
+    @property
+    def judged(self) -> bool:
+        """Whether the run came to its verdict: its weights are there to be used."""
         return (self / VERDICT).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of the run is left to be done: it is judged, and has its report."""
+        return self.judged and (self / REPORT).exists()
 
     @property
     def ablation(self) -> bool:
@@ -65,7 +81,7 @@ class RunFolder:
 
     def check_finished(self) -> None:
         """Raise KilotuneError for a run that did not come to its verdict."""
-        if not self.finished:
+        if not self.judged:
             raise KilotuneError(
                 "the run is not finished",
                 where=str(self.path),
@@ -112,17 +128,47 @@ class RunFolder:
     def read_recipe(self) -> Recipe:
         """The recipe as it was resolved."""
         if not (self / RECIPE).exists():
+            if self.path.is_dir() and not self.begun:
+                raise KilotuneError(
+                    "the run was stopped before anything was written",
+                    where=str(self.path),
+                    fix=f"Start it again: kilotune run ... --out {self.path}",
+                )
             raise KilotuneError(
                 "not a run folder", where=str(self.path), fix="Give the folder of a run"
             )
-        return load_recipe(self / RECIPE)
+        recipe = load_recipe(self / RECIPE)
+        self._check_settings(recipe)
+        return recipe
+
+    def write_settings(self, recipe: Recipe) -> None:
+        """Keep the settings that `recipe.yaml` must have from now on, wherever the run is moved."""
+        self.write_json(IDENTITY, {"settings": binding_settings(recipe)})
+
+    def _check_settings(self, recipe: Recipe) -> None:
+        """Raise KilotuneError where the recipe is not the one that the run was begun with.
+
+        Runs of earlier versions did not keep it.
+        """
+        if not (self / IDENTITY).exists():
+            return
+        kept, now = self.read_json(IDENTITY)["settings"], binding_settings(recipe)
+        changed = [
+            f"{name} was {kept[name]}, is {value}"
+            for name, value in now.items()
+            if name in kept and kept[name] != value
+        ]
+        if changed:
+            raise KilotuneError(
+                f"not the recipe that the run was begun with: {some(changed)}",
+                where=str(self / RECIPE),
+                fix="Put it back; for another recipe, start another run: kilotune run RECIPE",
+            )
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
-        """Add one line to the training log."""
-        if not self.writes:
-            return
-        with (self / METRICS).open("a", encoding="utf-8") as file:
-            file.write(to_json(dict(line), indent=None) + "\n")
+        """Add one line to the training log, behind its last whole one."""
+        if self.writes:
+            append_line(self / METRICS, to_json(dict(line), indent=None))
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The training log; a step logged twice (by a resumed run) counts as it was last."""
@@ -138,9 +184,9 @@ class RunFolder:
         """Write the judged examples, one a row, as Parquet: of the test, or of VALIDATION."""
         if not self.writes:
             return
-        part = self / f".{name}.part"
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
-        os.replace(part, self / name)
+        file = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), file)
+        write_atomically(self / name, file.getvalue().to_pybytes())
 
     def read_predictions(self, name: str = PREDICTIONS) -> list[dict[str, Any]]:
         """The judged examples."""
@@ -169,8 +215,11 @@ def create_run(out: Path | None, name: str) -> RunFolder:
 
 
 def check_new(out: Path) -> None:
-    """Raise KilotuneError if `out` is a file, or a folder with anything in it."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Raise KilotuneError if `out` is a file, or a folder with anything in it.
+
+    What is left of a run that was killed before its first record is nothing.
+    """
+    if out.exists() and (not out.is_dir() or RunFolder(out).begun):
         raise KilotuneError(
             "exists already and is left as it is",
             where=str(out),

@@ -6,6 +6,14 @@ from typing import Any
 
 from kilotune.recipe.schema import Recipe
 
+# What a run may change and still be the same: where its files lie (what is in them is known by
+# digests), who is told of it, how fast it is, and how its figures are made.
+FREE = (
+    "preset", "model.name", "model.chat_template", "data.train", "data.validation", "data.test",
+    "augment.wordnet", "augment.synonyms", "augment.masked", "augment.embedding",
+    "unlabeled.file", "judge.", "ablation.", "tune.report_to", "tune.cache", "tune.streaming",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -18,6 +26,15 @@ class Change:
 def flat_settings(recipe: Recipe) -> dict[str, Any]:
     """Every setting by its full name, such as `tune.learning_rate`, in plain JSON values."""
     return _flat(recipe.model_dump(mode="json"), "")
+
+
+def binding_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide what a run's weights and answers are, by name."""
+    return {
+        name: value
+        for name, value in flat_settings(recipe).items()
+        if name not in FREE and not name.startswith(tuple(f for f in FREE if f.endswith(".")))
+    }
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, Change]:

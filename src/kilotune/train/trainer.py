@@ -36,13 +36,14 @@ from kilotune.render.labels import Rendering
 from kilotune.train.activations import Activations, CacheUse, open_activations
 from kilotune.train.agreement import Agreement, agree, fast_path
 from kilotune.train.batches import Batch, collate
+from kilotune.train.checkpoints import find_best, newest_whole, seal
 from kilotune.train.gradients import GradientWatch, gradients_of
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
 from kilotune.train.order import Items, LengthOrder
 from kilotune.train.packing import pack, shared_length, told_apart
 from kilotune.train.stopping import SCORES, EarlyStopping
-from kilotune.train.watch import Watch, find_best
+from kilotune.train.watch import TOKENS, Watch
 
 # Metrics by name and, where early stopping is to know their noise, the examples' `scores`.
 Measure = Callable[[Model], Mapping[str, float | Sequence[float]]]
@@ -52,7 +53,8 @@ Measure = Callable[[Model], Mapping[str, float | Sequence[float]]]
 class Tuning:
     """What came of a training: its log, where it was best and why it ended.
 
-    `tokens` went through it, those of prompts included, each time they did.
+    `tokens` went through it, those of prompts included, each time they did; `generated` ones were
+    answered with at its evaluations. What was done before it was stopped and resumed counts too.
     """
 
     history: tuple[dict[str, float], ...]
@@ -65,6 +67,7 @@ class Tuning:
     cache: CacheUse
     gradients: Gradients | None
     tokens: int
+    generated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,13 @@ class LabelledTrainer(Trainer):
         tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
         save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
 
+    def _save_checkpoint(self, model: Model, trial: Any) -> None:
+        """As the Trainer's, and sealed once all processes have written their parts."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
     def _load_best_model(self) -> None:
         if not Path(self.state.best_model_checkpoint).is_dir():  # else a warning, and worse weights
             raise KilotuneError(
@@ -265,7 +275,8 @@ def tune(
     pad_id: int,
     folder: Path,
     measure: Measure,
-    on_log: Callable[[dict[str, float]], None],
+    on_log: Callable[[dict[str, float]], None] = lambda line: None,
+    on_save: Callable[[], None] = lambda: None,
     progress: Progress,
     rounds: Sequence[Sequence[int]] = (),
     eyes: Eyes | None = None,
@@ -275,14 +286,15 @@ def tune(
     """Train `tunable` in place, the best checkpoint restored.
 
     Each epoch takes those of `train` whose numbers stand in its one of `rounds`, all of one size;
-    without them it takes all. Goes on from the last checkpoint in `folder`, if there is one.
-    `on_log` receives each line of the training log; examples with images need the model's `eyes`.
+    without them it takes all. Goes on from the last whole checkpoint in `folder`, if there is one.
+    `on_log` receives each line of the training log, `on_save` is called behind each checkpoint;
+    examples with images need the model's `eyes`.
     What `checked` knows is not found out again. Without `keep` there are no checkpoints, and no
     best but the last step. Raises Interrupted after Ctrl-C, once a checkpoint is written.
     """
     settings = recipe.tune
     folder = folder.absolute()
-    watch = Watch(on_log, progress, folder)
+    watch = Watch(on_log, on_save, progress, folder)
     items = Items(train, rounds)
     activations, cache = open_activations(
         tunable,
@@ -340,6 +352,7 @@ def tune(
         cache=cache,
         gradients=gradients_of(state),
         tokens=_trained_tokens(state, items),
+        generated=int(sum(line.get(TOKENS, 0) for line in state.log_history)),
     )
 
 
@@ -355,7 +368,7 @@ def _trained_tokens(state: TrainerState, items: Items) -> int:
 def _train(trainer: LabelledTrainer, watch: Watch, folder: Path, *, packed: bool) -> None:
     """From the last checkpoint on, if there is one, to the end; raises Interrupted."""
     model = trainer.model  # sharded training puts another one there
-    checkpoint = _last_checkpoint(folder)
+    checkpoint = _last_checkpoint(folder, watch.progress)
     if not (checkpoint and _is_over(trainer, checkpoint)):
         with ExitStack() as stack:
             stack.callback(watch.close)
@@ -402,10 +415,11 @@ def _micro_batch_size(
     return micro
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that is complete: its state is written last of all."""
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
-    return max(found, key=lambda path: int(path.name.partition("-")[2]), default=None)
+def _last_checkpoint(folder: Path, progress: Progress) -> Path | None:
+    """The newest whole one, which all processes go on from."""
+    found = newest_whole(folder, progress.say) if processes.leads() else None
+    name = of_the_leader(found.name if found else "")
+    return folder / name if name else None
 
 
 def _is_over(trainer: Trainer, checkpoint: Path) -> bool:

@@ -1,25 +1,35 @@
-"""A training as it is seen: its log, the bar, and Ctrl-C."""
+"""A training as it is seen: its log, the bar, and being asked to stop."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 
 from kilotune.progress import Progress
+from kilotune.signals import on_interrupt
+from kilotune.train.checkpoints import find_best
+
+# Among the metrics of an evaluation: how many tokens were generated for it.
+TOKENS = "eval_generated_tokens"
 
 
 class Watch(TrainerCallback):
-    """Shows the training as it goes, and turns Ctrl-C into a checkpoint and a clean stop."""
+    """Shows the training as it goes, and turns Ctrl-C into a checkpoint and a clean stop.
+
+    A closed terminal and a request to end (SIGTERM) are as Ctrl-C.
+    """
 
     def __init__(
-        self, on_log: Callable[[dict[str, float]], None], progress: Progress, folder: Path
+        self,
+        on_log: Callable[[dict[str, float]], None],
+        on_save: Callable[[], None],
+        progress: Progress,
+        folder: Path,
     ) -> None:
         self.folder = folder
-        self.on_log_line = on_log
+        self.on_log_line, self.on_saved = on_log, on_save
         self.progress = progress
         self.interrupted = False
         self.open = ExitStack()
@@ -29,11 +39,13 @@ class Watch(TrainerCallback):
         find_best(state, self.folder)
         self.bar = self.open.enter_context(self.progress.bar("tuning", state.max_steps))
         self.bar.advance(state.global_step)
-        self.open.enter_context(_on_interrupt(self._interrupt))
+        self.open.enter_context(on_interrupt(self._interrupt))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Pass a line on to the record; show the training loss beside the bar."""
         line = {key: float(value) for key, value in (logs or {}).items()}
+        if "train_runtime" in line:
+            return  # the Trainer's summary: of a resumed training it is of the last part alone
         self.on_log_line({"step": state.global_step, **line})
         if "loss" in line:
             self.bar.advance(note=f"loss {line['loss']:.3f}")
@@ -55,6 +67,10 @@ class Watch(TrainerCallback):
             control.should_evaluate = False
             control.should_save = False
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint is there, and sealed."""
+        self.on_saved()
+
     def close(self) -> None:
         """Close the bar and give Ctrl-C back, however the training ended."""
         self.open.close()
@@ -68,26 +84,8 @@ class Watch(TrainerCallback):
 
 def _evaluation_line(line: dict[str, float]) -> str:
     speed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
-    names = [k for k in line if k.startswith("eval_") and k not in ("eval_loss", *speed)]
+    names = [k for k in line if k.startswith("eval_") and k not in ("eval_loss", TOKENS, *speed)]
     figures = ", ".join(f"{name.removeprefix('eval_')} {line[name]:.3f}" for name in names)
     loss = f"validation loss {line['eval_loss']:.3f}"
     generated = f"; generated: {figures}" if figures else ""
     return f"epoch {line.get('epoch', 0):.3g}: {loss}{generated}"
-
-
-@contextmanager
-def _on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the host program's business
-        return
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def find_best(state: TrainerState, folder: Path) -> None:
-    """The state names its best checkpoint by where it was written; a run may have moved."""
-    if state.best_global_step:
-        state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")

@@ -1,0 +1,86 @@
+"""Checkpoints that are whole, or count for nothing: digests of their files, written last."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
+from kilotune.data.writers import to_json, write_atomically
+
+# What marks a checkpoint as complete. The Trainer's own state file does not: it is opened before
+# it is written, and what stands beside it may not be on the disk yet.
+SEAL = "sealed.json"
+FOLDER = re.compile(r"checkpoint-(\d+)")
+
+
+def seal(checkpoint: Path) -> None:
+    """Mark `checkpoint` as complete: every file of it on the disk, then their digests."""
+    digests = {}
+    for path in _files(checkpoint):
+        with path.open("rb+") as file:
+            digests[path.relative_to(checkpoint).as_posix()] = _digest(path)
+            os.fsync(file.fileno())
+    write_atomically(checkpoint / SEAL, to_json(digests) + "\n")
+
+
+def newest_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint in `folder` from which a training goes on as if it had not stopped.
+
+    It and its best one are as they were sealed. Newer ones are removed, and what they lack is said:
+    their steps are done again. None where there is none.
+    """
+    found = {int(m[1]): p for p in folder.glob("*") if (m := FOLDER.fullmatch(p.name))}
+    for step in sorted(found, reverse=True):
+        if not (fault := _fault(found[step])):
+            return found[step]
+        say(f"{found[step].name} is left out: {fault}")
+        shutil.rmtree(found[step])
+    return None
+
+
+def find_best(state: TrainerState, folder: Path) -> Path | None:
+    """The best checkpoint so far, which `state` names by where it was written: a run may move."""
+    if not state.best_global_step:
+        return None
+    best = folder / f"checkpoint-{state.best_global_step}"
+    state.best_model_checkpoint = str(best)
+    return best
+
+
+def _fault(checkpoint: Path) -> str:
+    """Why nothing can go on from `checkpoint`; empty where it can."""
+    if fault := _damage(checkpoint):
+        return fault
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    best = find_best(state, checkpoint.parent)
+    damage = _damage(best) if best else ""
+    return f"its best, {best.name}, is damaged ({damage})" if best and damage else ""
+
+
+def _damage(checkpoint: Path) -> str:
+    """What of `checkpoint` is not as it was sealed; empty where nothing is."""
+    try:
+        digests = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        wrong = [name for name, known in digests.items() if _digest(checkpoint / name) != known]
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        lost = Path(str(error.filename)).name
+        return "it was not written to its end" if lost == SEAL else f"{lost} is not there"
+    except (ValueError, AttributeError, TypeError):  # not JSON, or of another form
+        return f"{SEAL} is damaged"
+    return f"{wrong[0]} is damaged" if wrong else ""
+
+
+def _files(checkpoint: Path) -> Iterator[Path]:
+    """All but a seal of before: a step that is saved twice is sealed anew."""
+    return (p for p in sorted(checkpoint.rglob("*")) if p.is_file() and p.name != SEAL)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
