@@ -75,11 +75,62 @@ def test_a_step_logged_twice_counts_once(tmp_path: Path) -> None:
     assert folder.read_metrics() == [{"step": 1, "loss": 3.0}, {"step": 1, "eval_loss": 1.0}]
 
 
+def test_a_torn_line_of_the_log_goes_when_the_next_is_written(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    folder.append_metrics({"step": 1, "loss": 2.0})
+    log = folder / "metrics.jsonl"
+    whole = log.read_bytes()
+    for torn in (b"{", b'{"step": 2, "lo', b'{"step": 2, "loss": 1.0}'):
+        log.write_bytes(whole + torn)
+        folder.append_metrics({"step": 3, "loss": 1.5})
+        assert log.read_bytes() == whole + b'{"step": 3, "loss": 1.5}\n'
+    log.write_bytes(b'{"st')
+    folder.append_metrics({"step": 3, "loss": 1.5})
+    assert log.read_bytes() == b'{"step": 3, "loss": 1.5}\n'
+
+
+@pytest.mark.parametrize("left", [[], ["run.lock"], ["run.lock", ".recipe.yaml.77.part"],
+                                  ["run.lock", "folds.json"]])  # fmt: skip
+def test_a_folder_in_which_nothing_was_begun_is_as_good_as_new(
+    tmp_path: Path, left: list[str]
+) -> None:
+    for name in left:
+        (tmp_path / name).touch()
+    assert create_run(tmp_path, "x").path == tmp_path
+    with pytest.raises(KilotuneError, match="before anything was written"):
+        RunFolder(tmp_path).read_recipe()
+
+
+def test_a_run_is_finished_with_its_report_and_judged_with_its_verdict(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    states = [(folder.judged, folder.finished)]
+    for name in ("verdict.json", "report.html"):
+        (tmp_path / name).touch()
+        states.append((folder.judged, folder.finished))
+    assert states == [(False, False), (True, False), (True, True)]
+
+
+def test_a_run_is_held_to_its_recipe_wherever_its_files_lie(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    recipe = load_recipe(settings={"data": {"train": "/a/x.csv"}})
+    folder.write_recipe(recipe)
+    folder.write_settings(recipe)
+    file = folder / "recipe.yaml"
+    written = file.read_text()
+    file.write_text(written.replace("/a/x.csv", "/b/y.csv").replace("smollm2", "/models/smollm2"))
+    assert str(folder.read_recipe().data.train) == "/b/y.csv"
+    for old, new in (("seed: 0", "seed: 1"), ("method: lora", "method: dora")):
+        file.write_text(written.replace(old, new))
+        changed = f"{old.replace(': ', ' was ')}, is {new.split()[-1]}"
+        with pytest.raises(KilotuneError, match=f"not the recipe .*{changed}"):
+            folder.read_recipe()
+
+
 def test_damaged_and_missing_records_are_clear_errors(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
+    (tmp_path / "data.json").write_text("{")
     with pytest.raises(KilotuneError, match="not a run folder"):
         folder.read_recipe()
-    (tmp_path / "data.json").write_text("{")
     with pytest.raises(KilotuneError, match=r"data\.json is missing or damaged"):
         folder.read_json("data.json")
 

@@ -101,7 +101,7 @@ class Tunable:
             frozen={name: (self._hashes[name], after[name]) for name in self._hashes},
             moved=tuple(name for name, did in moved.items() if did),
             unmoved=tuple(name for name, did in moved.items() if not did),
-            first_gradient=first,
+            first_gradient={name: first[name] for name in moved if name in first},
         )
         if proof.changed:
             raise KilotuneError(
