@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere is gone on with to the same end, or says what stands against it."""
+"""A run that was stopped anywhere goes on to the same end, or says what stands against it."""
 
 import json
 import shutil
