@@ -78,7 +78,7 @@ def ablate(
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
     source = pipeline.locate_model(prepared, progress)
-    check_weights(source)
+    check_weights(source, recipe.model)
     check_trained(source, recipe.model, recipe.tune)
     # What the final run needs is known before the trials.
     check_quantisable(source, recipe.model, recipe.tune)

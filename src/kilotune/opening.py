@@ -6,18 +6,17 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from kilotune.generate.answer import Prompting
-from kilotune.generate.decode import generation_config, room
+from kilotune.generate.answer import Prompting, answer_room
+from kilotune.generate.decode import generation_config
 from kilotune.models.export import load_tuned
 from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, locate, stop_ids, weight_dtype
-from kilotune.models.qwen import sequence_limit
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation import Prepared
-from kilotune.preview import load_template
+from kilotune.preview import limits_of, load_template
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
@@ -67,7 +66,7 @@ def begin_session(
     recipe, template = prepared.recipe, loaded.template
     generation = generation_config(
         recipe.decoding,
-        answer_tokens=answer_room(prepared, template),
+        answer_tokens=answer_room_of(prepared, template),
         stop_ids=stop_ids(loaded.model, template.stop_id),
         pad_id=template.tokenizer.pad_token_id,
     )
@@ -100,16 +99,11 @@ def open_prompting(
 ) -> Prompting:
     """How examples are put to `model`, as its length and what it sees allow."""
     eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
-    limit = sequence_limit(model.config)
-    return Prompting(template, words, generation, recipe.data.max_length, recipe.seed, limit, eyes)
+    length, limits = recipe.data.max_length, limits_of(model.config)
+    return Prompting(template, words, generation, length, recipe.seed, limits, eyes)
 
 
-def answer_room(prepared: Prepared, template: ChatTemplate) -> int:
+def answer_room_of(prepared: Prepared, template: ChatTemplate) -> int:
     """Tokens that an answer may take, by those of training and validation, or by the labels."""
-    parts = prepared.parts
-    known = [e.answer or "" for e in (*parts.train, *parts.validation)]
-    # Of labels the rarest has as much right to its room as the commonest.
-    called = prepared.wording.told(prepared.labels)
-    longest = max((len(template.encode(label)) for label in called), default=0)
-    lengths = [longest] if longest else [len(template.encode(answer)) for answer in known]
-    return room([length + 1 for length in lengths])
+    known = (*prepared.parts.train, *prepared.parts.validation)
+    return answer_room(template, prepared.wording, prepared.labels, known)

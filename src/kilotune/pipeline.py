@@ -80,7 +80,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     progress = progress or Silent()
     recipe = prepared.recipe
     source = locate_model(prepared, progress)
-    check_weights(source)
+    check_weights(source, recipe.model)
     check_quantisable(source, recipe.model, recipe.tune)
     check_trained(source, recipe.model, recipe.tune)
     pool = open_pool(prepared, progress)

@@ -111,10 +111,12 @@ class Session:
             (*parts.train, *parts.validation),
             max_length=self.prompting.max_length,
             train_on=self.prepared.recipe.data.train_on,
-            limit=self.prompting.limit,
+            limits=self.prompting.limits,
         )
-        # The test is asked last, hours too late to say that it cannot be.
-        refused = self.prompting.refusals((*parts.validation, *parts.test))
+        # The test is asked last, hours too late to say that it cannot be; of training a sample.
+        known = [example for example in parts.train if not example.origin.parent]
+        asked = (*(known if self.prompting.tight else ()), *parts.validation, *parts.test)
+        refused = self.prompting.refusals(asked)
         stop_on_errors([*rendered.findings, *refused], self.prepared.recipe.model.name)
         self.progress.say(rendered.share())
         border = len(parts.train)
@@ -250,6 +252,13 @@ class Session:
             Example(f"general:{number}", (Message("user", one.prompt),), Origin("general", number))
             for number, one in enumerate(asked, 1)
         ]
+        if self.prompting.limits.positions:
+            refused = {row for finding in prompting.refusals(examples) for row in finding.rows}
+            kept = [number for number, e in enumerate(examples) if e.id not in refused]
+            asked, examples = tuple(asked[n] for n in kept), [examples[n] for n in kept]
+        if not examples:
+            self.progress.say("forgetting: not measured, no general prompt is short enough")
+            return None
         with self.tunable.as_base() as base:
             before = prompting.answers(base, examples, self.progress, "general prompts, base")
         after = prompting.answers(model, examples, self.progress, "general prompts, tuned")
