@@ -25,6 +25,7 @@ from kilotune.experiments.trials import TrialStore
 from kilotune.models.load import check_weights
 from kilotune.models.quantisation import check_quantisable
 from kilotune.models.size import check_trained
+from kilotune.opening import base_identity, check_base
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import open_pool
@@ -86,10 +87,12 @@ def ablate(
     folds = _folds(prepared)
     if place:
         cluster.join(place)
+    base = base_identity(recipe, source)
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         folder.write_recipe(prepared.recipe)
         folder.write_json(record.DATA, prepared.record())
+        folder.note_identity(**base)
         folder.write_json(record.FOLDS, _members(folds))
         folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         return _go_on(prepared, source, folds, folder, progress, place)
@@ -131,6 +134,7 @@ def resume(
         cluster.join(place)
     with folder.writing():
         source = pipeline.locate_model(prepared, progress)
+        check_base(folder, recipe, source)
         return _go_on(prepared, source, folds, folder, progress, place)
 
 

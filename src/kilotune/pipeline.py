@@ -33,7 +33,7 @@ from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import check_trained, read_config
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
-from kilotune.opening import open_session
+from kilotune.opening import base_identity, check_base, open_session
 from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
@@ -85,10 +85,12 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     check_trained(source, recipe.model, recipe.tune)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
+    base = base_identity(recipe, source)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing():
         folder.write_recipe(recipe)
         folder.write_json(record.DATA, more.record())
+        folder.note_identity(**base)
         write_record(folder, added)
         folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         try:
@@ -120,10 +122,13 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     if known and folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
         progress.say("warning: the run was begun by other code of kilotune")
     source = locate_model(prepared, progress)
+    check_base(folder, recipe, source)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     check_record(folder, added)
     with folder.writing():
+        if not (folder.read_identity() or (folder / record.CHECKPOINTS).exists()):
+            folder.note_identity(**base_identity(recipe, source))  # killed before it could
         return _go_on(prepared, more, pool, source, folder, progress)
 
 

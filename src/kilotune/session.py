@@ -39,6 +39,7 @@ from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores
 from kilotune.models.export import save_tuned
 from kilotune.models.freeze import Tunable
+from kilotune.models.identity import tuned_digest
 from kilotune.models.load import Model
 from kilotune.models.streaming import streamed_layers
 from kilotune.preparation import Prepared
@@ -358,7 +359,11 @@ class Session:
         tokenizer = self.prompting.template.tokenizer
         eyes = self.prompting.eyes
         vision = None if eyes is None else eyes.vision
-        return save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path, vision)
+        generation = self.prompting.generation
+        tuned = save_tuned(self.tunable, tokenizer, generation, folder.path, vision)
+        if folder.writes:
+            folder.note_identity(tuned=tuned_digest(tuned))
+        return tuned
 
     def health(self, examples: Sequence[Example], said: Answers) -> Health:
         """How the answers to `examples` came out as texts."""

@@ -32,6 +32,7 @@ ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = "folds.json"
 # Of pseudo-labels: what came of them, and what each tuning for them said.
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
+IDENTITY = "identity.json"  # digests of the base model and of what was tuned
 DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 
@@ -103,6 +104,25 @@ class RunFolder:
                 where=str(self.path),
                 fix="Give the folder of a run that went at least as far as training",
             ) from error
+
+    def note_identity(self, **digests: str) -> None:
+        """Add to what the run's base model, recipe and tuned weights are known by."""
+        if self.writes:
+            self.write_json(IDENTITY, {**self.read_identity(), **digests})
+
+    def read_identity(self) -> dict[str, str]:
+        """The digests by part; none in the folder of an earlier version's run.
+
+        Raises KilotuneError when they are damaged.
+        """
+        if not (self / IDENTITY).exists():
+            return {}
+        found = self.read_json(IDENTITY)
+        if not isinstance(found, dict) or not all(isinstance(d, str) for d in found.values()):
+            raise KilotuneError(
+                f"{IDENTITY} is damaged", where=str(self.path), fix="Restore it from a copy"
+            )
+        return found
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe, so that `kilotune run RUN/recipe.yaml` repeats the run."""

@@ -51,10 +51,16 @@ from kilotune.models.qwen import (
 )
 from kilotune.recipe.schema import ModelSettings, TuneSettings
 
-# What a tokenizer may be in, the first that is there before others.
+# What a tokenizer may be in: the first ones, or where tokenizer.json is not there the others too.
+TOKENIZER_SETTINGS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt", RANKS,
+    *TOKENIZER_SETTINGS, "tokenizer.model", "spiece.model", "vocab.json", "merges.txt",
+    "vocab.txt", RANKS,
 )  # fmt: skip
 POOLER = "pooler"
 
