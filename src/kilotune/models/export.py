@@ -110,7 +110,8 @@ def check_tuned(run: Path, recorded: Mapping[str, str]) -> None:
             read_json(folder / name)
     with _of_the_run(run):
         tensors = tensor_files(_weights(run, folder))
-    if "tuned" in recorded and tuned_digest(folder) != recorded["tuned"]:
+        found = tuned_digest(folder) if "tuned" in recorded else None
+    if found != recorded.get("tuned"):
         raise _damaged(run, "not the weights, settings and tokenizer that the run saved", folder)
     if broken := not_finite(_read(tensors)):
         why = "is damaged" if "tuned" not in recorded else "ended in such weights: tuning diverged"

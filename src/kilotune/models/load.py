@@ -126,16 +126,18 @@ def check_weights(source: str, settings: ModelSettings) -> None:
     Of its weights names, shapes and headers are looked at, and no tensor. What a hub can still
     give is not missing; what comes with code of its own, or quantised, is left to loading.
     """
-    if file := first_generation(source):
-        check_qwen(file.parent)
-    else:
+    file = first_generation(source)
+    if file is None:
         check_files(source)
-        for part in weight_files(source):
-            if part.suffix == ".safetensors":
-                tensor_names(part)
-        _check_complete(source, settings)
+    for part in weight_files(source):
+        if part.suffix == ".safetensors":
+            tensor_names(part)
     generation_stops(source)
     _check_vocabulary(source, settings)
+    if file is None:
+        _check_complete(source, settings)
+    else:
+        check_qwen(file.parent)
 
 
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
