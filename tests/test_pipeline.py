@@ -20,6 +20,7 @@ from kilotune.evaluate.verdict import Verdict
 from kilotune.experiments.halving import Choice
 from kilotune.experiments.record import RunFolder, code_digest
 from kilotune.generate.decode import Generation
+from kilotune.models.identity import tuned_digest
 from kilotune.pipeline import Run
 from kilotune.predict import predict
 from kilotune.recipe.load import load_recipe
@@ -31,8 +32,8 @@ from tests.tiny import CHATML, labelled_csv
 
 RECORDS = {
     "adapter", "checkpoints", "data.json", "environment.json", "findings.json",
-    "freeze_proof.json", "judgement.json", "metrics.jsonl", "predictions.parquet", "recipe.yaml",
-    "report.html", "run.lock", "validation.parquet", "verdict.json",
+    "freeze_proof.json", "identity.json", "judgement.json", "metrics.jsonl", "predictions.parquet",
+    "recipe.yaml", "report.html", "run.lock", "validation.parquet", "verdict.json",
 }  # fmt: skip
 
 
@@ -177,6 +178,7 @@ def test_rows_that_cannot_be_asked_are_named_and_the_others_answered(
         "{% if 'forbidden' in messages[-1]['content'] %}{{ raise_exception('no') }}{% endif %}"
     )
     template.write_text(refusing + template.read_text())
+    RunFolder(run).note_identity(tuned=tuned_digest(run / "adapter"))
     texts = ["a fine film", "a forbidden film", "a dull film"]
     file = write_lines(tmp_path / "new.jsonl", [{"text": t} for t in texts] + [{"text": ["x"]}])
     done = predict(run, file, tmp_path / "out.jsonl")
@@ -484,7 +486,7 @@ def test_a_model_whose_logits_are_not_finite_stops_the_run(
     broken.model.layers[1].mlp.up_proj.weight.data.fill_(float("nan"))
     broken.save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "model")
-    with pytest.raises(KilotuneError, match="does not generate: its logits are not finite"):
+    with pytest.raises(KilotuneError, match=r"not finite: model\.layers\.1\.mlp\.up_proj\.weight"):
         kilotune.run(recipe(labelled, tmp_path / "model"), tmp_path / "run")
 
 

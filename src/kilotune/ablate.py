@@ -1,6 +1,6 @@
 """An ablation on disk: from a base recipe to a better one, which is tuned and judged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,11 @@ from kilotune.experiments.trials import TrialStore
 from kilotune.models.load import check_weights
 from kilotune.models.quantisation import check_quantisable
 from kilotune.models.size import check_trained
+from kilotune.opening import base_identity, check_base
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import open_pool
-from kilotune.recipe.difference import Change, differences
+from kilotune.recipe.difference import Change, binding_settings, differences
 from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
@@ -78,7 +79,7 @@ def ablate(
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
     source = pipeline.locate_model(prepared, progress)
-    check_weights(source)
+    check_weights(source, recipe.model)
     check_trained(source, recipe.model, recipe.tune)
     # What the final run needs is known before the trials.
     check_quantisable(source, recipe.model, recipe.tune)
@@ -86,12 +87,13 @@ def ablate(
     folds = _folds(prepared)
     if place:
         cluster.join(place)
+    base = base_identity(recipe, source)
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         # First of all the folds: they tell an ablation from a run.
         folder.write_json(record.FOLDS, _members(folds))
         folder.write_recipe(prepared.recipe)
-        _begin(folder, prepared)
+        _begin(folder, prepared, base)
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
@@ -118,15 +120,16 @@ def resume(
     if place:
         cluster.join(place)
     with folder.writing():
-        if not begun:
-            _begin(folder, prepared)
         source = pipeline.locate_model(prepared, progress)
+        check_base(folder, recipe, source)
+        if not begun:
+            _begin(folder, prepared, base_identity(recipe, source))
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
-def _begin(folder: RunFolder, prepared: Prepared) -> None:
+def _begin(folder: RunFolder, prepared: Prepared, base: Mapping[str, str]) -> None:
     """The records behind the recipe. That of the data comes last: with it, trials may begin."""
-    folder.write_settings(prepared.recipe)
+    folder.note_identity(settings=binding_settings(prepared.recipe), **base)
     folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
     folder.write_json(record.DATA, prepared.record())
 

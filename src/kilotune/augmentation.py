@@ -101,12 +101,12 @@ class OwnModels:
         def scores(examples: Sequence[Example]) -> list[dict[str, float]]:
             from kilotune.generate.decode import generation_config
             from kilotune.models.load import stop_ids
-            from kilotune.opening import answer_room, open_prompting
+            from kilotune.opening import answer_room_of, open_prompting
 
             model, template = self.loaded
             generation = generation_config(
                 self.recipe.decoding,
-                answer_tokens=answer_room(prepared, template),
+                answer_tokens=answer_room_of(prepared, template),
                 stop_ids=stop_ids(model, template.stop_id),
                 pad_id=template.tokenizer.pad_token_id,
             )

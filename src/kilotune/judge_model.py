@@ -118,7 +118,7 @@ def check_judge(prepared: Prepared) -> None:
         )
     if not _is_own(settings.model):
         model = ModelSettings(name=settings.model)
-        check_weights(source := locate(model))
+        check_weights(source := locate(model), model)
         load_template(source, model)
         return
     function = own_function(settings.model, f"{SETTING}={settings.model}")

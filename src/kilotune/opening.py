@@ -1,23 +1,34 @@
 """From a recipe or a finished run to a model in memory that can be asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import GenerationConfig
 
-from kilotune.generate.answer import Prompting
-from kilotune.generate.decode import generation_config, room
-from kilotune.models.export import load_tuned
+from kilotune import processes
+from kilotune.errors import KilotuneError, some
+from kilotune.experiments.record import RunFolder
+from kilotune.generate.answer import Prompting, answer_room
+from kilotune.generate.decode import generation_config
+from kilotune.models.export import check_tuned, load_tuned
 from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import Model, compute_dtype, locate, stop_ids, weight_dtype
-from kilotune.models.qwen import sequence_limit
+from kilotune.models.identity import check_identity, identify
+from kilotune.models.integrity import not_finite
+from kilotune.models.load import (
+    Model,
+    check_weights,
+    compute_dtype,
+    locate,
+    stop_ids,
+    weight_dtype,
+)
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation import Prepared
-from kilotune.preview import load_template
+from kilotune.preview import limits_of, load_template
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
@@ -49,12 +60,26 @@ def load(prepared: Prepared, source: str, progress: Progress) -> Loaded:
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
     room = int(of_the_leader(str(available_bytes())))  # all stream, or none does
     model = load_base(source, recipe, dtype, room)
+    _check_finite(model, recipe, progress)
     if streamed := streamed_layers(model):
         progress.say(
             f"{len(streamed)} lower layers stay on disk and are read one at a time. Tuning stops "
             "on the validation loss; each generated token reads them all once, so judging is slow"
         )
     return Loaded(model, template, vision)
+
+
+def _check_finite(model: Model, recipe: Recipe, progress: Progress) -> None:
+    """Refuse a base model with weights that are not finite, or say so where that is chosen."""
+    if broken := not_finite(model.named_parameters()):
+        error = KilotuneError(
+            f"weights that are not finite: {some(broken)}",
+            where=recipe.model.name,
+            fix="Fetch the model again, or tune another",
+        )
+        if recipe.judge.base_check == "stop":
+            raise error
+        progress.say(f"warning: {error.what}")
 
 
 def begin_session(
@@ -67,7 +92,7 @@ def begin_session(
     recipe, template = prepared.recipe, loaded.template
     generation = generation_config(
         recipe.decoding,
-        answer_tokens=answer_room(prepared, template),
+        answer_tokens=answer_room_of(prepared, template),
         stop_ids=stop_ids(loaded.model, template.stop_id),
         pad_id=template.tokenizer.pad_token_id,
     )
@@ -81,13 +106,36 @@ def begin_session(
 def open_tuned(
     run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
 ) -> tuple[Model, Prompting]:
-    """The tuned model of the finished run in `run`, and how it is asked."""
+    """The tuned model of the finished run in `run`, and how it is asked.
+
+    Raises KilotuneError where the base model or what was tuned is damaged or another than it was.
+    """
+    check_run(RunFolder(run), recipe)
     model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
     vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
     words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     return model, open_prompting(model, template, words, generation, recipe, vision)
+
+
+def check_run(folder: RunFolder, recipe: Recipe) -> None:
+    """Raise KilotuneError where a run's base model, or what it tuned, is not as it left them."""
+    check_tuned(folder.path, folder.read_identity())
+    check_base(folder, recipe, locate(recipe.model))
+
+
+def check_base(folder: RunFolder, recipe: Recipe, source: str) -> None:
+    """Raise KilotuneError where the model at `source` is damaged or not the run's base model."""
+    check_weights(source, recipe.model)
+    if folder.writes and (recorded := folder.read_identity()):
+        now = identify(source, recipe.model)
+        check_identity(recorded, now, recipe.model.name, folder.path)
+
+
+def base_identity(recipe: Recipe, source: str) -> dict[str, str]:
+    """What a run's base model is known by. Of several processes the leader reads its weights."""
+    return asdict(identify(source, recipe.model)) if processes.leads() else {}
 
 
 def open_prompting(
@@ -100,16 +148,11 @@ def open_prompting(
 ) -> Prompting:
     """How examples are put to `model`, as its length and what it sees allow."""
     eyes = None if vision is None else open_eyes(vision, model, available_bytes() // FEATURES_SHARE)
-    limit = sequence_limit(model.config)
-    return Prompting(template, words, generation, recipe.data.max_length, recipe.seed, limit, eyes)
+    length, limits = recipe.data.max_length, limits_of(model.config)
+    return Prompting(template, words, generation, length, recipe.seed, limits, eyes)
 
 
-def answer_room(prepared: Prepared, template: ChatTemplate) -> int:
+def answer_room_of(prepared: Prepared, template: ChatTemplate) -> int:
     """Tokens that an answer may take, by those of training and validation, or by the labels."""
-    parts = prepared.parts
-    known = [e.answer or "" for e in (*parts.train, *parts.validation)]
-    # Of labels the rarest has as much right to its room as the commonest.
-    called = prepared.wording.told(prepared.labels)
-    longest = max((len(template.encode(label)) for label in called), default=0)
-    lengths = [longest] if longest else [len(template.encode(answer)) for answer in known]
-    return room([length + 1 for length in lengths])
+    known = (*prepared.parts.train, *prepared.parts.validation)
+    return answer_room(template, prepared.wording, prepared.labels, known)

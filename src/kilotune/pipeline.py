@@ -38,10 +38,11 @@ from kilotune.models.sharding import of_the_leader
 from kilotune.models.size import check_trained, read_config
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
-from kilotune.opening import open_session
+from kilotune.opening import base_identity, check_base, open_session
 from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
+from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, references
@@ -85,15 +86,16 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     progress = progress or Silent()
     recipe = prepared.recipe
     source = locate_model(prepared, progress)
-    check_weights(source)
+    check_weights(source, recipe.model)
     check_quantisable(source, recipe.model, recipe.tune)
     check_trained(source, recipe.model, recipe.tune)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
+    base = base_identity(recipe, source)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing(), _kept(folder, progress):
         folder.write_recipe(recipe)
-        _begin(folder, more, added)
+        _begin(folder, more, added, base)
         return _go_on(prepared, more, pool, source, folder, progress)
 
 
@@ -112,19 +114,22 @@ def resume(path: Path, progress: Progress | None = None) -> Run:
     if begun := (folder / record.DATA).exists():
         _check_unchanged(folder, prepared, progress)
     source = locate_model(prepared, progress)
+    check_base(folder, recipe, source)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     if begun:
         check_record(folder, added)
     with folder.writing(), _kept(folder, progress):
         if not begun:
-            _begin(folder, more, added)
+            _begin(folder, more, added, base_identity(recipe, source))
         return _go_on(prepared, more, pool, source, folder, progress)
 
 
-def _begin(folder: RunFolder, more: Prepared, added: Augmented | None) -> None:
+def _begin(
+    folder: RunFolder, more: Prepared, added: Augmented | None, base: Mapping[str, str]
+) -> None:
     """The first records. That of the data comes last: with it, a run has begun."""
-    folder.write_settings(more.recipe)
+    folder.note_identity(settings=binding_settings(more.recipe), **base)
     write_record(folder, added)
     folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
     folder.write_json(record.DATA, more.record())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kilotune.data.example import Example
+from kilotune.data.finding import stop_on_errors
 from kilotune.evaluate.forgetting import ANSWER_TOKENS, general_prompts
 from kilotune.generate.decode import TOKEN_BUDGET
 from kilotune.generate.prefix import SHORTEST, common_prefix
@@ -28,10 +29,10 @@ from kilotune.models.size import (
 )
 from kilotune.models.vision import load_vision
 from kilotune.preparation import Prepared, clean, prepare
-from kilotune.preview import load_template
+from kilotune.preview import load_template, rendered_and_asked
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe, TuneSettings
-from kilotune.render.renderings import render_examples
+from kilotune.render.limits import BEYOND
 from kilotune.train.memory import available_bytes
 
 # Work of one token in one layer beside its large products (norms, activations, adapters' casts
@@ -436,13 +437,16 @@ def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
     if source is None:
         return None  # a config.json alone is enough for a plan
     vision = load_vision(source, settings, needed=False)
-    rendered = render_examples(
+    seen = rendered_and_asked(
+        prepared.recipe,
         load_template(source, settings, vision),
         prepared.wording,
+        prepared.labels,
         examples,
-        max_length=prepared.recipe.data.max_length,
-        train_on=prepared.recipe.data.train_on,
-    ).renderings
+        source,
+    )
+    stop_on_errors([f for f in seen.findings if f.code in BEYOND], settings.name)
+    rendered = seen.renderings
     if not rendered:
         return None  # the run itself says what is wrong with each
     prompts: list[Sequence[int]] = [r.token_ids[: r.prompt_length] for r in rendered]

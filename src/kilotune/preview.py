@@ -1,18 +1,29 @@
 """What training would see, before any training: the tokenizer is loaded, the weights are not."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from kilotune.data.example import Example
 from kilotune.data.finding import Finding, errors_first
 from kilotune.data.normalise import Dataset
-from kilotune.models.load import generation_stops, load_tokenizer, locate_tokenizer
-from kilotune.models.qwen import limit_at
+from kilotune.generate.answer import Prompting, answer_room
+from kilotune.generate.decode import generation_config
+from kilotune.models.load import (
+    generation_stops,
+    load_config,
+    load_tokenizer,
+    locate_tokenizer,
+)
+from kilotune.models.positions import position_limit, vocabulary
 from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation import reading
 from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.render.limits import UNLIMITED, Limits
 from kilotune.render.probe import chat_template
 from kilotune.render.renderings import Rendered, render_examples
 from kilotune.render.template import ChatTemplate
-from kilotune.render.wording import wording
+from kilotune.render.wording import Wording, wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +47,60 @@ def preview(recipe: Recipe) -> Preview:
     words = wording(data.system, data.question, labels, data.label_wording)
     source = locate_tokenizer(recipe.model)
     template = load_template(source, recipe.model, load_vision(source, recipe.model, needed=False))
+    rendered = rendered_and_asked(recipe, template, words, labels, dataset.examples, source)
+    found = errors_first([*dataset.findings, *rendered.findings])
+    return Preview(dataset, template, rendered, tuple(found))
+
+
+def rendered_and_asked(
+    recipe: Recipe,
+    template: ChatTemplate,
+    words: Wording,
+    labels: Sequence[str],
+    examples: Sequence[Example],
+    source: str,
+) -> Rendered:
+    """`examples` as the model at `source` would be trained on them, and be asked them.
+
+    Of what cannot be asked, where texts and answers together may be too long for the model, there
+    are findings too.
+    """
+    data, limits = recipe.data, limits_at(source, recipe.model)
     rendered = render_examples(
         template,
         words,
-        dataset.examples,
+        examples,
         max_length=data.max_length,
         train_on=data.train_on,
-        limit=limit_at(source),
+        limits=limits,
     )
-    found = errors_first([*dataset.findings, *rendered.findings])
-    return Preview(dataset, template, rendered, tuple(found))
+    if not rendered.examples:
+        return rendered
+    generation = generation_config(
+        recipe.decoding,
+        answer_tokens=answer_room(template, words, labels, rendered.examples),
+        stop_ids=[template.stop_id],
+        pad_id=template.tokenizer.pad_token_id,
+    )
+    prompting = Prompting(template, words, generation, data.max_length, recipe.seed, limits)
+    if not prompting.tight:
+        return rendered
+    ids = {example.id for example in rendered.examples}
+    refused = prompting.refusals([example for example in examples if example.id in ids])
+    return replace(rendered, findings=tuple(errors_first([*rendered.findings, *refused])))
+
+
+def limits_at(source: str, settings: ModelSettings) -> Limits:
+    """The limits of the model at `source`; none are known where there is a tokenizer alone."""
+    try:
+        return limits_of(load_config(source, settings))
+    except (OSError, ValueError):
+        return UNLIMITED
+
+
+def limits_of(config: Any) -> Limits:
+    """The limits of a model of `config`."""
+    return Limits(position_limit(config), vocabulary(config) or None)
 
 
 def load_template(

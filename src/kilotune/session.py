@@ -39,6 +39,7 @@ from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores
 from kilotune.models.export import save_tuned
 from kilotune.models.freeze import Tunable
+from kilotune.models.identity import tuned_digest
 from kilotune.models.load import Model
 from kilotune.models.streaming import streamed_layers
 from kilotune.preparation import Prepared
@@ -111,10 +112,12 @@ class Session:
             (*parts.train, *parts.validation),
             max_length=self.prompting.max_length,
             train_on=self.prepared.recipe.data.train_on,
-            limit=self.prompting.limit,
+            limits=self.prompting.limits,
         )
-        # The test is asked last, hours too late to say that it cannot be.
-        refused = self.prompting.refusals((*parts.validation, *parts.test))
+        # The test is asked last, hours too late to say that it cannot be; of training a sample.
+        known = [example for example in parts.train if not example.origin.parent]
+        asked = (*(known if self.prompting.tight else ()), *parts.validation, *parts.test)
+        refused = self.prompting.refusals(asked)
         stop_on_errors([*rendered.findings, *refused], self.prepared.recipe.model.name)
         self.progress.say(rendered.share())
         border = len(parts.train)
@@ -264,6 +267,13 @@ class Session:
             Example(f"general:{number}", (Message("user", one.prompt),), Origin("general", number))
             for number, one in enumerate(asked, 1)
         ]
+        if self.prompting.limits.positions:
+            refused = {row for finding in prompting.refusals(examples) for row in finding.rows}
+            kept = [number for number, e in enumerate(examples) if e.id not in refused]
+            asked, examples = tuple(asked[n] for n in kept), [examples[n] for n in kept]
+        if not examples:
+            self.progress.say("forgetting: not measured, no general prompt is short enough")
+            return None
         with self.tunable.as_base() as base:
             before = prompting.answers(base, examples, self.progress, "general prompts, base")
         after = prompting.answers(model, examples, self.progress, "general prompts, tuned")
@@ -363,7 +373,11 @@ class Session:
         tokenizer = self.prompting.template.tokenizer
         eyes = self.prompting.eyes
         vision = None if eyes is None else eyes.vision
-        return save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path, vision)
+        generation = self.prompting.generation
+        tuned = save_tuned(self.tunable, tokenizer, generation, folder.path, vision)
+        if folder.writes:
+            folder.note_identity(tuned=tuned_digest(tuned))
+        return tuned
 
     def health(self, examples: Sequence[Example], said: Answers) -> Health:
         """How the answers to `examples` came out as texts."""

@@ -12,6 +12,7 @@ from kilotune.experiments.record import (
     create_run,
     fingerprint,
 )
+from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.load import load_recipe
 
 
@@ -114,7 +115,7 @@ def test_a_run_is_held_to_its_recipe_wherever_its_files_lie(tmp_path: Path) -> N
     folder = create_run(tmp_path / "run", "x")
     recipe = load_recipe(settings={"data": {"train": "/a/x.csv"}})
     folder.write_recipe(recipe)
-    folder.write_settings(recipe)
+    folder.note_identity(settings=binding_settings(recipe))
     file = folder / "recipe.yaml"
     written = file.read_text()
     file.write_text(written.replace("/a/x.csv", "/b/y.csv").replace("smollm2", "/models/smollm2"))

@@ -120,6 +120,26 @@ class RunFolder:
                 fix="Give the folder of a run that went at least as far as training",
             ) from error
 
+    def note_identity(self, **parts: Any) -> None:
+        """Add to what the run is known by: digests of what it is of, and its settings."""
+        if self.writes:
+            self.write_json(IDENTITY, {**self.read_identity(), **parts})
+
+    def read_identity(self) -> dict[str, Any]:
+        """The same by part; nothing in the folder of an earlier version's run.
+
+        Raises KilotuneError when it is damaged.
+        """
+        if not (self / IDENTITY).exists():
+            return {}
+        found = self.read_json(IDENTITY)
+        parts = found.values() if isinstance(found, dict) else [None]
+        if not all(isinstance(part, str | dict) for part in parts):
+            raise KilotuneError(
+                f"{IDENTITY} is damaged", where=str(self.path), fix="Restore it from a copy"
+            )
+        return dict(found)
+
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe, so that `kilotune run RUN/recipe.yaml` repeats the run."""
         if self.writes:
@@ -141,18 +161,12 @@ class RunFolder:
         self._check_settings(recipe)
         return recipe
 
-    def write_settings(self, recipe: Recipe) -> None:
-        """Keep the settings that `recipe.yaml` must have from now on, wherever the run is moved."""
-        self.write_json(IDENTITY, {"settings": binding_settings(recipe)})
-
     def _check_settings(self, recipe: Recipe) -> None:
         """Raise KilotuneError where the recipe is not the one that the run was begun with.
 
-        Runs of earlier versions did not keep it.
+        Runs of earlier versions did not keep its settings.
         """
-        if not (self / IDENTITY).exists():
-            return
-        kept, now = self.read_json(IDENTITY)["settings"], binding_settings(recipe)
+        kept, now = self.read_identity().get("settings", {}), binding_settings(recipe)
         changed = [
             f"{name} was {kept[name]}, is {value}"
             for name, value in now.items()

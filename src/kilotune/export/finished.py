@@ -1,17 +1,16 @@
 """What every form of export is made from: a finished run, and nothing but its records."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig
-
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
-from kilotune.models.export import ADAPTER, tuned_folder
+from kilotune.models.export import ADAPTER, tuned_folder, tuned_generation
+from kilotune.models.identity import ADAPTER_CONFIG
+from kilotune.models.integrity import read_json
 from kilotune.models.load import load_tokenizer
 from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
@@ -66,8 +65,7 @@ class Finished:
     @cached_property
     def adapter(self) -> dict[str, Any]:
         """What the adapter's own `adapter_config.json` says."""
-        found: dict[str, Any] = json.loads((self.tuned / "adapter_config.json").read_text("utf-8"))
-        return found
+        return read_json(self.tuned / ADAPTER_CONFIG)
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -107,7 +105,7 @@ class Finished:
     @cached_property
     def decoding(self) -> Decoding:
         """How answers were generated."""
-        config = GenerationConfig.from_pretrained(self.tuned)
+        config = tuned_generation(self.tuned)
         given = {name: getattr(config, name, None) for name in NEUTRAL}
         used = given if config.do_sample else {"repetition_penalty": given["repetition_penalty"]}
         set_ = {name: value for name, value in used.items() if value is not None}

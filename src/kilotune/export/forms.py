@@ -4,9 +4,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from peft import PeftModel
-from transformers import GenerationConfig
-
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import check_new
 from kilotune.export.card import CARD, model_card
@@ -19,16 +16,16 @@ from kilotune.export.scripts import (
     serve_adapter,
     serve_model,
 )
+from kilotune.models.export import tuned_generation, with_adapter
+from kilotune.models.identity import PROCESSOR_FILES
 from kilotune.models.load import compute_dtype, load_model, load_tokenizer, locate, sees_images
 from kilotune.models.merge import write_merged
 from kilotune.models.qwen import GENERATION, first_generation
 from kilotune.models.qwen_adapter import write_qwen_adapter
 from kilotune.models.size import read_config
+from kilotune.opening import check_run
 from kilotune.render.standalone import standalone
 
-PROCESSOR_FILES = (
-    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
-)  # fmt: skip
 TEMPLATE = "chat_template.jinja"
 
 
@@ -42,6 +39,7 @@ def export(run: Path, to: str, out: Path) -> Path:
         raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
     finished = open_finished(run)
     check_new(out)
+    check_run(finished.folder, finished.recipe)
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -81,9 +79,9 @@ def _merged(finished: Finished, out: Path) -> None:
         return
     settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
     base = load_model(locate(settings), settings, compute_dtype(settings.precision))
-    write_merged(PeftModel.from_pretrained(base, tuned), out)
+    write_merged(with_adapter(base, tuned), out)
     load_tokenizer(str(tuned), settings).save_pretrained(out)
-    GenerationConfig.from_pretrained(tuned).save_pretrained(out)
+    tuned_generation(tuned).save_pretrained(out)
     for name in PROCESSOR_FILES:  # of a model that sees images
         if (tuned / name).exists():
             shutil.copy(tuned / name, out / name)

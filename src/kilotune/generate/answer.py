@@ -16,6 +16,7 @@ from kilotune.generate.decode import (
     generation_config,
     plainly_greedy,
     read_answer,
+    room,
 )
 from kilotune.generate.kept import KeptStates
 from kilotune.generate.score import LabelScores, answer_losses, label_ids, score_labels
@@ -24,6 +25,7 @@ from kilotune.models.vision import Eyes
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.render.faults import RenderError, finding
+from kilotune.render.limits import UNLIMITED, Limits
 from kilotune.render.template import ChatTemplate
 from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording
@@ -44,7 +46,7 @@ class Prompt:
 class Prompting:
     """How examples are put to a model, the same in validation, judging and prediction.
 
-    `limit` is the model's own length; a prompt that leaves no room for an answer is refused.
+    A prompt is refused that leaves no room for an answer within the model's own `limits`.
     `eyes` are how it is given images, None for a model that takes none.
     """
 
@@ -53,12 +55,18 @@ class Prompting:
     generation: GenerationConfig
     max_length: int
     seed: int
-    limit: int | None = None
+    limits: Limits = UNLIMITED
     eyes: Eyes | None = None
 
     def fit(self, example: Example) -> tuple[Example, bool]:
         """The example in words, cut to `max_length` tokens, and whether that took anything."""
         return fit(self.template, self.wording, example, self.max_length)
+
+    @property
+    def tight(self) -> bool:
+        """Whether a prompt of `max_length` tokens may leave an answer no room."""
+        positions, room = self.limits.positions, self.generation.max_new_tokens
+        return positions is not None and self.max_length + room > positions
 
     def refusals(self, examples: Sequence[Example]) -> list[Finding]:
         """The examples that cannot be put to a model, by what keeps them from it."""
@@ -238,14 +246,6 @@ class Prompting:
         # What is asked must not depend on how long the right answer is.
         return self.fit(without_answer(example))[0]
 
-    def _within_limit(self, prompt: Sequence[int]) -> tuple[int, ...]:
-        room = self.generation.max_new_tokens
-        if self.limit is not None and len(prompt) + room > self.limit:
-            raise RenderError(
-                "beyond-length", f"{self.limit} tokens, of which an answer may take {room}"
-            )
-        return tuple(prompt)
-
     def _prompts(self, examples: Sequence[Example]) -> list["Prompt"]:
         prompts, refusals = self._asked(examples)
         stop_on_errors(refusals, "prompts for generation")
@@ -260,8 +260,20 @@ class Prompting:
                 images = tuple(image for message in asked.prompt for image in message.images)
                 if images and self.template.image_text is None:
                     raise RenderError("images-unsupported")
-                ids = self._within_limit(self.template.prompt_ids(asked.prompt))
-                prompts.append(Prompt(ids, images))
+                ids = self.template.prompt_ids(asked.prompt)
+                self.limits.check(ids, self.generation.max_new_tokens)
+                prompts.append(Prompt(tuple(ids), images))
             except RenderError as error:
                 refused.setdefault((error.code, error.detail), []).append(example.id)
         return prompts, [finding(code, tuple(ids), why) for (code, why), ids in refused.items()]
+
+
+def answer_room(
+    template: ChatTemplate, words: Wording, labels: Sequence[str], examples: Sequence[Example]
+) -> int:
+    """Tokens that an answer may take, by the closed labels, or by the answers of `examples`."""
+    # Of labels the rarest has as much right to its room as the commonest.
+    longest = max((len(template.encode(label)) for label in words.told(labels)), default=0)
+    known = (example.answer or "" for example in examples)
+    lengths = [longest] if longest else [len(template.encode(answer)) for answer in known]
+    return room([length + 1 for length in lengths])

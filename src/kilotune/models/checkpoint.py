@@ -1,6 +1,5 @@
 """The safetensors files of a model folder as a mapping: a tensor is read when it is asked for."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 from kilotune.errors import KilotuneError
+from kilotune.models.hub import weight_files, weights_file
+from kilotune.models.integrity import tensor_names
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -46,11 +47,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
         A file is opened anew for every call, so that pages go with the tensors that lie on them.
         """
-        by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self._files[name], []).append(name)
         tensors = {}
-        for path, members in by_file.items():
+        for path, members in self._by_file(names):
             with safe_open(path, "pt") as file:
                 for name in members:
                     tensors[name] = self._read(file, name).to(device, dtype)
@@ -58,12 +56,21 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
     def parameters(self) -> int:
         """How many numbers the checkpoint holds."""
-        total = 0
-        for path in set(self._files.values()):
+        return sum(torch.Size(shape).numel() for shape in self.shapes().values())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor, by the headers of the files."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path, members in self._by_file(self._files):
             with safe_open(path, "pt") as file:
-                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-            total += sum(torch.Size(shape).numel() for shape in shapes)
-        return total
+                shapes |= {name: self._shape(file, name) for name in members}
+        return shapes
+
+    def _by_file(self, names: Iterable[str]) -> Iterable[tuple[Path, list[str]]]:
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files[name], []).append(name)
+        return by_file.items()
 
     def _find(self) -> dict[str, Path]:
         """The file of each tensor. Raises KilotuneError where there are no safetensors."""
@@ -79,24 +86,24 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def _read(self, file: Any, name: str) -> torch.Tensor:
         return file.get_tensor(name)
 
+    def _shape(self, file: Any, name: str) -> tuple[int, ...]:
+        return tuple(file.get_slice(name).get_shape())
+
 
 def indexed_files(folder: Path) -> dict[str, Path] | None:
-    """The file of each tensor by the folder's index or its one file; None without both."""
-    if (folder / INDEX).exists():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return {name: folder / file for name, file in index["weight_map"].items()}
-    if (folder / WHOLE).exists():
-        return tensor_files([folder / WHOLE])
-    return None
+    """The file of each tensor in the folder's one file, or in the parts of its index; None without.
+
+    By what the files themselves hold: an index may be of another checkpoint.
+    """
+    file = weights_file(str(folder))
+    if file is None or file.name not in (WHOLE, INDEX):
+        return None
+    return tensor_files(weight_files(str(folder)))
 
 
 def tensor_files(paths: Iterable[Path]) -> dict[str, Path]:
-    """The file of each tensor in the files `paths`."""
-    files = {}
-    for path in paths:
-        with safe_open(path, "pt") as file:
-            files.update(dict.fromkeys(file.keys(), path))
-    return files
+    """The file of each tensor in the files `paths`. Raises KilotuneError for a damaged one."""
+    return {name: path for path in paths for name in tensor_names(path)}
 
 
 def checkpoint_folder(source: str) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 from kilotune.data.packages import cache_folder, made_once
 from kilotune.errors import KilotuneError
 
+CHECKPOINT = "Give the folder of the checkpoint that it was made of: model.name=FOLDER"
+
 
 def is_gguf(name: str) -> bool:
     """Whether `name` is that of a GGUF file."""
@@ -38,15 +40,19 @@ def dequantise(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from kilotune.models.integrity import lacking
+
     with tempfile.TemporaryDirectory(dir=folder) as alone:
         # Nothing that lies beside the file may be read for it.
         (Path(alone) / file.name).symlink_to(file)
         try:
-            source = AutoModelForCausalLM.from_pretrained(
-                alone, gguf_file=file.name, dtype=torch.float32
+            source, info = AutoModelForCausalLM.from_pretrained(
+                alone, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
             )
         except Exception as error:  # the reader's own, for every way a file can be broken
             raise _refusal("no model that transformers can build", file, error) from error
+        if said := lacking(info):
+            raise KilotuneError(said, where=str(file), fix=CHECKPOINT)
         try:
             tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=file.name)
         except Exception as error:  # as above
@@ -71,5 +77,5 @@ def _refusal(what: str, file: Path, error: Exception) -> KilotuneError:
     return KilotuneError(
         f"the file holds {what} ({said})",
         where=str(file),
-        fix="Give the folder of the checkpoint that it was made of: model.name=FOLDER",
+        fix=CHECKPOINT,
     )

@@ -32,15 +32,49 @@ def check_files(source: str) -> None:
 
 
 def missing_files(source: str) -> list[str]:
-    """Of configuration and weights, what a folder or the hub's cache of an id lacks."""
-    missing = [] if _path(source, "config.json") else ["config.json"]
-    if any(_path(source, name) for name in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME)):
-        return missing
-    for name in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME):
-        if index := _path(source, name):
-            parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [*missing, *(p for p in sorted(set(parts)) if not _path(source, p))]
-    return [*missing, f"{SAFE_WEIGHTS_NAME} (or {SAFE_WEIGHTS_INDEX_NAME} and its parts)"]
+    """Of configuration and weights, what a folder or the hub's cache of an id lacks.
+
+    Raises KilotuneError for an index that cannot be read.
+    """
+    missing = [] if file_of(source, "config.json") else ["config.json"]
+    names = weight_names(source)
+    if names is None:
+        return [*missing, f"{SAFE_WEIGHTS_NAME} (or {SAFE_WEIGHTS_INDEX_NAME} and its parts)"]
+    return [*missing, *(name for name in names if not file_of(source, name))]
+
+
+def weights_file(source: str) -> Path | None:
+    """The file of all weights at `source`, or the index of their parts; None where neither is.
+
+    The first in the order in which transformers looks for them.
+    """
+    order = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+    return next((file for name in order if (file := file_of(source, name))), None)
+
+
+def weight_names(source: str) -> list[str] | None:
+    """The names of the files that hold the weights at `source`, be they there or not."""
+    first = weights_file(source)
+    if first is None:
+        return None
+    return sorted(set(read_index(first).values())) if first.suffix == ".json" else [first.name]
+
+
+def weight_files(source: str) -> list[Path]:
+    """The files that hold the weights at `source`, as far as they are there."""
+    found = (file_of(source, name) for name in weight_names(source) or ())
+    return [file for file in found if file]
+
+
+def read_index(file: Path) -> dict[str, str]:
+    """The name of the file that each tensor is in. Raises KilotuneError for a broken index."""
+    try:
+        places = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(part) for name, part in places.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise KilotuneError(
+            "not an index of the parts of a checkpoint", where=str(file), fix="Fetch it again"
+        ) from error
 
 
 def not_found(
@@ -76,7 +110,8 @@ def how_to_get(source: str) -> str:
     )
 
 
-def _path(source: str, name: str) -> Path | None:
+def file_of(source: str, name: str) -> Path | None:
+    """The file `name` of a folder, or of a hub id in the hub's cache; None where it is not."""
     if Path(source).is_dir():
         path = Path(source) / name
         return path if path.is_file() else None

@@ -21,11 +21,28 @@ from kilotune.errors import KilotuneError
 from kilotune.models.builtin import BUILTIN, builtin_folder
 from kilotune.models.checkpoint import Checkpoint
 from kilotune.models.gguf import gguf_folder, is_gguf
-from kilotune.models.hub import check_files, how_to_get, not_found
+from kilotune.models.hub import (
+    check_files,
+    file_of,
+    how_to_get,
+    not_found,
+    weight_files,
+    weights_file,
+)
+from kilotune.models.integrity import (
+    NOT_OF_THE_FILE,
+    check_loaded,
+    first_line,
+    read_json,
+    tensor_names,
+)
+from kilotune.models.positions import vocabulary
 from kilotune.models.quantisation import load_quantised
 from kilotune.models.qwen import (
+    GENERATION,
     RANKS,
     QwenCheckpoint,
+    check_qwen,
     first_generation,
     load_qwen,
     qwen_config,
@@ -33,6 +50,19 @@ from kilotune.models.qwen import (
     qwen_tokenizer,
 )
 from kilotune.recipe.schema import ModelSettings, TuneSettings
+
+# What a tokenizer may be in: the first ones, or where tokenizer.json is not there the others too.
+TOKENIZER_SETTINGS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+TOKENIZER_FILES = (
+    *TOKENIZER_SETTINGS, "tokenizer.model", "spiece.model", "vocab.json", "merges.txt",
+    "vocab.txt", RANKS,
+)  # fmt: skip
+POOLER = "pooler"
 
 Model = Any  # transformers.PreTrainedModel or peft.PeftModel; neither ships types
 
@@ -69,14 +99,20 @@ def local_folder(name: str) -> Path | None:
 
 
 def load_config(source: str, settings: ModelSettings) -> Any:
-    """The configuration at `source`, as transformers raises and returns it.
+    """The configuration at `source`, as transformers returns it.
 
     That of a first-generation Qwen, which transformers has no class for, is the Qwen 2's that
-    computes the same.
+    computes the same. Raises OSError where there is none, ValueError for a kind of model that is
+    not known, and KilotuneError for one with broken values.
     """
     if file := first_generation(source):
         return qwen_config(file)
-    return AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, *NOT_OF_THE_FILE):
+        raise
+    except Exception as error:  # transformers' own, for every way a value can be wrong
+        raise _broken_config(source, error) from error
 
 
 def open_checkpoint(source: str) -> Checkpoint:
@@ -84,15 +120,24 @@ def open_checkpoint(source: str) -> Checkpoint:
     return QwenCheckpoint(source) if first_generation(source) else Checkpoint(source)
 
 
-def check_weights(source: str) -> None:
-    """Raise KilotuneError for weights at `source` that cannot be read, or are not all there.
+def check_weights(source: str, settings: ModelSettings) -> None:
+    """Raise KilotuneError where the model at `source` is damaged, or not all there.
 
-    Names and headers are looked at, and no weights. What a hub can still give is not missing.
+    Of its weights names, shapes and headers are looked at, and no tensor. What a hub can still
+    give is not missing; what comes with code of its own, or quantised, is left to loading.
     """
-    if first_generation(source):
-        QwenCheckpoint(source)
-    else:
+    file = first_generation(source)
+    if file is None:
         check_files(source)
+    for part in weight_files(source):
+        if part.suffix == ".safetensors":
+            tensor_names(part)
+    generation_stops(source)
+    _check_vocabulary(source, settings)
+    if file is None:
+        _check_complete(source, settings)
+    else:
+        check_qwen(file.parent)
 
 
 def load_tokenizer(source: str, settings: ModelSettings) -> Any:
@@ -102,13 +147,10 @@ def load_tokenizer(source: str, settings: ModelSettings) -> Any:
     """
     try:
         tokenizer = _own_tokenizer(source, settings)
-    except (OSError, ValueError, KeyError) as error:
-        raise KilotuneError(
-            "no tokenizer there, in no built-in model, and not on the hub or in its cache",
-            where=source,
-            fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds "
-            f"tokenizer.json and tokenizer_config.json, or qwen.tiktoken. {how_to_get(source)}",
-        ) from error
+    except (KilotuneError, *NOT_OF_THE_FILE):
+        raise
+    except Exception as error:  # the readers' own, for every way a file can be broken
+        raise _no_tokenizer(source, error) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise KilotuneError(
@@ -123,29 +165,72 @@ def load_tokenizer(source: str, settings: ModelSettings) -> Any:
 def generation_stops(source: str) -> tuple[int, ...]:
     """The tokens that the generation_config.json at `source` stops at; none without one."""
     generation = own_generation(source)
-    ends = generation and generation.eos_token_id
-    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
+    return () if generation is None else _stops(generation, source)
 
 
 def own_generation(source: str) -> GenerationConfig | None:
-    """What the generation_config.json at `source` says; None without one."""
+    """What the generation_config.json at `source` says; None without one.
+
+    Raises KilotuneError for a broken one, which transformers would pass over.
+    """
     if first_generation(source):
         return qwen_generation(Path(source))
     try:
-        return GenerationConfig.from_pretrained(source)
-    except OSError:
+        config = GenerationConfig.from_pretrained(source)
+        _stops(config, source)
+        return config
+    except (KilotuneError, *NOT_OF_THE_FILE):
+        raise
+    except Exception as error:  # transformers' own, for every way a value can be wrong
+        if file := file_of(source, GENERATION):
+            raise KilotuneError(
+                f"cannot be read ({first_line(error)})",
+                where=str(file),
+                fix="Put back the one that came with the model, or remove it",
+            ) from error
         return None
 
 
+def _stops(config: GenerationConfig, source: str) -> tuple[int, ...]:
+    ends = config.eos_token_id
+    stops = tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
+    if any(isinstance(token, bool) or not isinstance(token, int) for token in stops):
+        raise KilotuneError(
+            f"eos_token_id is no number of a token: {ends!r}",
+            where=str(file_of(source, GENERATION) or source),
+            fix="Write the number of the token that ends an answer, or a list of such",
+        )
+    return stops
+
+
 def load_model(source: str, settings: ModelSettings, dtype: torch.dtype) -> Model:
-    """The language model at `source` on this machine's best device, ready to generate."""
+    """The language model at `source` on this machine's best device, ready to generate.
+
+    Raises KilotuneError for weights that are not all there.
+    """
     if first_generation(source):
         return load_qwen(source, dtype, best_device())
     kind = model_kind(load_config(source, settings))
     if settings.quantization != "none":
         return load_quantised(kind, source, settings, dtype, best_device()).eval()
-    model = kind.from_pretrained(source, dtype=dtype, trust_remote_code=settings.trust_remote_code)
+    trust = settings.trust_remote_code
+    model = load_complete(kind, source, dtype=dtype, trust_remote_code=trust)
     return model.to(best_device()).eval()
+
+
+def load_complete(kind: Any, source: str, *, unused: str = "", **how: Any) -> Model:
+    """The model at `source` of transformers' class `kind`, loaded as `how` says.
+
+    transformers fills what a checkpoint lacks with random numbers; here that is a KilotuneError,
+    but for what no answer needs and has the name `unused`. Of processes that share one model the
+    others are given theirs by the leader.
+    """
+    model, info = kind.from_pretrained(
+        source, output_loading_info=True, ignore_mismatched_sizes=True, **how
+    )
+    if processes.leads():
+        check_loaded(info, str(weights_file(source) or source), unused)
+    return model
 
 
 def sees_images(config: Any) -> bool:
@@ -174,10 +259,13 @@ def load_beside(kind: Any, source: str, what: str) -> tuple[Any, Any]:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = kind.from_pretrained(source).to(best_device()).eval()
-    except (OSError, ValueError) as error:
+        # Few encoders come with a pooler, and none is used.
+        model = load_complete(kind, source, unused=POOLER).to(best_device()).eval()
+    except (KilotuneError, *NOT_OF_THE_FILE):
+        raise
+    except Exception as error:  # the readers' own, for every way a file can be broken
         raise KilotuneError(
-            f"cannot read a {what}: {str(error).splitlines()[0]}",
+            f"cannot read a {what}: {first_line(error)}",
             where=source,
             fix="Give the folder or the hub id of one",
         ) from error
@@ -258,6 +346,68 @@ def _own_tokenizer(source: str, settings: ModelSettings) -> Any:
     if (Path(source) / "tokenizer.json").is_file():
         return PreTrainedTokenizerFast.from_pretrained(source)
     return qwen_tokenizer(Path(source) / RANKS)
+
+
+def _check_complete(source: str, settings: ModelSettings) -> None:
+    """Load the model with tensors that have shapes and no memory, and see what it lacks."""
+    config = load_config(source, settings)
+    own_code = settings.trust_remote_code and getattr(config, "auto_map", None)
+    if own_code or getattr(config, "quantization_config", None):
+        return
+    try:
+        load_complete(model_kind(config), source, device_map="meta")
+    except (KilotuneError, OSError, *NOT_OF_THE_FILE):
+        raise
+    except Exception as error:  # as of load_config, and whatever building a model can raise
+        raise _broken_config(source, error) from error
+
+
+def _check_vocabulary(source: str, settings: ModelSettings) -> None:
+    """The tokens that every batch may hold are tokens of the model."""
+    size = vocabulary(load_config(source, settings))
+    tokenizer = load_tokenizer(source, settings)
+    named = {"pad_token": tokenizer.pad_token_id, "eos_token": tokenizer.eos_token_id}
+    beyond = [f"{name} is {id}" for name, id in named.items() if id is not None and id >= size]
+    if size and beyond:
+        raise KilotuneError(
+            f"the model has {size} tokens, and the tokenizer's {' and its '.join(beyond)}",
+            where=source,
+            fix="Give the tokenizer that came with the model, or its config.json with the "
+            "vocab_size that the weights have",
+        )
+
+
+def _broken_config(source: str, error: Exception) -> KilotuneError:
+    return KilotuneError(
+        f"transformers makes no model of it ({first_line(error)})",
+        where=str(file_of(source, "config.json") or source),
+        fix="Put back the config.json that the weights were saved with",
+    )
+
+
+def _no_tokenizer(source: str, error: Exception) -> KilotuneError:
+    """Which of the tokenizer's files at `source` is broken, or that there is none."""
+    files = [file for name in TOKENIZER_FILES if (file := file_of(source, name))]
+    if files:
+        broken = next((file for file in files if not _is_json(file)), files[0])
+        return KilotuneError(
+            f"the tokenizer cannot be read ({first_line(error)})",
+            where=str(broken),
+            fix="Put back the tokenizer's files as they came with the model",
+        )
+    return KilotuneError(
+        "no tokenizer there, in no built-in model, and not on the hub or in its cache",
+        where=source,
+        fix=f"Built in: {', '.join(BUILTIN)}. Otherwise give a folder that holds "
+        f"tokenizer.json and tokenizer_config.json, or qwen.tiktoken. {how_to_get(source)}",
+    )
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        return file.suffix != ".json" or bool(read_json(file))
+    except KilotuneError:
+        return False
 
 
 def _without_its_code(name: str, *more: str) -> str:

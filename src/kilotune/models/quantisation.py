@@ -10,6 +10,8 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from kilotune.errors import KilotuneError
+from kilotune.models.hub import weights_file
+from kilotune.models.integrity import check_loaded
 from kilotune.models.qwen import first_generation
 from kilotune.recipe.schema import ModelSettings, TuneSettings
 
@@ -49,8 +51,10 @@ def load_quantised(
         bnb_4bit_use_double_quant=True,
     )
     try:
-        model = kind.from_pretrained(
+        model, info = kind.from_pretrained(
             source,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
             dtype=dtype,
             quantization_config=config,
             device_map={"": device},
@@ -64,6 +68,7 @@ def load_quantised(
             f"bitsandbytes does not quantise on {device.type} here ({said})",
             "Set model.quantization=none, or use a device that it supports",
         ) from error
+    check_loaded(info, str(weights_file(source) or source))
     for module in model.modules():
         # Or the first answer on such a processor repacks the frozen weights, with coarser scales.
         if hasattr(module, "support_avx512bf16_for_cpu"):

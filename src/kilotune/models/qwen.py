@@ -6,7 +6,6 @@ Bai et al. 2023, section 2.3; names and halves are as published with the checkpo
 """
 
 import base64
-import json
 import shlex
 from collections.abc import Mapping
 from itertools import pairwise
@@ -26,6 +25,7 @@ from transformers import (
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import Checkpoint, indexed_files, tensor_files
+from kilotune.models.integrity import check_held, read_json
 
 CONFIG, RANKS, GENERATION = "config.json", "qwen.tiktoken", "generation_config.json"
 
@@ -79,7 +79,7 @@ def first_generation(source: str | Path) -> Path | None:
     file = place / CONFIG if place.is_dir() else place
     if file.suffix != ".json" or not file.is_file():
         return None
-    return file if _read_json(file).get("model_type") == "qwen" else None
+    return file if read_json(file).get("model_type") == "qwen" else None
 
 
 def qwen_config(file: Path) -> Qwen2Config:
@@ -88,7 +88,7 @@ def qwen_config(file: Path) -> Qwen2Config:
     `intermediate_size` counts both halves of the gated product there, and heads share no keys.
     Raises KilotuneError for quantised checkpoints and variants that were never published.
     """
-    numbers = _read_json(file)
+    numbers = read_json(file)
     _check_kind(numbers, file)
     config = Qwen2Config(
         vocab_size=numbers["vocab_size"],
@@ -98,31 +98,15 @@ def qwen_config(file: Path) -> Qwen2Config:
         num_attention_heads=numbers["num_attention_heads"],
         num_key_value_heads=numbers["num_attention_heads"],
         head_dim=numbers["kv_channels"],
+        # Beyond it Qwen scales its rotary base (dynamic NTK) and its queries (log-n); up to there
+        # both are the identity.
         max_position_embeddings=numbers["seq_length"],
         rms_norm_eps=numbers["layer_norm_epsilon"],
         rope_parameters={"rope_type": "default", "rope_theta": numbers["rotary_emb_base"]},
         tie_word_embeddings=numbers.get("tie_word_embeddings", False),
-        # Kept under its own name: beyond it a Qwen 2 would compute something else.
-        seq_length=numbers["seq_length"],
     )
     config.name_or_path = str(file.parent)
     return config
-
-
-def sequence_limit(config: Any) -> int | None:
-    """The tokens beyond which a model with this configuration would not compute what it was.
-
-    Qwen scales its rotary base (dynamic NTK) and its queries (log-n) beyond `seq_length`; up to
-    there both are the identity. None for every other model.
-    """
-    return getattr(config, "seq_length", None) if config.model_type == "qwen2" else None
-
-
-def limit_at(source: str) -> int | None:
-    """The `sequence_limit` of the model in the folder `source`; None of what is no folder."""
-    if file := first_generation(source):
-        return sequence_limit(qwen_config(file))
-    return None
 
 
 class QwenCheckpoint(Checkpoint):
@@ -158,6 +142,11 @@ class QwenCheckpoint(Checkpoint):
             return rows[:]
         return rows[third * size // 3 : (third + 1) * size // 3]
 
+    def _shape(self, file: Any, name: str) -> tuple[int, ...]:
+        origin, third = self._origins[name]
+        rows, *rest = file.get_slice(origin).get_shape()
+        return (rows if third is None else rows // 3, *rest)
+
 
 def qwen_names(config: Qwen2Config) -> dict[str, tuple[str, int | None]]:
     """Qwen 2's tensors, and for each Qwen's and which third of its rows, None for all of it."""
@@ -185,12 +174,20 @@ def load_qwen(
     config = qwen_config(folder / CONFIG)
     with init_empty_weights(include_buffers=False):
         model = Qwen2ForCausalLM(config)
+    check_held(model, checkpoint.shapes(), str(folder))
     state = {name: checkpoint.load([name], dtype, device)[name] for name in checkpoint}
     model.load_state_dict(state, strict=not config.tie_word_embeddings, assign=True)
     model.tie_weights()
     model.config.dtype = model.dtype
     model.generation_config = qwen_generation(folder)
     return model.to(device).eval()
+
+
+def check_qwen(folder: Path) -> None:
+    """Raise KilotuneError where the weights in `folder` are not all there, by their headers."""
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(qwen_config(folder / CONFIG))
+    check_held(model, QwenCheckpoint(str(folder)).shapes(), str(folder))
 
 
 def qwen_generation(folder: Path) -> GenerationConfig:
@@ -200,7 +197,7 @@ def qwen_generation(folder: Path) -> GenerationConfig:
     at both markers of ChatML, which follow <|endoftext|>.
     """
     file = folder / GENERATION
-    values = _read_json(file) if file.is_file() else {}
+    values = read_json(file) if file.is_file() else {}
     end = values.pop("eos_token_id", None)
     stops = list(end) if isinstance(end, list) else [] if end is None else [end]
     stops += [words[0] for words in values.pop("stop_words_ids", []) if len(words) == 1]
@@ -284,14 +281,6 @@ def _no_safetensors(folder: Path) -> KilotuneError:
         where=str(folder),
         fix=f"Convert them: python -c {shlex.quote(CONVERT)} {shlex.quote(str(folder))}",
     )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise KilotuneError("not valid JSON", where=str(file), fix="Fetch it again") from error
-    return read
 
 
 def _read_ranks(file: Path) -> dict[bytes, int]:

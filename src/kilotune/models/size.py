@@ -8,6 +8,7 @@ import torch
 
 from kilotune.errors import KilotuneError
 from kilotune.models.load import (
+    TOKENIZER_FILES,
     Model,
     decoder_layers,
     layer_count,
@@ -20,10 +21,6 @@ from kilotune.models.lower import first_trained_layer
 from kilotune.models.selection import of_adapter, select_trained
 from kilotune.models.tree import Branch, module_tree
 from kilotune.recipe.schema import Method, ModelSettings
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "qwen.tiktoken"
-)  # fmt: skip
 
 # Choices that every model has.
 PLAIN = ("all", "all-linear", None)

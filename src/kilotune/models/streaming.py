@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import Checkpoint, checkpoint_folder, indexed_files
+from kilotune.models.integrity import check_held
 from kilotune.models.load import (
     Model,
     best_device,
@@ -108,7 +109,7 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
     """The model at `source` with its layers under `below` left on disk.
 
     It is the complete model, and generates as any other; each forward reads those layers once.
-    Raises KilotuneError for a checkpoint whose names are not the model's own.
+    Raises KilotuneError for a checkpoint whose names or shapes are not the model's own.
     """
     trust = settings.trust_remote_code
     config = load_config(source, settings)
@@ -123,6 +124,7 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
         model = model_kind(config).from_config(config, dtype=dtype, trust_remote_code=trust)
     name, layers = decoder_layers(model)
     _check_names(model, checkpoint)
+    check_held(model, checkpoint.shapes(), str(checkpoint.folder))
     for index in range(below):
         layers[index] = StreamedLayer(layers[index], checkpoint, f"{name}.{index}.", dtype)
     present = [name for name in model.state_dict() if name in checkpoint]

@@ -79,8 +79,13 @@ KINDS: dict[str, Kind] = {
     # The conversation as token ids.
     "beyond-length": Kind(
         "error",
-        "longer than the model's seq_length, beyond which it computes otherwise",
+        "longer than the model's positions, beyond which it was never trained",
         "Lower data.max_length to have prompts cut, or decoding.max_new_tokens, or leave these out",
+    ),
+    "beyond-vocabulary": Kind(
+        "error",
+        "tokens that the model has not; the tokenizer is of another model",
+        "Give the tokenizer that came with the model, or a chat template without these tokens",
     ),
     "prompt-mismatch": Kind(
         "error",

@@ -8,6 +8,7 @@ from kilotune.data.finding import Finding, errors_first
 from kilotune.render.checks import all_findings, check_rendering, truncated
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.labels import Rendering, TrainOn, render
+from kilotune.render.limits import UNLIMITED, Limits
 from kilotune.render.template import ChatTemplate
 from kilotune.render.truncation import fit
 from kilotune.render.wording import Wording
@@ -44,11 +45,11 @@ def render_examples(
     *,
     max_length: int,
     train_on: TrainOn = "auto",
-    limit: int | None = None,
+    limits: Limits = UNLIMITED,
 ) -> Rendered:
     """Word, cut, render and check every example; what cannot be rendered is a finding.
 
-    Longer than `max_length` is cut; what then is longer than `limit`, the model's own, is refused.
+    Longer than `max_length` is cut; what then is beyond the model's own `limits` is refused.
     """
     worded: list[Example] = []
     renderings: list[Rendering] = []
@@ -64,8 +65,7 @@ def render_examples(
                     template, wording, example, max_length, train_on, length=length
                 )
                 rendering = render(template, fitting, train_on)
-            if limit is not None and len(rendering.token_ids) > limit:
-                raise RenderError("beyond-length", f"{limit} tokens")
+            limits.check(rendering.token_ids)
         except RenderError as error:
             refused.setdefault((error.code, error.detail), []).append(example.id)
             continue

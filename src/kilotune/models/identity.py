@@ -1,0 +1,208 @@
+"""Which model a run is of: hashes of base weights, tokenizer, chat template, and what was tuned.
+
+Tensors are told apart by name, type, shape and bytes, so that another sharding is no other model;
+texts and settings by what they say, not by how they are laid out.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+from kilotune.errors import KilotuneError
+from kilotune.models.checkpoint import checkpoint_folder
+from kilotune.models.hub import file_of, weight_files
+from kilotune.models.integrity import read_json
+from kilotune.models.load import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
+from kilotune.recipe.schema import TEMPLATES, ModelSettings
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PROCESSOR_FILES = (
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"
+)  # fmt: skip
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+# What says where a model came from or who wrote it down, and nothing about what it computes. The
+# chat template is a part of its own, and padding is set anew for every batch.
+ASIDE = {
+    "_name_or_path", "name_or_path", "base_model_name_or_path", "transformers_version",
+    "peft_version", "chat_template", "padding", "truncation", "dtype", "torch_dtype", "use_cache",
+    "tokenizer_class", "processor_class", "auto_map", "architectures", "revision", "inference_mode",
+    "is_local", "local_files_only",
+}  # fmt: skip
+
+SAID = {
+    "weights": "base weights",
+    "config": "base model's config.json",
+    "tokenizer": "tokenizer",
+    "chat_template": "chat template",
+}
+# Of a digest so much is shown.
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Digests of a base model as a recipe uses it.
+
+    `config` has two, of the file and of what transformers reads in it: one of them is enough, as
+    saving a model anew writes another file, and another version may read more in the same.
+    """
+
+    weights: str
+    config: str
+    tokenizer: str
+    chat_template: str
+
+
+def identify(source: str, settings: ModelSettings) -> Identity:
+    """The identity of the model at `source`. All its weights are read, once in a process."""
+    return Identity(
+        weights=weights_digest(_weights_of(source)),
+        config=_config(source, settings),
+        tokenizer=_tokenizer(source),
+        chat_template=_digest([_template(source, settings.chat_template)]),
+    )
+
+
+def check_identity(recorded: Mapping[str, str], now: Identity, name: str, run: Path) -> None:
+    """Raise KilotuneError where the model called `name` is not the one that `run` was begun with.
+
+    What is not `recorded`, as by earlier versions, is not compared.
+    """
+    found = asdict(now)
+    other = [part for part in SAID if part in recorded and not _same(recorded[part], found[part])]
+    if other:
+        said = ", ".join(
+            f"{SAID[part]} ({found[part][:SHOWN]}, and was {recorded[part][:SHOWN]})"
+            for part in other
+        )
+        raise KilotuneError(
+            f"not the model that the run was begun with: other {said}",
+            where=name,
+            fix="Put back what was there then, or start another run with what is there now: "
+            f"kilotune run {run / 'recipe.yaml'}",
+        )
+
+
+def tuned_digest(folder: Path) -> str:
+    """Of what was tuned, with its settings, tokenizer, template and image processor.
+
+    How it decodes is left out: `kilotune decode` changes that, and users may.
+    """
+    weights = folder / ADAPTER_WEIGHTS
+    files = [weights] if weights.is_file() else weight_files(str(folder))
+    source = str(folder)
+    settings = _files(source, (ADAPTER_CONFIG, "config.json"))
+    return _digest([weights_digest(files), settings, _tokenizer(source), _own_template(source)])
+
+
+def weights_digest(files: Iterable[Path]) -> str:
+    """Of the tensors in safetensors `files`, in whichever file each is; of others their bytes."""
+    facts = ((file, file.stat()) for file in files)
+    return _weights(tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in facts))
+
+
+@lru_cache(maxsize=8)
+def _weights(files: tuple[tuple[Path, int, int], ...]) -> str:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return _digest(sorted(line for file, *_ in files for line in _tensors(file, pool)))
+
+
+def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[str]:
+    """A line for each tensor of a file. Its pages are read once, by several threads."""
+    if file.suffix != ".safetensors":
+        with file.open("rb") as opened:
+            yield f"{file.name} {hashlib.file_digest(opened, _hash).hexdigest()}"
+        return
+    with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as raw:
+        start = 8 + int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8:start])
+        header.pop("__metadata__", None)
+
+        def line(name: str) -> str:
+            facts = header[name]
+            first, last = facts["data_offsets"]
+            with memoryview(raw) as whole, whole[start + first : start + last] as part:
+                return f"{name} {facts['dtype']} {facts['shape']} {_hash(part).hexdigest()}"
+
+        yield from pool.map(line, header)
+
+
+def _weights_of(source: str) -> list[Path]:
+    folder = source if weight_files(source) else str(checkpoint_folder(source))
+    # A first-generation Qwen may lie there without an index.
+    return weight_files(folder) or sorted(Path(folder).glob("*.safetensors"))
+
+
+def _config(source: str, settings: ModelSettings) -> str:
+    file = file_of(source, "config.json")
+    read = load_config(source, settings).to_diff_dict()
+    return " ".join(_digest([_settled(facts)]) for facts in (read_json(file) if file else {}, read))
+
+
+def _tokenizer(source: str) -> str:
+    """Of the tokenizer's files that are read, and of the image processor's."""
+    whole = file_of(source, "tokenizer.json") is not None
+    names = TOKENIZER_SETTINGS if whole else TOKENIZER_FILES
+    return _files(source, (*names, *PROCESSOR_FILES))
+
+
+def _files(source: str, names: Iterable[str]) -> str:
+    """Of the files of those names that are there; of JSON without what is kept ASIDE."""
+    said = []
+    for name in dict.fromkeys(names):
+        if file := file_of(source, name):
+            said.append(name)
+            said.append(_settled(read_json(file)) if file.suffix == ".json" else _bytes(file))
+    return _digest(said)
+
+
+def _template(source: str, wanted: str) -> str:
+    """The text of the model's own chat template or of the recipe's file; of kilotune's the name."""
+    if wanted not in TEMPLATES:
+        file = Path(wanted).expanduser()
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    return wanted if wanted != "auto" else _own_template(source)
+
+
+def _own_template(source: str) -> str:
+    for name in (*TEMPLATE_FILES, "tokenizer_config.json"):
+        if file := file_of(source, name):
+            if file.suffix != ".json":
+                return file.read_text(encoding="utf-8")
+            if text := read_json(file).get("chat_template"):
+                return text if isinstance(text, str) else _settled({"templates": text})
+    return ""
+
+
+def _same(recorded: str, found: str) -> bool:
+    """Whether one of the digests is what it was."""
+    return any(was == now for was, now in zip(recorded.split(), found.split(), strict=False))
+
+
+def _settled(facts: Mapping[str, Any]) -> str:
+    return json.dumps(_kept(facts), sort_keys=True, default=str)
+
+
+def _kept(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {str(name): _kept(value) for name, value in facts.items() if name not in ASIDE}
+    return [_kept(value) for value in facts] if isinstance(facts, list) else facts
+
+
+def _bytes(file: Path) -> str:
+    return _hash(file.read_bytes()).hexdigest()
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return _hash("\0".join(lines).encode()).hexdigest()
+
+
+def _hash(data: Any = b"") -> Any:
+    return hashlib.sha256(data)
