@@ -14,9 +14,10 @@ from kilotune.augment.filters import Judges, LabelScores, Nearness
 from kilotune.augment.image import CHANGES, Bounds, contact_sheet
 from kilotune.augment.models import Guesser, Translator, Writer
 from kilotune.augment.plan import Augmented, augment
+from kilotune.data.claims import claimed
 from kilotune.data.convert import rows_of, usual_format
 from kilotune.data.example import Example
-from kilotune.data.writers import check_writable, write_atomically, write_table
+from kilotune.data.writers import table_bytes, write_atomically, write_together
 from kilotune.errors import KilotuneError
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
@@ -213,15 +214,17 @@ def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
     beside = {name: _beside(out, name) for name in ("validation", "test")}
     given = {"validation": recipe.data.validation, "test": recipe.data.test}
     beside = {name: path for name, path in beside.items() if given[name] is None}
-    for path in (out, *beside.values()):
-        check_writable(path)
-    prepared = prepare(recipe, progress)
-    more, added = augmented(prepared, progress)
-    assert added is not None  # there are operations
-    form = usual_format(prepared.format)
-    _write(more.parts.train, form, out, progress, origins=True)
-    for name, path in beside.items():
-        _write(prepared.parts.named()[name], form, path, progress, origins=False)
+    with claimed(out, *beside.values()):
+        prepared = prepare(recipe, progress)
+        more, added = augmented(prepared, progress)
+        assert added is not None  # there are operations
+        form, parts = usual_format(prepared.format), prepared.parts.named()
+        files = {
+            path: _table(parts[name], form, path, progress, origins=False)
+            for name, path in beside.items()
+        }
+        files[out] = _table(more.parts.train, form, out, progress, origins=True)
+        write_together(files)  # the training part last: where it is, nothing is missing
     return Written(out, len(prepared.parts.train), added, beside)
 
 
@@ -253,9 +256,9 @@ def write_sheet(recipe: Recipe, path: Path, progress: Progress) -> list[str]:
     return [example.id for example in shown]
 
 
-def _write(
+def _table(
     examples: Sequence[Example], form: str, out: Path, progress: Progress, *, origins: bool
-) -> None:
+) -> bytes:
     rows = rows_of(examples, form, out, progress, str(out))
     if origins:
         rows = [
@@ -263,7 +266,7 @@ def _write(
             for row, e in zip(rows, examples, strict=True)
         ]
     names = list(dict.fromkeys(column for row in rows for column in row))
-    write_table(out, names, rows)
+    return table_bytes(out, names, rows)
 
 
 def _beside(out: Path, part: str) -> Path:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from kilotune import processes
 from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
-from kilotune.data.writers import to_json, write_atomically
+from kilotune.data.writers import to_json, write_atomically, written_atomically
 from kilotune.errors import KilotuneError
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.schema import Recipe
@@ -138,9 +138,8 @@ class RunFolder:
         """Write the judged examples, one a row, as Parquet: of the test, or of VALIDATION."""
         if not self.writes:
             return
-        part = self / f".{name}.part"
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
-        os.replace(part, self / name)
+        with written_atomically(self / name) as part:
+            pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
 
     def read_predictions(self, name: str = PREDICTIONS) -> list[dict[str, Any]]:
         """The judged examples."""
