@@ -17,6 +17,8 @@ from kilotune.augment.plan import Augmented, augment
 from kilotune.data.claims import claimed
 from kilotune.data.convert import rows_of, usual_format
 from kilotune.data.example import Example
+from kilotune.data.finding import Finding
+from kilotune.data.formulas import formulas
 from kilotune.data.writers import table_bytes, write_atomically, write_together
 from kilotune.errors import KilotuneError
 from kilotune.experiments import record
@@ -36,12 +38,16 @@ ROW, OPERATION, PARENT = "source_row", "operation", "parent"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What `write_augmented` wrote: the file, its counts, and the parts that were split off."""
+    """What `write_augmented` wrote: the file, its counts, and the parts that were split off.
+
+    `findings` are about the texts that were made.
+    """
 
     out: Path
     originals: int
     augmented: Augmented
     parts: dict[str, Path]
+    findings: tuple[Finding, ...] = ()
 
 
 class OwnModels:
@@ -225,7 +231,17 @@ def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
         }
         files[out] = _table(more.parts.train, form, out, progress, origins=True)
         write_together(files)  # the training part last: where it is, nothing is missing
-    return Written(out, len(prepared.parts.train), added, beside)
+    found = _formulas(out, prepared.parts.train, added.examples)
+    for finding in found:
+        progress.say(f"{finding.severity}: {finding}")
+    return Written(out, len(prepared.parts.train), added, beside, tuple(found))
+
+
+def _formulas(out: Path, own: Sequence[Example], made: Sequence[Example]) -> list[Finding]:
+    """A note on texts that were made and are formulas in `out`; the user's own are not meant."""
+    known = {message.text for example in own for message in example.messages}
+    new = {e.id: m.text for e in made for m in e.messages if m.text not in known}
+    return formulas(out, new)
 
 
 def write_sheet(recipe: Recipe, path: Path, progress: Progress) -> list[str]:

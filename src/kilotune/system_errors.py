@@ -18,7 +18,7 @@ MEMORY_FIX = (
 # shared libraries.
 NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|not enough memory|out of memory"
-    r"|failed to map segment|can't start new thread",
+    r"|failed to map segment|std::bad_alloc|can't start new thread",
     re.IGNORECASE,
 )
 # torch.save says that it could not write, and not why.

@@ -19,6 +19,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from kilotune import processes
+from kilotune.cli.memory_limit import watch_torch
 from kilotune.data.finding import Finding, FindingsError
 from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
@@ -136,6 +137,7 @@ class _TerminalBar:
 def command(as_json: bool = False) -> Iterator[None]:
     """Turn what a command raises into one line and an exit status."""
     quieten_libraries()
+    watch_torch()
     try:
         yield
     except KilotuneError as error:
