@@ -25,6 +25,8 @@ NO_MEMORY = re.compile(
 TORCH_WRITES = re.compile(r"PytorchStreamWriter|inline_container")
 NOT_TO_ITS_END = "could not be written to its end, as where the disk is full"
 NO_PARENT = re.compile(r"Parent directory (.+) does not exist")
+# Arrow says in whose words the system refused.
+OF_ARROW = re.compile(r"Detail: \[errno \d+\]")
 # Libraries in Rust, such as safetensors.
 OF_RUST = re.compile(r"\(os error (\d+)\)(?: at path \"(.+)\")?")
 
@@ -98,6 +100,8 @@ def _temporary(name: str | bytes, path: Path) -> bool:
 def as_os_error(error: BaseException) -> OSError | None:
     """The system's refusal behind an error of Python's or a library's; None for any other error."""
     if isinstance(error, OSError):
+        if error.errno is not None and OF_ARROW.search(error.strerror or ""):
+            error.strerror = os.strerror(error.errno)
         return error if error.errno is not None else None
     if not isinstance(error, RuntimeError) and type(error).__name__ != "SafetensorError":
         return None

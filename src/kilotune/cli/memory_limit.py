@@ -36,7 +36,7 @@ class _FirstTried(MetaPathFinder):
         limit = _limit()
         if name != "torch" or limit is None:
             return
-        room = limit - psutil.Process().memory_info().vms
+        room = max(0, limit - psutil.Process().memory_info().vms)
         code = [sys.executable, "-c", TRY.format(room=room)]
         if subprocess.run(code, capture_output=True).returncode:
             raise MemoryError
