@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from kilotune import processes
+from kilotune.data.writers import on_disk
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model, compute_dtype, load_model, load_tokenizer, locate
 from kilotune.models.merge import write_merged
@@ -17,6 +18,7 @@ from kilotune.models.sharding import whole
 from kilotune.models.streaming import load_base
 from kilotune.models.vision import Vision
 from kilotune.recipe.schema import Recipe
+from kilotune.system_errors import naming
 
 ADAPTER, WHOLE = "adapter", "model"
 
@@ -43,16 +45,18 @@ def save_tuned(
     if processes.leads():
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-    if merged:
-        write_merged(model, part)
-    if not processes.leads():
-        return folder
-    if not merged:
-        model.save_pretrained(part, state_dict=state)
-    if vision is not None:
-        vision.save(part, tokenizer)
-    tokenizer.save_pretrained(part)
-    generation.save_pretrained(part)
+    with naming(folder):
+        if merged:
+            write_merged(model, part)
+        if not processes.leads():
+            return folder
+        if not merged:
+            model.save_pretrained(part, state_dict=state)
+        if vision is not None:
+            vision.save(part, tokenizer)
+        tokenizer.save_pretrained(part)
+        generation.save_pretrained(part)
+        on_disk(part)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that ended between this and its verdict
     part.rename(folder)
     return folder
