@@ -1,13 +1,16 @@
 """Predicting can be stopped: the same call goes on, and the file is the same as in one go."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 import kilotune.predict
+from kilotune.data.claims import claimed
 from kilotune.errors import KilotuneError
 from kilotune.generate.answer import Prompting
 from kilotune.predict import predict
+from kilotune.selection import select
 
 
 @pytest.fixture
@@ -78,3 +81,59 @@ def test_what_another_job_kept_is_neither_used_nor_overwritten(
     with pytest.raises(KilotuneError, match=r"out\.csv\.part: it holds the beginning of another"):
         predict(tiny_run, file, tmp_path / "out.csv")
     assert (tmp_path / "out.csv.part").read_bytes() == before
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_second_process_is_refused_before_it_answers_and_leaves_nothing(
+    tiny_run: Path, tmp_path: Path, file: Path, chunks: list[int]
+) -> None:
+    out = tmp_path / "out.csv"
+    with claimed(out):
+        before = names(tmp_path)
+        with pytest.raises(KilotuneError, match=r"out\.csv: another process is writing it"):
+            predict(tiny_run, file, out)
+        with pytest.raises(KilotuneError, match=r"out\.csv: another process is writing it"):
+            select(tiny_run, file, 3, out)
+        assert names(tmp_path) == before
+    assert chunks == []
+
+
+def test_killed_after_the_last_rename_the_answers_kept_go(
+    tiny_run: Path, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        patch.setattr(kilotune.predict.Journal, "remove", lambda self: None)
+        predict(tiny_run, file, out)
+    (tmp_path / ".out.csv.kilotune.lock").touch()
+    (tmp_path / ".out.csv.1.part").touch()
+    assert (tmp_path / "out.csv.part").exists()
+    whole = out.read_bytes()
+    with pytest.raises(KilotuneError, match="the file exists and is left as it is"):
+        predict(tiny_run, file, out)
+    assert names(tmp_path) == ["new.csv", "out.csv"]
+    assert out.read_bytes() == whole
+
+
+def test_a_full_disk_names_the_answers_kept_and_the_same_call_goes_on(
+    tiny_run: Path, tmp_path: Path, file: Path, chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, fsync, calls = tmp_path / "out.csv", os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            predict(tiny_run, file, out)
+    assert caught.value.filename == str(tmp_path / "out.csv.part")
+    assert names(tmp_path) == ["new.csv", "out.csv.part"]
+    predict(tiny_run, file, out)
+    assert names(tmp_path) == ["new.csv", "out.csv"]

@@ -14,9 +14,12 @@ from kilotune.augment.filters import Judges, LabelScores, Nearness
 from kilotune.augment.image import CHANGES, Bounds, contact_sheet
 from kilotune.augment.models import Guesser, Translator, Writer
 from kilotune.augment.plan import Augmented, augment
+from kilotune.data.claims import claimed
 from kilotune.data.convert import rows_of, usual_format
 from kilotune.data.example import Example
-from kilotune.data.writers import check_writable, write_atomically, write_table
+from kilotune.data.finding import Finding
+from kilotune.data.formulas import formulas
+from kilotune.data.writers import table_bytes, write_atomically, write_together
 from kilotune.errors import KilotuneError
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
@@ -35,12 +38,16 @@ ROW, OPERATION, PARENT = "source_row", "operation", "parent"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What `write_augmented` wrote: the file, its counts, and the parts that were split off."""
+    """What `write_augmented` wrote: the file, its counts, and the parts that were split off.
+
+    `findings` are about the texts that were made.
+    """
 
     out: Path
     originals: int
     augmented: Augmented
     parts: dict[str, Path]
+    findings: tuple[Finding, ...] = ()
 
 
 class OwnModels:
@@ -213,16 +220,28 @@ def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
     beside = {name: _beside(out, name) for name in ("validation", "test")}
     given = {"validation": recipe.data.validation, "test": recipe.data.test}
     beside = {name: path for name, path in beside.items() if given[name] is None}
-    for path in (out, *beside.values()):
-        check_writable(path)
-    prepared = prepare(recipe, progress)
-    more, added = augmented(prepared, progress)
-    assert added is not None  # there are operations
-    form = usual_format(prepared.format)
-    _write(more.parts.train, form, out, progress, origins=True)
-    for name, path in beside.items():
-        _write(prepared.parts.named()[name], form, path, progress, origins=False)
-    return Written(out, len(prepared.parts.train), added, beside)
+    with claimed(out, *beside.values()):
+        prepared = prepare(recipe, progress)
+        more, added = augmented(prepared, progress)
+        assert added is not None  # there are operations
+        form, parts = usual_format(prepared.format), prepared.parts.named()
+        files = {
+            path: _table(parts[name], form, path, progress, origins=False)
+            for name, path in beside.items()
+        }
+        files[out] = _table(more.parts.train, form, out, progress, origins=True)
+        write_together(files)  # the training part last: where it is, nothing is missing
+    found = _formulas(out, prepared.parts.train, added.examples)
+    for finding in found:
+        progress.say(f"{finding.severity}: {finding}")
+    return Written(out, len(prepared.parts.train), added, beside, tuple(found))
+
+
+def _formulas(out: Path, own: Sequence[Example], made: Sequence[Example]) -> list[Finding]:
+    """A note on texts that were made and are formulas in `out`; the user's own are not meant."""
+    known = {message.text for example in own for message in example.messages}
+    new = {e.id: m.text for e in made for m in e.messages if m.text not in known}
+    return formulas(out, new)
 
 
 def write_sheet(recipe: Recipe, path: Path, progress: Progress) -> list[str]:
@@ -253,9 +272,9 @@ def write_sheet(recipe: Recipe, path: Path, progress: Progress) -> list[str]:
     return [example.id for example in shown]
 
 
-def _write(
+def _table(
     examples: Sequence[Example], form: str, out: Path, progress: Progress, *, origins: bool
-) -> None:
+) -> bytes:
     rows = rows_of(examples, form, out, progress, str(out))
     if origins:
         rows = [
@@ -263,7 +282,7 @@ def _write(
             for row, e in zip(rows, examples, strict=True)
         ]
     names = list(dict.fromkeys(column for row in rows for column in row))
-    write_table(out, names, rows)
+    return table_bytes(out, names, rows)
 
 
 def _beside(out: Path, part: str) -> Path:

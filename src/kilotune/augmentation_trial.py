@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.data.writers import to_json, write_atomically
+from kilotune.data.claims import held
+from kilotune.data.writers import PART, remove_leftovers, to_json, write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.adoption import SEEDS, Adoption, Candidate, Trials, adopt_among
 from kilotune.experiments.folds import Fold, make_folds
@@ -19,7 +20,8 @@ from kilotune.trial import Workbench, every_epoch, in_steps, untold
 # What every operation is compared with; and as many steps on the old examples alone, since more
 # examples in as many epochs are more steps.
 WITHOUT, LONGER = "without", "without, as many steps"
-TRIALS, RESULT = "trials", "trial.json"
+TRIALS, RESULT, LOCK = "trials", "trial.json", "trial.lock"
+OWN = {TRIALS, RESULT, LOCK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,29 @@ def try_folds(
     prepared: Prepared, folds: Sequence[Fold], out: Path, progress: Progress, *, seeds: int = SEEDS
 ) -> Tried:
     """The same on given folds; `prepared` has no validation part."""
-    recipe = prepared.recipe
-    names = [how.op for how in recipe.augment.operations]
+    names = [how.op for how in prepared.recipe.augment.operations]
     if not names or len(set(names)) < len(names):
         raise KilotuneError(
             "no operation is named, or one twice", fix="Name each once: --op synonym --op swap"
         )
+    with held(_folder(out) / LOCK, out):
+        remove_leftovers(out)
+        tried = _tried(prepared, folds, names, out / TRIALS, progress, seeds)
+        write_atomically(out / RESULT, to_json(tried) + "\n")
+    return tried
+
+
+def _tried(
+    prepared: Prepared,
+    folds: Sequence[Fold],
+    names: Sequence[str],
+    kept: Path,
+    progress: Progress,
+    seeds: int,
+) -> Tried:
+    recipe = prepared.recipe
     data = fingerprint(e for fold in folds for e in (*fold.train, *fold.validation))
-    store = TrialStore(_folder(out) / TRIALS, data)
+    store = TrialStore(kept, data)
     bench = Workbench(prepared, locate(recipe.model), folds, progress)
     units = [Unit(fold.number, recipe.seed + seed) for seed in range(seeds) for fold in folds]
     done: dict[str, dict[Unit, Trial]] = {name: {} for name in (WITHOUT, *names, LONGER)}
@@ -81,9 +98,7 @@ def try_folds(
                     progress.say(f"{name}, fold {unit.fold + 1}, seed {unit.seed}: {mean:.3f}")
                 trials[unit] = found
                 bar.advance()
-    tried = decided(prepared.task, done)
-    write_atomically(out / RESULT, to_json(tried) + "\n")
-    return tried
+    return decided(prepared.task, done)
 
 
 def decided(task: str, done: Mapping[str, Mapping[Unit, Trial]]) -> Tried:
@@ -120,9 +135,14 @@ def _settings(recipe: Recipe, condition: str) -> Recipe:
 
 def _folder(out: Path) -> Path:
     """`out`, made if it is not there. Raises KilotuneError where it holds anything but a trial."""
-    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {TRIALS, RESULT}):
+    if out.exists() and not (out.is_dir() and all(_own(path.name) for path in out.iterdir())):
         raise KilotuneError(
             "exists already and is no trial", where=str(out), fix="Name another folder"
         )
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def _own(name: str) -> bool:
+    """Whether a trial has a file of that name, or had it when it was killed."""
+    return name in OWN or bool(PART.fullmatch(name))

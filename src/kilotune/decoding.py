@@ -1,6 +1,5 @@
 """How a tuned model's answers are best generated, found out on validation."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from transformers import GenerationConfig
 
 from kilotune.data.example import Example, Task
+from kilotune.data.writers import written_atomically
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.judgement import scores
 from kilotune.evaluate.tasks import reader
@@ -99,5 +99,5 @@ def save_choice(folder: RunFolder, choice: Choice) -> None:
 
 
 def _replace_config(tuned: Path, config: GenerationConfig) -> None:
-    config.save_pretrained(tuned, config_file_name="generation_config.json.part")
-    os.replace(tuned / "generation_config.json.part", tuned / "generation_config.json")
+    with written_atomically(tuned / "generation_config.json") as part:
+        config.save_pretrained(tuned, config_file_name=part.name)

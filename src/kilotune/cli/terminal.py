@@ -19,11 +19,13 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from kilotune import processes
+from kilotune.cli.memory_limit import watch_torch
 from kilotune.data.finding import Finding, FindingsError
 from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
 from kilotune.signals import interrupt, on_interrupt
+from kilotune.system_errors import refusal
 
 UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
 
@@ -136,21 +138,21 @@ class _TerminalBar:
 def command(as_json: bool = False) -> Iterator[None]:
     """Turn what a command raises into one line and an exit status."""
     quieten_libraries()
+    watch_torch()
     try:
         with on_interrupt(interrupt):
             yield
     except KilotuneError as error:
         raise _refusal(error, as_json) from error
-    except OSError as error:
-        if error.filename is None or error.strerror is None:
-            raise  # not about a file of the user's
-        # Whatever the system refuses (rights, space, names), wherever it comes up.
-        fix = "Check its permissions and the space there, or choose another place"
-        refused = KilotuneError(error.strerror, where=str(error.filename), fix=fix)
-        raise _refusal(refused, as_json) from error
     except KeyboardInterrupt as error:
         log.print("kilotune: interrupted; what was done is kept", style="yellow")
         raise typer.Exit(INTERRUPTED) from error
+    except Exception as error:
+        # Whatever the system refuses (memory, space, rights, names), wherever it comes up.
+        refused = refusal(error)
+        if refused is None:
+            raise
+        raise _refusal(refused, as_json) from error
 
 
 def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:

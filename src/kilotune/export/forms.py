@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from kilotune.data.claims import claimed
+from kilotune.data.writers import written_atomically
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import check_new
 from kilotune.export.card import CARD, model_card
@@ -40,17 +42,11 @@ def export(run: Path, to: str, out: Path) -> Path:
     finished = open_finished(run)
     check_new(out)
     check_run(finished.folder, finished.recipe)
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(out, check=check_new), written_atomically(out) as part:
+        part.mkdir()
         FORMS[to](finished, part)
         _write_card(finished, to, part)
-        if out.exists():
-            out.rmdir()  # empty, as was checked
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from transformers import GenerationConfig
 
 from kilotune import processes
+from kilotune.data.writers import on_disk, temporary
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import WHOLE as WEIGHTS
 from kilotune.models.checkpoint import tensor_files
@@ -40,6 +41,7 @@ from kilotune.models.sharding import whole
 from kilotune.models.streaming import load_base
 from kilotune.models.vision import Vision
 from kilotune.recipe.schema import Recipe
+from kilotune.system_errors import naming
 
 ADAPTER, WHOLE = "adapter", "model"
 RECIPE = "recipe.yaml"
@@ -63,20 +65,22 @@ def save_tuned(
     merged = tunable.adapted and not tunable.adapter
     tensors = tunable.to_save() if tunable.adapter else _tensors(model)
     state = {} if merged else {name: whole(tensor) for name, tensor in tensors}
-    part = run / f".{folder.name}.part"
+    part = temporary(folder)
     if processes.leads():
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-    if merged:
-        write_merged(model, part)
-    if not processes.leads():
-        return folder
-    if not merged:
-        model.save_pretrained(part, state_dict=state)
-    if vision is not None:
-        vision.save(part, tokenizer)
-    tokenizer.save_pretrained(part)
-    generation.save_pretrained(part)
+    with naming(folder):
+        if merged:
+            write_merged(model, part)
+        if not processes.leads():
+            return folder
+        if not merged:
+            model.save_pretrained(part, state_dict=state)
+        if vision is not None:
+            vision.save(part, tokenizer)
+        tokenizer.save_pretrained(part)
+        generation.save_pretrained(part)
+        on_disk(part)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that ended between this and its verdict
     part.rename(folder)
     return folder

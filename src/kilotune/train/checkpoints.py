@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from kilotune.data.writers import to_json, write_atomically
+from kilotune.data.writers import on_disk, to_json, write_atomically
 
 # What marks a checkpoint as complete. The Trainer's own state file does not: it is opened before
 # it is written, and what stands beside it may not be on the disk yet.
@@ -21,11 +20,10 @@ FOLDER = re.compile(r"checkpoint-(\d+)")
 
 def seal(checkpoint: Path) -> None:
     """Mark `checkpoint` as complete: every file of it on the disk, then their digests."""
-    digests = {}
-    for path in _files(checkpoint):
-        with path.open("rb+") as file:
-            digests[path.relative_to(checkpoint).as_posix()] = _digest(path)
-            os.fsync(file.fileno())
+    on_disk(checkpoint)
+    digests = {
+        path.relative_to(checkpoint).as_posix(): _digest(path) for path in _files(checkpoint)
+    }
     write_atomically(checkpoint / SEAL, to_json(digests) + "\n")
 
 

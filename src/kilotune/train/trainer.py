@@ -33,6 +33,7 @@ from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.render.labels import Rendering
+from kilotune.system_errors import naming
 from kilotune.train.activations import Activations, CacheUse, open_activations
 from kilotune.train.agreement import Agreement, agree, fast_path
 from kilotune.train.batches import Batch, collate
@@ -372,6 +373,7 @@ def _train(trainer: LabelledTrainer, watch: Watch, folder: Path, *, packed: bool
     if not (checkpoint and _is_over(trainer, checkpoint)):
         with ExitStack() as stack:
             stack.callback(watch.close)
+            stack.enter_context(naming(folder))  # a full disk comes without the checkpoint's name
             if packed:
                 stack.enter_context(fast_path(model))
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

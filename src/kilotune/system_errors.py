@@ -1,0 +1,122 @@
+"""What the system refuses, memory, disk or rights, as one line, whichever library tells of it."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kilotune.errors import KilotuneError
+
+MEMORY = "not enough memory"
+MEMORY_FIX = (
+    "Close other programs, allow more (ulimit -v), or take a smaller model or a smaller "
+    "tune.batch_size: kilotune plan says what is needed"
+)
+# How libraries say it that have no error of their own for it: torch's allocators, and the loader of
+# shared libraries.
+NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory"
+    r"|failed to map segment|std::bad_alloc|can't start new thread",
+    re.IGNORECASE,
+)
+# torch.save says that it could not write, and not why.
+TORCH_WRITES = re.compile(r"PytorchStreamWriter|inline_container")
+NOT_TO_ITS_END = "could not be written to its end, as where the disk is full"
+NO_PARENT = re.compile(r"Parent directory (.+) does not exist")
+# Arrow says in whose words the system refused.
+OF_ARROW = re.compile(r"Detail: \[errno \d+\]")
+# Libraries in Rust, such as safetensors.
+OF_RUST = re.compile(r"\(os error (\d+)\)(?: at path \"(.+)\")?")
+
+FIXES = {
+    errno.ENOSPC: "Make room on the disk, then give the same command again",
+    errno.EDQUOT: "Make room there, then give the same command again",
+    errno.EFBIG: "A file may not be that large there: allow more (ulimit -f), or choose another "
+    "place",
+    errno.EIO: "The disk could not do it: check it, or choose another place",
+    errno.EROFS: "It can only be read there: choose another place",
+    errno.EMFILE: "Allow more open files: ulimit -n",
+    errno.ENFILE: "Close other programs, or allow more open files",
+    errno.ENOENT: "Check the path",
+}
+# What is about the user's machine even where no file is named.
+NAMELESS = {code for code in FIXES if code != errno.ENOENT}
+
+
+def refusal(error: BaseException) -> KilotuneError | None:
+    """The error that a user sees where the system refused something; None for any other error."""
+    if _lacks_memory(error):
+        return KilotuneError(MEMORY, fix=MEMORY_FIX)
+    refused = as_os_error(error)
+    if refused is None or refused.strerror is None:
+        return None
+    if refused.filename is None:
+        return _about_no_file(refused)
+    path = Path(os.fsdecode(refused.filename))
+    if refused.errno == errno.ENOENT and not path.parent.is_dir():
+        return KilotuneError(
+            "the folder is gone, or never was there",
+            where=str(path.parent),
+            fix="Where it was moved or removed during the work, put it back; else create it",
+        )
+    fix = "Check its permissions and the space there, or choose another place"
+    return KilotuneError(refused.strerror, where=str(path), fix=FIXES.get(refused.errno or 0, fix))
+
+
+def _about_no_file(refused: OSError) -> KilotuneError | None:
+    if refused.errno == errno.ENOENT and not os.path.isdir(os.curdir):
+        return KilotuneError("the current folder is gone", fix="Go to another one")
+    if refused.errno not in NAMELESS:
+        return None  # not about a file of the user's
+    return KilotuneError(str(refused.strerror), fix=FIXES[refused.errno])
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Of what the system refuses inside, say that it was about `path`, unless it is said.
+
+    A temporary name beside `path` is not what the user knows. Raises OSError for every library's
+    way of saying it.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = None if _lacks_memory(error) else as_os_error(error)
+        if refused is None:
+            raise
+        if refused.filename is None or _temporary(refused.filename, path):
+            refused.filename = str(path)
+        if refused is error:
+            raise
+        raise refused from error
+
+
+def _temporary(name: str | bytes, path: Path) -> bool:
+    return Path(os.fsdecode(name)).name.startswith(f".{path.name}.")
+
+
+def as_os_error(error: BaseException) -> OSError | None:
+    """The system's refusal behind an error of Python's or a library's; None for any other error."""
+    if isinstance(error, OSError):
+        if error.errno is not None and OF_ARROW.search(error.strerror or ""):
+            error.strerror = os.strerror(error.errno)
+        return error if error.errno is not None else None
+    if not isinstance(error, RuntimeError) and type(error).__name__ != "SafetensorError":
+        return None
+    said = str(error)
+    if found := OF_RUST.search(said):
+        return OSError(int(found[1]), os.strerror(int(found[1])), found[2])
+    if found := NO_PARENT.search(said):
+        gone = str(Path(found[1]) / "file")
+        return OSError(errno.ENOENT, os.strerror(errno.ENOENT), gone)
+    return OSError(errno.ENOSPC, NOT_TO_ITS_END) if TORCH_WRITES.search(said) else None
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, ImportError | RuntimeError) and bool(NO_MEMORY.search(str(error)))

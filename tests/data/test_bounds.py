@@ -1,0 +1,129 @@
+"""What unpacks to more than memory holds is refused in one line, before it is all there."""
+
+import gzip
+import io
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from openpyxl import Workbook
+
+from kilotune.data import bounds
+from kilotune.data.readers import READERS, read_table
+from kilotune.errors import KilotuneError
+
+SIZE = 3_000_000
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "LARGEST", SIZE)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(KilotuneError) as caught:
+        read_table(path)
+    assert caught.value.where == str(path)
+    assert "fewer examples" in caught.value.fix
+    return caught.value.what
+
+
+def test_gzip_is_counted_while_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.csv.gz"
+    with gzip.open(path, "wb") as file:
+        for _ in range(100):
+            file.write(b"a" * 1_000_000)
+    tracemalloc.start()
+    what = refused(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    assert what == f"the file has {size} and holds more than the 3.0 MB that can be read here"
+    assert peak < 4 * SIZE
+
+
+def test_a_file_at_the_limit_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    head = "text,label\n"
+    path.write_text(f"{head}{'a' * (SIZE - len(head) - 3)},b\n")
+    assert path.stat().st_size == SIZE
+    assert len(read_table(path).rows[0].values["text"]) == SIZE - len(head) - 3
+    path.write_text(f"{head}{'a' * SIZE},b\n")
+    assert "holds more than the 3.0 MB" in refused(path)
+
+
+def test_parquet_that_says_one_text_many_times_is_counted_in_rows(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"text": ["film"] * 200_000, "label": ["good"] * 200_000}), path)
+    assert path.stat().st_size < 10_000
+    assert "holds more than" in refused(path)
+
+
+def test_a_folder_of_datasets_is_counted_too(tmp_path: Path) -> None:
+    folder = tmp_path / "hub"
+    Dataset.from_dict({"text": ["film"] * 50_000, "label": ["good"] * 50_000}).save_to_disk(folder)
+    with pytest.raises(KilotuneError, match="holds more than") as caught:
+        read_table(folder)
+    assert caught.value.where.endswith(".arrow")
+
+
+def workbook(path: Path, cells: dict[str, str]) -> Path:
+    book = Workbook()
+    for place, value in cells.items():
+        book.active[place] = value
+    book.save(path)
+    return path
+
+
+def test_a_workbook_is_refused_by_what_its_parts_unpack_to(tmp_path: Path) -> None:
+    rows = {f"A{number}": "text" if number == 1 else "a" * 32_000 for number in range(1, 200)}
+    path = workbook(tmp_path / "bomb.xlsx", {**rows, "B1": "label", "B2": "x"})
+    assert path.stat().st_size < SIZE / 10
+    assert "holds more than" in refused(path)
+
+
+def test_a_workbook_of_cells_far_out_is_counted_in_cells(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "wide.xlsx", {f"XFD{number}": "x" for number in range(1, 40)})
+    assert path.stat().st_size < SIZE / 10
+    assert "holds more than" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".xlsx", ".parquet"])
+def test_too_little_memory_is_said_of_the_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"x{kind}"
+    if kind == ".xlsx":
+        workbook(path, {"A1": "text", "B1": "label", "A2": "x", "B2": "y"})
+    elif kind == ".parquet":
+        pq.write_table(pa.table({"text": ["x"], "label": ["y"]}), path)
+    else:
+        path.write_text("text,label\nx,y\n" if kind == ".csv" else '{"text": "x", "label": "y"}\n')
+    assert len(read_table(path).rows) == 1
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    within = {
+        ".csv": "kilotune.data.delimited.decode",
+        ".jsonl": "kilotune.data.json_rows.parse",
+        ".xlsx": "openpyxl.load_workbook",
+        ".parquet": "kilotune.data.arrow._features_in",
+    }
+    monkeypatch.setattr(within[kind], full)
+    assert kind in READERS
+    assert "there is not enough memory to read it" in refused(path)
+
+
+def test_the_limit_is_a_share_of_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory:
+        available = 1_000_000
+
+    monkeypatch.setattr("psutil.virtual_memory", Memory)
+    assert bounds.largest() == 1_000_000 // bounds.COPIES
+    with pytest.raises(bounds.TooLargeError):
+        bounds.read_bounded(io.BytesIO(b"x" * 250_001))
+    assert len(bounds.read_bounded(io.BytesIO(b"x" * 250_000))) == 250_000
