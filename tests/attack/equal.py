@@ -20,13 +20,18 @@ LEFT_OVER = re.compile(r"\.part$|\.tmp|^\.|/\.|\.lock\.")
 def differences(expected: Path, found: Path) -> list[str]:
     """What differs between the folders that two cases left: names, then contents."""
     names = [_names(expected), _names(found)]
-    said = [f"missing: {name}" for name in sorted(names[0] - names[1])]
+    said = _few(f"missing: {name}" for name in sorted(names[0] - names[1]))
     said += [f"left over: {name}" for name in sorted(names[1] - names[0])]
     said += [f"left over: {name}" for name in _checkpoint_remains(found)]
     for name in sorted(names[0] & names[1]):
         if (expected / name).is_file():
-            said += [f"{name}: {line}" for line in _compared(expected / name, found / name)]
+            said += _few(f"{name}: {line}" for line in _compared(expected / name, found / name))
     return said
+
+
+def _few(lines: Iterable[str]) -> list[str]:
+    every = list(lines)
+    return every if len(every) <= MANY else [*every[:MANY], f"and {len(every) - MANY} more like it"]
 
 
 def _names(root: Path) -> set[str]:
@@ -127,8 +132,8 @@ def _json(expected: Path, found: Path) -> Iterable[str]:
     if "trials" in found.parts or found.name == "ablation.json":
         yield from _trial(expected, found)
     elif list(_bytes(expected, found)):
-        yield from list(_differing(*(json.loads(_plain(p)) for p in (expected, found))))[:MANY]
-        yield "other bytes"
+        trees = [json.loads(_plain(path)) for path in (expected, found)]
+        yield from list(_differing(*trees)) or ["the same, in another order"]
 
 
 def _differing(expected: Any, found: Any, where: str = "") -> Iterable[str]:

@@ -81,8 +81,12 @@ def _filled(
     faults = list(_refused_well(first, scene, case))
     if limit is None:
         make_room(case / full)
-    after = to_the_end(stage, scene, Kill(scene.name, ()), case)
-    faults += [f"with room: status {d.status}" for d in after[-1:] if d.status not in scene.ends]
+    after = []
+    if first.status not in scene.ends:
+        after = to_the_end(stage, scene, Kill(scene.name, ()), case)
+    last = [first, *after][-1]
+    if last.status not in scene.ends:
+        faults.append(f"with room: status {last.status}")
     return [first, *after], faults + differences(expected, case)
 
 

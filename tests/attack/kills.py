@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.attack.equal import differences
 from tests.attack.scenes import SCENES, Scene, Stage, advised
-from tests.attack.zygote import Done, Strike
+from tests.attack.strikes import Strike
+from tests.attack.zygote import Done
 
 # Bytes that are still written of what is torn: none, the head of a file, more than one page.
 TORN = (0, 1, 25, 300, 5000)
@@ -93,7 +94,7 @@ def to_the_end(stage: Stage, scene: Scene, kill: Kill, case: Path) -> list[Done]
         if struck.struck:
             tried = []
             argv = list(scene.again) if scene.again and kill.resumes else first
-        elif struck.status in scene.ends:
+        elif struck.status in scene.ends or _is_complete(struck):
             break
         else:
             tried.append(argv)
@@ -101,6 +102,11 @@ def to_the_end(stage: Stage, scene: Scene, kill: Kill, case: Path) -> list[Done]
         if argv in tried:
             break
     return done
+
+
+def _is_complete(done: Done) -> bool:
+    """Whether it was refused because there is nothing left to do."""
+    return any(word in done.output for word in COMPLETE) and not advised(done.output)
 
 
 def _do(stage: Stage, scene: Scene, argv: list[str], case: Path, strike: Strike | None) -> Done:
@@ -113,17 +119,17 @@ def _do(stage: Stage, scene: Scene, argv: list[str], case: Path, strike: Strike 
 def _faults_of(done: Done, scene: Scene) -> Iterable[str]:
     if "Traceback (most recent call last)" in done.output:
         yield f"a traceback: {done.output.rstrip().splitlines()[-1]}"
-    asked = done.struck and done.strike is not None and done.strike.signals
+    asked = done.struck and done.strike.signals
     if asked and done.status not in (INTERRUPTED, *scene.ends):
         yield f"status {done.status} after a signal, not {INTERRUPTED}"
     if asked and done.since > SOON:
         yield f"stopped {done.since:.0f} s after it was asked"
-    if done.struck or done.status in scene.ends:
+    if done.struck or done.status in scene.ends or _is_complete(done):
         return
     refusals = [line for line in done.output.splitlines() if line.startswith("kilotune: ")]
     if done.status != UNUSABLE or len(refusals) != 1:
         yield f"status {done.status} of `kilotune {' '.join(done.argv)}`"
-    elif not any(word in refusals[0] for word in COMPLETE) and not advised(done.output):
+    elif not advised(done.output):
         yield f"leads nowhere: {refusals[0]}"
 
 

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.attack import zygote
-from tests.attack.zygote import Done, Strike
+from tests.attack.strikes import Strike
+from tests.attack.zygote import Done
 from tests.tiny import labelled_csv, write_tiny_model
 
 SMALL = (
@@ -17,6 +18,7 @@ SMALL = (
 )  # fmt: skip
 # LoRA on the top layers: what enters them is cached.
 LORA = (*SMALL, "tune.layers=top:2", "tune.rank=16", "judge.forgetting=never")
+UNCACHED = (*LORA, "tune.cache=never")
 WHOLE_LAYERS = (*SMALL, "tune.layers=top:1", "tune.method=full")
 ABLATION = (
     "model.precision=float32", "tune.learning_rate=1e-5", "tune.epochs=1", "tune.layers=top:1",
@@ -164,6 +166,7 @@ SCENES = {
     for scene in (
         Scene("run", "run", _training("run", "run", LORA), ("resume", "run")),
         Scene("layers", "run", _training("run", "run", WHOLE_LAYERS), ("resume", "run")),
+        Scene("uncached", "run", _training("run", "run", UNCACHED), ("resume", "run")),
         Scene("resume", "run", lambda _: ["resume", "run"], ("resume", "run"), before=_copy_half),
         Scene("ablate", "abl", _training("ablate", "abl", ABLATION), ("resume", "abl")),
         Scene("predict", "answered", _predict),
@@ -178,10 +181,13 @@ SCENES = {
     )
 }
 
-SAID = re.compile(r": kilotune ((?:run|resume|report|ablate|predict) \S.*?)\.?$", re.MULTILINE)
+# Not one that starts another run beside a finished one.
+SAID = re.compile(
+    r"(?<!another): kilotune ((?:run|resume|report|ablate|predict) \S.*?)\.?$", re.MULTILINE
+)
 
 
 def advised(output: str) -> list[str] | None:
-    """The command that an output says to give next, if it says any."""
+    """The command that an output says to go on with, if it says any."""
     found = SAID.findall(output)
     return str(found[-1]).split() if found else None

@@ -1,7 +1,4 @@
-"""A damaged checkpoint is noticed, said, and passed over for an older one: the end is the same.
-
-Only what is said of it tells the runs apart, and never by a traceback.
-"""
+"""A damaged checkpoint is noticed, said, and passed over for an older one: the end is the same."""
 
 import shutil
 from collections.abc import Iterable
@@ -53,17 +50,19 @@ def damaged(stage: Stage, name: str, form: str) -> list[str]:
      ("optimizer.pt", "removed")],
 )  # fmt: skip
 def test_a_damaged_checkpoint_is_passed_over(stage: Stage, name: str, form: str) -> None:
-    assert damaged(stage, name, form) == []
+    faults = damaged(stage, name, form)
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("form", FORMS)
 def test_each_file_of_a_checkpoint_may_be_damaged(stage: Stage, form: str) -> None:
     folder = stage.half / "checkpoints"
-    (_, last) = sorted(folder.iterdir(), key=lambda path: int(path.name.partition("-")[2]))
+    last = max(folder.iterdir(), key=lambda path: int(path.name.partition("-")[2]))
     names = [path.name for path in last.iterdir()]
     assert len(names) >= 7
-    assert [line for name in sorted(names) for line in damaged(stage, name, form)] == []
+    faults = [line for name in sorted(names) for line in damaged(stage, name, form)]
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.long
@@ -71,7 +70,8 @@ def test_with_no_whole_checkpoint_the_training_begins_anew(stage: Stage) -> None
     case = stage.case("none-whole", SCENES["resume"])
     for folder in checkpoints(case):
         FORMS["cut"](folder / "adapter_model.safetensors")
-    assert list(resumed(stage, case, said=checkpoints(case)[0].name)) == []
+    faults = list(resumed(stage, case, said=checkpoints(case)[0].name))
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ import pytest
 
 from tests.attack.kills import SOON, Kill, drawn, strike_all
 from tests.attack.scenes import SCENES, Stage, advised
-from tests.attack.zygote import Strike
+from tests.attack.strikes import Strike
 
 FEW = {
     "run": {"audit": 2, "torn": 2, "event": 1, "TERM": 1},
