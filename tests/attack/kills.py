@@ -81,7 +81,8 @@ def strike_all(stage: Stage, kill: Kill, name: str) -> Outcome:
 
 def _earlier(strike: Strike) -> Strike:
     n = strike.n * 0.7
-    return replace(strike, n=round(n, 3) if strike.kind == "time" else int(n))
+    n = round(n, 3) if strike.kind == "time" else max(1, int(n))
+    return replace(strike, n=n, more=strike.more // 20)
 
 
 def to_the_end(stage: Stage, scene: Scene, kill: Kill, case: Path) -> list[Done]:
