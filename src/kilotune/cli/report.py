@@ -23,7 +23,10 @@ def report(
         from kilotune.experiments.record import RunFolder
         from kilotune.report.build import build_report
 
-        path = build_report(RunFolder(run))
+        folder = RunFolder(run)
+        folder.read_recipe()
+        with folder.writing():
+            path = build_report(folder)
         if as_json:
             print_json({"report": str(path)})
         else:
