@@ -178,7 +178,7 @@ SCENES = {
             ("resume", "run"),
             before=_copy_half,
             like="run",
-        ),  # fmt: skip
+        ),
         Scene("ablate", "abl", _training("ablate", "abl", ABLATION), ("resume", "abl")),
         Scene("predict", "answered", _predict),
         Scene("augment", "more", _augment),
