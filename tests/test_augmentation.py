@@ -8,11 +8,13 @@ import pytest
 import kilotune
 from kilotune.augmentation import (
     OwnModels,
+    _formulas,
     as_document,
     augmented,
     check_record,
     write_augmented,
 )
+from kilotune.data.example import Example, Message, Origin
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
 from kilotune.preparation import prepare
@@ -137,3 +139,15 @@ def test_the_base_model_judges_labels(tmp_path: Path, tiny_model: Path) -> None:
     assert added is not None
     assert added.examples == ()
     assert added.counts["swap"].taken["label"] > 0
+
+
+def test_texts_that_were_made_and_are_formulas_are_named_and_the_users_own_are_not() -> None:
+    def example(id: str, text: str) -> Example:
+        turns = (Message("user", text), Message("assistant", "good"))
+        return Example(id=id, messages=turns, origin=Origin("films.csv", 2))
+
+    own = [example("data:2", "=mine"), example("data:3", "one")]
+    made = [example("data:2+swap", "=mine"), example("data:3+write", "=made()")]
+    (found,) = _formulas(Path("out.csv"), own, made)
+    assert found.rows == ("data:3+write",)
+    assert _formulas(Path("out.jsonl"), own, made) == []

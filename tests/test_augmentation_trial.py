@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kilotune.augmentation_trial import LONGER, WITHOUT, decided, run_trial
+from kilotune.data.claims import held
 from kilotune.errors import KilotuneError
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.trials import Trial, Unit
@@ -60,6 +61,29 @@ def test_what_cannot_be_tried_is_said(tmp_path: Path) -> None:
 def tried(unit: Unit, right: int) -> Trial:
     scores = {f"data:{i}": float(i < right) for i in range(100)}
     return Trial(unit, scores, {}, {}, (0.5,) * right, (), Cost(1.0, 1, 1))
+
+
+def test_one_process_at_a_time_tries_and_what_a_killed_one_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, out = recipe(tmp_path, Path("smollm2"), "swap"), tmp_path / "trial"
+    (out / "trials").mkdir(parents=True)
+    with (
+        held(out / "trial.lock", out),
+        pytest.raises(KilotuneError, match="trial: another process is writing it"),
+    ):
+        run_trial(chosen, out, Silent(), folds=2, seeds=1)
+    for half in (out / ".trial.json.12.part", out / "trials" / ".abc.json.12.part"):
+        half.write_text("half")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kilotune.augmentation_trial._tried", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(chosen, out, Silent(), folds=2, seeds=1)
+    left = sorted(p.relative_to(out).as_posix() for p in out.rglob("*"))
+    assert left == ["trial.lock", "trials"]
 
 
 def test_an_operation_that_helps_is_adopted_and_one_that_does_not_is_not() -> None:

@@ -1,13 +1,16 @@
 """Predicting can be stopped: the same call goes on, and the file is the same as in one go."""
 
+import csv
 import os
 from pathlib import Path
 
 import pytest
+from openpyxl import load_workbook
 
 import kilotune.predict
 from kilotune.data.claims import claimed
 from kilotune.errors import KilotuneError
+from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting
 from kilotune.predict import predict
 from kilotune.selection import select
@@ -137,3 +140,27 @@ def test_a_full_disk_names_the_answers_kept_and_the_same_call_goes_on(
     assert names(tmp_path) == ["new.csv", "out.csv.part"]
     predict(tiny_run, file, out)
     assert names(tmp_path) == ["new.csv", "out.csv"]
+
+
+def test_generated_formulas_are_named_and_written_as_they_are(
+    tiny_run: Path, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = RunFolder.read_json
+
+    def of_free_text(folder: RunFolder, name: str):  # type: ignore[no-untyped-def]
+        content = read(folder, name)
+        return {**content, "task": "generate", "labels": []} if name == "data.json" else content
+
+    said = {f"file:{line}": {"prediction": "fine"} for line in range(2, 10)}
+    said |= {"file:3": {"prediction": "=1+1"}, "file:5": {"prediction": "-5"}}
+    monkeypatch.setattr(RunFolder, "read_json", of_free_text)
+    monkeypatch.setattr(kilotune.predict, "_all_answers", lambda *_: said)
+    found = predict(tiny_run, file, tmp_path / "out.csv").findings
+    assert [(f.code, f.severity, f.rows) for f in found] == [("formula", "note", ("file:3",))]
+    with (tmp_path / "out.csv").open(newline="") as out:
+        written = [row["prediction"] for row in csv.DictReader(out)]
+    assert written == [answer["prediction"] for answer in said.values()]
+    assert predict(tiny_run, file, tmp_path / "out.xlsx").findings == ()
+    sheet = load_workbook(tmp_path / "out.xlsx").active
+    assert sheet is not None
+    assert (sheet["B3"].value, sheet["B3"].data_type) == ("=1+1", "s")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,18 @@ def test_a_current_folder_that_is_gone_is_said(
     monkeypatch.setattr(os.path, "isdir", lambda path: False)
     found = refusal(OSError(errno.ENOENT, "No such file or directory"))
     assert str(found) == "the current folder is gone. Go to another one"
+
+
+def test_a_folder_that_cannot_be_copied_whole_is_one_line(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "weights").touch()
+
+    def full(source: str, target: str, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    out = tmp_path / "out"
+    with pytest.raises(OSError, match="No space left") as caught, naming(out):
+        shutil.copytree(tmp_path / "run", out, copy_function=full)
+    said = "No space left on device. Make room on the disk, then give the same command again"
+    assert str(refusal(caught.value)) == f"{out}: {said}"

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ NO_MEMORY = re.compile(
 TORCH_WRITES = re.compile(r"PytorchStreamWriter|inline_container")
 NOT_TO_ITS_END = "could not be written to its end, as where the disk is full"
 NO_PARENT = re.compile(r"Parent directory (.+) does not exist")
+OF_PYTHON = re.compile(r"\[Errno (\d+)\]")
 # Arrow says in whose words the system refused.
 OF_ARROW = re.compile(r"Detail: \[errno \d+\]")
 # Libraries in Rust, such as safetensors.
@@ -99,6 +101,9 @@ def _temporary(name: str | bytes, path: Path) -> bool:
 
 def as_os_error(error: BaseException) -> OSError | None:
     """The system's refusal behind an error of Python's or a library's; None for any other error."""
+    if isinstance(error, shutil.Error):  # of every file of a folder, in words
+        found = OF_PYTHON.search(str(error))
+        return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
     if isinstance(error, OSError):
         if error.errno is not None and OF_ARROW.search(error.strerror or ""):
             error.strerror = os.strerror(error.errno)

@@ -112,7 +112,10 @@ def _nothing(stage: Stage, work: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A command, what it writes, how it is gone on with, how it ends, what is there before."""
+    """A command, what it writes, how it is gone on with, how it ends, what is there before.
+
+    `like` names the scene that it comes to the same as, if not to its own undisturbed end.
+    """
 
     name: str
     out: str
@@ -120,6 +123,7 @@ class Scene:
     again: tuple[str, ...] = ()
     ends: tuple[int, ...] = (0,)
     before: Callable[[Stage, Path], None] = _nothing
+    like: str = ""
 
 
 def _written(path: Path, lines: Sequence[str]) -> Path:
@@ -167,7 +171,14 @@ SCENES = {
         Scene("run", "run", _training("run", "run", LORA), ("resume", "run")),
         Scene("layers", "run", _training("run", "run", WHOLE_LAYERS), ("resume", "run")),
         Scene("uncached", "run", _training("run", "run", UNCACHED), ("resume", "run")),
-        Scene("resume", "run", lambda _: ["resume", "run"], ("resume", "run"), before=_copy_half),
+        Scene(
+            "resume",
+            "run",
+            lambda _: ["resume", "run"],
+            ("resume", "run"),
+            before=_copy_half,
+            like="run",
+        ),
         Scene("ablate", "abl", _training("ablate", "abl", ABLATION), ("resume", "abl")),
         Scene("predict", "answered", _predict),
         Scene("augment", "more", _augment),

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tests.attack.strikes import MARK, NOTHING, Hook, Strike
+from tests.attack.strikes import MARK, NOTHING, SIGNALS, Hook, Strike
 from tests.attack.watched import Watched
 
 # What a command imports on its way; in the fork server it is there already.
@@ -206,6 +206,9 @@ def _fork(
 ) -> None:
     """The command, in the fork: what the console script does, in a session of its own."""
     os.setsid()
+    for asking in SIGNALS.values():  # whoever started the tests may have them ignored
+        signal.signal(asking, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (1, 2):
         os.dup2(output.fileno(), number)
     output.close()

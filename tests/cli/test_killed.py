@@ -110,13 +110,12 @@ def test_killed_twice_in_a_row_is_gone_on_with_too(films: Path, tmp_path: Path) 
     for at in range(1, 200):
         if not killed(at, *augment(films, out)):
             break
-        seen.append((out / "more.test.csv").exists())
+        seen.append((out / "more.validation.csv").exists())
         if (out / "more.csv").exists():
+            invoke(*augment(films, out))
             break
     assert seen[0] is False
-    assert seen[-1] is True
-    assert (out / "more.csv").exists()
-    invoke(*augment(films, out))
+    assert any(seen)  # one part there, by an earlier process, and not yet the others
     assert sorted(contents(out)) == ["more.csv", "more.test.csv", "more.validation.csv"]
 
 

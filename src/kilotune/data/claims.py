@@ -41,6 +41,9 @@ def check_new(out: Path, *beside: Path, check: Check = check_writable) -> None:
 
     Not of what may be from a process that was killed before it wrote `out` itself.
     """
+    if out.exists() and _lock(out).exists():
+        with claimed(out, *beside, check=check):  # tidies up after one that was killed at its end
+            return
     for path in (out, *(() if _lock(out).exists() else beside)):
         check(path)
 
