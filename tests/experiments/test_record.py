@@ -22,6 +22,10 @@ def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
     (out / "mine").write_text("kept")
     with pytest.raises(KilotuneError, match="left as it is") as caught:
         create_run(out, "x")
+    assert "kilotune resume" not in caught.value.fix  # it is no run
+    (out / "recipe.yaml").touch()
+    with pytest.raises(KilotuneError, match="left as it is") as caught:
+        create_run(out, "x")
     assert f"kilotune resume {out}" in caught.value.fix
     with pytest.raises(KilotuneError, match="left as it is"):
         check_new(out / "mine")

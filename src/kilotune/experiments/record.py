@@ -242,10 +242,11 @@ def check_new(out: Path) -> None:
     What is left of a run that was killed before its first record is nothing.
     """
     if out.exists() and (not out.is_dir() or RunFolder(out).begun):
+        resume = f", or go on with it: kilotune resume {out}" if (out / RECIPE).exists() else ""
         raise KilotuneError(
             "exists already and is left as it is",
             where=str(out),
-            fix=f"Choose another --out, or go on with it: kilotune resume {out}",
+            fix=f"Choose another place for --out{resume}",
         )
 
 
