@@ -212,10 +212,12 @@ class LabelledTrainer(Trainer):
 
     def _save_checkpoint(self, model: Model, trial: Any) -> None:
         """As the Trainer's, and sealed once all processes have written their parts."""
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with naming(checkpoint):  # a full disk comes without a name
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal(checkpoint)
 
     def _load_best_model(self) -> None:
         if not Path(self.state.best_model_checkpoint).is_dir():  # else a warning, and worse weights
@@ -373,7 +375,6 @@ def _train(trainer: LabelledTrainer, watch: Watch, folder: Path, *, packed: bool
     if not (checkpoint and _is_over(trainer, checkpoint)):
         with ExitStack() as stack:
             stack.callback(watch.close)
-            stack.enter_context(naming(folder))  # a full disk comes without the checkpoint's name
             if packed:
                 stack.enter_context(fast_path(model))
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
