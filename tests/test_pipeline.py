@@ -32,8 +32,9 @@ from tests.tiny import CHATML, labelled_csv
 
 RECORDS = {
     "adapter", "checkpoints", "data.json", "environment.json", "findings.json",
-    "freeze_proof.json", "identity.json", "judgement.json", "metrics.jsonl", "predictions.parquet", "recipe.yaml",
-    "report.html", "run.lock", "validation.parquet", "verdict.json",
+    "freeze_proof.json", "identity.json", "judgement.json", "metrics.jsonl",
+    "predictions.parquet", "recipe.yaml", "report.html", "run.lock", "validation.parquet",
+    "verdict.json",
 }  # fmt: skip
 
 
