@@ -67,9 +67,7 @@ def header_only(folder: Path) -> None:
     file.write_bytes(raw[: 8 + int.from_bytes(raw[:8], "little")])
 
 
-def sharded(
-    folder: Path, names: Callable[[dict[str, str]], object] = lambda places: places
-) -> None:
+def sharded(folder: Path, names: Callable[[dict[str, str]], object] = dict) -> None:
     """The weights in three parts, with an index of what `names` makes of the right one."""
     held = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -277,7 +275,11 @@ def test_another_base_model_than_the_runs_is_refused(
     change, said = OTHERS[part]
     run = shutil.copytree(tiny_run, tmp_path / "run")
     change(moved(run, tmp_path / "model"))
+    stopped = shutil.copytree(run, tmp_path / "stopped")
+    for name in ("verdict.json", "report.html"):
+        (stopped / name).unlink()
     uses: list[Callable[[], object]] = [
+        lambda: kilotune.resume(stopped),
         lambda: predict(run, labelled, tmp_path / "out.csv"),
         lambda: export(run, "adapter", tmp_path / "exported"),
     ]

@@ -123,6 +123,22 @@ def test_a_causal_models_gain_is_that_of_the_whole_sentence(tiny_model: Path) ->
         assert score == pytest.approx(-float(loss.detach()) * (ids.shape[1] - 1), rel=1e-4)
 
 
+def test_texts_too_long_for_a_model_get_no_answer_guess_or_translation(
+    tiny_model: Path, masked: Path, many: Path
+) -> None:
+    long = "a film " * 400  # of 2,800 tokens for the one model, of 800 for the others
+    writer = own(tiny_model).writer()
+    asked = [(Message("user", text),) for text in (long, "a film")]
+    assert writer.write(asked, temperature=1.0, seed=1)[0] == ""
+    gaps = [Place(long, "film", " was good"), Place("the ", "film", " was good")]
+    for models in (own(tiny_model, masked=str(masked)), own(tiny_model)):
+        guesses = models.guesser().guesses(gaps)
+        assert guesses[0] == []
+        assert guesses[1] == models.guesser().guesses(gaps[1:])[0]
+    pivot = own(tiny_model).translator(f"{many}@eng-fra", 0)
+    assert [bool(text) for text in pivot.there([long, "the film was good"])] == [False, True]
+
+
 def test_missing_models_are_said(tiny_model: Path, tmp_path: Path) -> None:
     models = own(tiny_model, masked=str(tmp_path))
     with pytest.raises(KilotuneError, match="cannot read a masked language model"):

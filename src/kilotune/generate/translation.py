@@ -11,6 +11,7 @@ from kilotune.augment.translation import Pivot
 from kilotune.errors import KilotuneError
 from kilotune.generate.decode import batches
 from kilotune.models.load import load_beside
+from kilotune.models.positions import longest_text
 
 TOKEN_BUDGET = 2048
 # A translation is at most so many times as long as its source, and some tokens.
@@ -57,7 +58,11 @@ def _translate(
         results = [""] * len(rows)
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(seed)
-            for batch in batches(rows, TOKEN_BUDGET):
+            # What is too long for the model stays without a translation.
+            longest = longest_text(model, tokenizer)
+            fitting = [place for place, ids in enumerate(rows) if len(ids) <= longest]
+            for numbers in batches([rows[place] for place in fitting], TOKEN_BUDGET):
+                batch = [fitting[number] for number in numbers]
                 inputs = tokenizer.pad(
                     {"input_ids": [rows[index] for index in batch]}, return_tensors="pt"
                 ).to(model.device)

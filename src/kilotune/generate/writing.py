@@ -10,6 +10,7 @@ from transformers import AutoModelForMaskedLM
 from kilotune.augment.models import Conversation, Gap
 from kilotune.generate.decode import batches, generate, generation_config
 from kilotune.models.load import Model, load_beside, stop_ids
+from kilotune.models.positions import longest_text, position_limit
 from kilotune.progress import Progress
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.render.template import ChatTemplate
@@ -19,6 +20,8 @@ ROOM, LEAST_ROOM, MOST_ROOM = 1.5, 32, 512
 # A model's guesses for a place, of which whole words that differ are scored in the sentence.
 GUESSES, SCORED = 40, 12
 TOKEN_BUDGET = 2048
+# Tokens by which another word may be longer than the one in its place.
+OTHER_WORD = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class ChatWriter:
     def write(
         self, conversations: Sequence[Conversation], *, temperature: float, seed: int
     ) -> list[str]:
-        """One answer for each conversation, "" where it did not come to an end."""
+        """One answer for each conversation, "" where it did not come to an end or is too long."""
         if not conversations:
             return []
         tokenizer = self.template.tokenizer
@@ -46,17 +49,24 @@ class ChatWriter:
             stop_ids=stop_ids(self.model, self.template.stop_id),
             pad_id=tokenizer.pad_token_id,
         )
-        prompts = [tuple(self.template.prompt_ids(turns)) for turns in conversations]
+        every = [tuple(self.template.prompt_ids(turns)) for turns in conversations]
+        most = position_limit(self.model.config)
+        fitting = [n for n, ids in enumerate(every) if most is None or len(ids) + room <= most]
+        written = [""] * len(every)
+        if not fitting:
+            return written
         said = generate(
             self.model,
             tokenizer,
-            prompts,
+            [every[number] for number in fitting],
             config,
             seed=seed,
             progress=self.progress,
             title="writing",
         )
-        return [answer.text if answer.stopped else "" for answer in said]
+        for number, answer in zip(fitting, said, strict=True):
+            written[number] = answer.text if answer.stopped else ""
+        return written
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +86,26 @@ class CausalGuesser:
         sentences = [
             gap.left + word + gap.right
             for gap, others in zip(gaps, words, strict=True)
-            for word in (gap.word, *others)
+            for word in ((gap.word, *others) if others else ())
         ]
         scores = iter(self._likelihoods(sentences))
         found = []
         for others in words:
-            own = next(scores)
+            own = next(scores) if others else 0.0
             gains = [(word, next(scores) - own) for word in others]
             found.append(sorted(gains, key=lambda pair: -pair[1]))
         return found
 
     def _proposals(self, gaps: Sequence[Gap]) -> list[list[str]]:
-        """Whole words that may come next after each gap's left side; none at a text's start."""
+        """Whole words that may come next after each gap's left side.
+
+        None at a text's start, and none in a text that is too long for the model.
+        """
         lefts = [self.tokenizer(gap.left.rstrip(" "))["input_ids"] for gap in gaps]
         proposals: list[list[str]] = [[] for _ in gaps]
-        asked = [place for place, ids in enumerate(lefts) if ids]
+        longest = longest_text(self.model, self.tokenizer) - OTHER_WORD
+        whole = [self.tokenizer(gap.left + gap.word + gap.right)["input_ids"] for gap in gaps]
+        asked = [place for place, ids in enumerate(lefts) if ids and len(whole[place]) <= longest]
         for batch in batches([lefts[place] for place in asked], TOKEN_BUDGET):
             places = [asked[row] for row in batch]
             logits, _ = self._logits([lefts[place] for place in places])
@@ -133,7 +148,10 @@ class MaskedGuesser:
             for gap in gaps
         ]
         found: list[list[tuple[str, float]]] = [[] for _ in gaps]
-        for batch in batches(rows, TOKEN_BUDGET):
+        longest = longest_text(self.model, self.tokenizer)
+        fitting = [place for place, ids in enumerate(rows) if len(ids) <= longest]
+        for numbers in batches([rows[place] for place in fitting], TOKEN_BUDGET):
+            batch = [fitting[number] for number in numbers]
             ids, mask = _padded(
                 [rows[index] for index in batch], self.tokenizer.pad_token_id, self.model.device
             )

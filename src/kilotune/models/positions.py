@@ -19,6 +19,13 @@ def position_limit(config: Any) -> int | None:
     return max([most, *(_scaled(rope, most) for rope in _ropes(text))])
 
 
+def longest_text(model: Any, tokenizer: Any) -> int:
+    """The most tokens that `model` can be given of a text, by what it and `tokenizer` know."""
+    limit = position_limit(model.config)
+    known = int(tokenizer.model_max_length)  # a huge number where it is not
+    return known if limit is None else min(limit, known)
+
+
 def vocabulary(config: Any) -> int:
     """How many tokens a model of `config` knows; 0 where it does not say."""
     return int(getattr(config.get_text_config(decoder=True), "vocab_size", None) or 0)
