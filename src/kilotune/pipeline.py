@@ -98,13 +98,14 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
             raise
 
 
-def resume(path: Path, progress: Progress | None = None) -> Run:
+def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = False) -> Run:
     """Go on with the stopped run in `path`, from its last checkpoint.
 
-    Raises KilotuneError when it is finished already, or when its data have changed.
+    Raises KilotuneError when it is finished already, when its data have changed, and for code that
+    its recipe names unless `trust_code`.
     """
     folder = RunFolder(path)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code)
     again = f"kilotune run {path / record.RECIPE}"
     if folder.finished:
         raise KilotuneError("the run is finished", where=str(path), fix=f"Start another: {again}")

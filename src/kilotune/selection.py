@@ -21,6 +21,7 @@ from kilotune.models.load import Model
 from kilotune.opening import open_tuned
 from kilotune.preparation import read, read_unanswered
 from kilotune.progress import Progress, Silent
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
 
 ADDED = RANK, UNCERTAINTY, WHY = "rank", "uncertainty", "why"
@@ -76,6 +77,7 @@ def select(
     strategy: str = "auto",
     seed: int | None = None,
     progress: Progress | None = None,
+    trust_code: bool = False,
 ) -> Selection:
     """Choose the `count` rows of `file` whose labels would teach the model of `run` most.
 
@@ -84,11 +86,12 @@ def select(
     (else `FILE-to-label` in the current folder) holds the input's columns, the answers' column to
     be filled in, `rank`, `uncertainty` and `why`; it must be new. Of closed labels the uncertainty
     is that of their likelihoods; else it is the mean loss of the greedy answer's tokens, in nats.
-    Raises KilotuneError where nothing is left to choose from.
+    Raises KilotuneError where nothing is left to choose from, and for a model with code of its own
+    unless `trust_code`.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     data = folder.read_json(record.DATA)
     strategy = _known(strategy, data["task"])

@@ -7,6 +7,7 @@ import typer
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.cli.trust import TrustCode, say_code
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def augment(
     test: options.TestFile = None,
     model: options.Model = None,
     settings: options.Settings = None,
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the training part with new examples made of it, each with its operation and parent.
@@ -112,7 +114,11 @@ def augment(
             text=text, label=label, group=group, columns=columns, format=format, task=task,
             val=val, test=test,
         )  # fmt: skip
-        recipe = recipe_for(source, data=data, model={"name": model}, overrides=settings or ())
+        recipe = recipe_for(
+            source, data=data, model={"name": model}, overrides=settings or (),
+            trust_code=trust_code,
+        )  # fmt: skip
+        say_code(recipe, trust_code)
         recipe = _with_operations(recipe, ops or [], copies, alpha, balanced, translators or [])
         if preview is not None:
             _preview(recipe, preview, as_json)

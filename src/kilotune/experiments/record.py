@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
+from kilotune.recipe.functions import PARTS
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.schema import Recipe
 
@@ -109,13 +110,17 @@ class RunFolder:
         if self.writes:
             write_atomically(self / RECIPE, dump_recipe(recipe))
 
-    def read_recipe(self) -> Recipe:
-        """The recipe as it was resolved."""
+    def read_recipe(self, *, trust_code: bool = False, runs: Collection[str] = PARTS) -> Recipe:
+        """The recipe as it was resolved.
+
+        A run's folder is data: raises KilotuneError for code that its recipe names in the parts
+        `runs`, which the caller would run, unless `trust_code`.
+        """
         if not (self / RECIPE).exists():
             raise KilotuneError(
                 "not a run folder", where=str(self.path), fix="Give the folder of a run"
             )
-        return load_recipe(self / RECIPE)
+        return load_recipe(self / RECIPE, trust_code=trust_code, runs=runs)
 
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Add one line to the training log."""

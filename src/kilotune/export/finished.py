@@ -13,6 +13,7 @@ from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
 from kilotune.models.export import ADAPTER, tuned_folder
 from kilotune.models.load import load_tokenizer
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
 from kilotune.render.template import ChatTemplate
@@ -121,9 +122,12 @@ class Finished:
         )
 
 
-def open_finished(run: Path) -> Finished:
-    """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished."""
+def open_finished(run: Path, *, trust_code: bool = False) -> Finished:
+    """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished.
+
+    And for a model with code of its own unless `trust_code`.
+    """
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     return Finished(folder, recipe)
