@@ -30,7 +30,7 @@ from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.quantisation import check_quantisable
 from kilotune.models.sharding import of_the_leader
-from kilotune.models.size import check_trained, read_config
+from kilotune.models.size import check_answers, check_trained, read_config
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.opening import open_session
@@ -164,6 +164,7 @@ def locate_model(prepared: Prepared, progress: Progress) -> str:
     if is_gguf(recipe.model.name):
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
     source = locate(recipe.model)
+    check_answers(recipe.model, recipe.decoding)
     if pictured and not sees_images(read_config(recipe.model)):
         raise KilotuneError(
             f"examples with images ({len(pictured)}: {some(pictured)}), and a model of texts alone",

@@ -358,3 +358,23 @@ def test_only_code_that_would_be_run_is_refused(tmp_path: Path) -> None:
     path.write_text("data: {train: a.csv}\nmodel: {trust_remote_code: true}\n")
     with pytest.raises(KilotuneError, match="trust_remote_code"):
         load_recipe(path, runs=MODEL)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed=4294967296", "seed: must be 4,294,967,295 or less, not 4294967296."),
+        ("tune.learning_rate=.inf", "tune.learning_rate: must be a finite number, not inf."),
+        ("tune.weight_decay=.nan", "tune.weight_decay: must be a finite number, not nan."),
+        ("tune.epochs=1.0e+9", "tune.epochs: must be 10,000 or less, not 1000000000.0."),
+        ("ablation.minutes=.inf", "ablation.minutes: must be a finite number, not inf."),
+        ("ablation.seeds=[0, 1, 5000000000]", "must be 4,294,967,295 or less, not 5000000000."),
+        ("ablation.seeds=[]", "ablation.seeds: must be a list of 1 or more, not []."),
+        ("tune.layers=top:999999999", "tune.layers: must be 'all', 'top:K' (as in top:6) or"),
+        ("tune.rank=100000", "tune.rank: must be 16,384 or less, not 100000."),
+    ],
+)
+def test_a_number_beyond_what_a_machine_can_do_is_refused(override: str, words: str) -> None:
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(settings=DATA, overrides=[override])
+    assert words in str(caught.value)

@@ -51,7 +51,7 @@ def augment(
         ),
     ] = None,
     copies: Annotated[
-        int, typer.Option(min=1, help="How often each is applied to each example.")
+        int, typer.Option(min=1, max=1000, help="How often each is applied to each example.")
     ] = 1,
     alpha: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the words that are changed.")
@@ -88,8 +88,8 @@ def augment(
             show_default="off",
         ),
     ] = False,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of a trial.")] = 5,
-    seeds: Annotated[int, typer.Option(min=3, help="Seeds of a trial.")] = 3,
+    folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of a trial.")] = 5,
+    seeds: Annotated[int, typer.Option(min=3, max=100, help="Seeds of a trial.")] = 3,
     text: options.TextColumn = None,
     label: options.LabelColumn = None,
     group: options.GroupColumn = None,

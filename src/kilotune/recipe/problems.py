@@ -30,11 +30,13 @@ METHODS: dict[str, type[BaseModel]] = {
 KINDS = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
     "path": "a path", "tuple": "a list", "dict": "a group of settings",
-    "model": "a group of settings",
+    "model": "a group of settings", "finite": "a finite number",
 }  # fmt: skip
 BOUNDS = {
-    "greater_than": ("gt", "more than {:g}"), "greater_than_equal": ("ge", "{:g} or more"),
-    "less_than": ("lt", "less than {:g}"), "less_than_equal": ("le", "{:g} or less"),
+    "greater_than": ("gt", "more than {}"), "greater_than_equal": ("ge", "{} or more"),
+    "less_than": ("lt", "less than {}"), "less_than_equal": ("le", "{} or less"),
+    "too_short": ("min_length", "a list of {} or more"),
+    "too_long": ("max_length", "a list of {} or fewer"),
 }  # fmt: skip
 
 
@@ -150,7 +152,8 @@ def _wanted(detail: ErrorDetails) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     if kind in BOUNDS:
         key, words = BOUNDS[kind]
-        return words.format(context[key])
+        bound = context[key]
+        return words.format(f"{int(bound):,}" if bound == int(bound) else f"{bound:g}")
     if choices := _choices(detail):
         return _either(choices)
     return KINDS.get(kind.split("_")[0], detail["msg"])
