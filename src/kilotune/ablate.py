@@ -101,16 +101,19 @@ def resume(
     path: Path,
     progress: Progress | None = None,
     place: cluster.Place | None = None,
+    *,
+    trust_code: bool = False,
     **budget: Any,
 ) -> Experiment:
     """Go on with the ablation in `path`; `budget` may give other `minutes` or `trials`.
 
-    It may go on at another `place` than it began. Raises KilotuneError where its data have changed.
+    It may go on at another `place` than it began. Raises KilotuneError where its data have changed,
+    and for code that its recipe names unless `trust_code`.
     """
     progress = progress or Silent()
     _check_alone()
     folder = RunFolder(path)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code)
     given = {name: value for name, value in budget.items() if value is not None}
     recipe = recipe.model_copy(update={"ablation": recipe.ablation.model_copy(update=given)})
     prepared = prepare(recipe, progress)
@@ -251,13 +254,16 @@ def _final(best: Recipe, folder: RunFolder, progress: Progress) -> Path:
     if not (place / record.RECIPE).exists():
         return pipeline.start(prepare(best, Silent()), place, progress).folder
     # Another budget makes no other recipe.
-    if final.read_recipe().model_copy(update={"ablation": best.ablation}) != best:
+    if final.read_recipe(runs=()).model_copy(update={"ablation": best.ablation}) != best:
         raise KilotuneError(
             "the final run is there already, by another recipe, and the test may be opened once",
             where=str(place),
             fix=f"Keep it, or move it away and run: kilotune run {folder / record.BEST}",
         )
-    return place if final.finished else pipeline.resume(place, progress).folder
+    if final.finished:
+        return place
+    # It is the recipe in memory, whose code was trusted or is the caller's own.
+    return pipeline.resume(place, progress, trust_code=True).folder
 
 
 def _check_alone() -> None:

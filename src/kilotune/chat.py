@@ -18,6 +18,7 @@ from kilotune.generate.decode import decoding_settings
 from kilotune.models.load import Model, load_model, locate
 from kilotune.opening import open_tuned
 from kilotune.progress import Silent
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import DecodingSettings, Recipe
 
 BASE, TUNED = "base model", "tuned model"
@@ -102,10 +103,13 @@ class Chat:
             yield self._untuned
 
 
-def open_chat(run: Path) -> Chat:
-    """A chat with the models of the finished run in `run`."""
+def open_chat(run: Path, *, trust_code: bool = False) -> Chat:
+    """A chat with the models of the finished run in `run`.
+
+    Raises KilotuneError for a model with code of its own unless `trust_code`.
+    """
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     data = folder.read_json(record.DATA)
     model, prompting = open_tuned(run, recipe, data["labels"], pictured=False)

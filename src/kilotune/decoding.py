@@ -37,16 +37,16 @@ class Asked:
     examples: tuple[Example, ...]
 
 
-def decode(run: Path, progress: Progress | None = None) -> Choice:
+def decode(run: Path, progress: Progress | None = None, *, trust_code: bool = False) -> Choice:
     """Choose how the finished run in `run` decodes, by its validation examples, and keep it.
 
     The choice is written to the tuned folder's `generation_config.json`, which prediction, chat and
     export read, and all that led to it to `decoding.json`. Raises KilotuneError when the data
-    have changed since the run.
+    have changed since the run, and for code that its recipe names unless `trust_code`.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code)
     folder.check_finished()
     prepared = prepare(recipe, Silent())
     if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:

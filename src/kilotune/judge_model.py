@@ -1,7 +1,6 @@
 """The judge that a recipe names: a chat model, or a function of the user's own."""
 
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from kilotune.models.load import (
 from kilotune.preparation import Prepared
 from kilotune.preview import load_template
 from kilotune.progress import Progress
-from kilotune.recipe.functions import own_function
+from kilotune.recipe.functions import is_own, own_function
 from kilotune.recipe.schema import DecodingSettings, JudgeSettings, ModelSettings
 from kilotune.render.faults import RenderError
 from kilotune.render.template import ChatTemplate
@@ -31,7 +30,6 @@ from kilotune.session import Judged, Session, references
 SETTING = "judge.model"
 # Tokens of a reply: room for a prompt that asks for reasons first.
 ROOM = 512
-OWN = re.compile(r"[A-Za-z_][\w.]*:\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def check_judge(prepared: Prepared) -> None:
             where=f"{SETTING}={settings.model}",
             fix="Leave it out; another model compares free answers only (data.task=generate)",
         )
-    if not _is_own(settings.model):
+    if not is_own(settings.model):
         model = ModelSettings(name=settings.model)
         check_weights(source := locate(model), model)
         load_template(source, model)
@@ -167,13 +165,9 @@ def preference(session: Session, on_test: Judged, progress: Progress) -> Prefere
 def open_judge(settings: JudgeSettings, progress: Progress) -> Judge:
     """The judge at `settings.model`, loaded."""
     name = settings.model or ""
-    if _is_own(name):
+    if is_own(name):
         return OwnJudge(own_function(name, f"{SETTING}={name}"), progress)
     model = ModelSettings(name=name)
     source = locate(model)
     template = load_template(source, model)
     return ChatJudge(load_model(source, model, compute_dtype("auto")), template, progress)
-
-
-def _is_own(name: str) -> bool:
-    return OWN.fullmatch(name) is not None

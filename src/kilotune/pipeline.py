@@ -35,7 +35,7 @@ from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
 from kilotune.models.quantisation import check_quantisable
 from kilotune.models.sharding import of_the_leader
-from kilotune.models.size import check_trained, read_config
+from kilotune.models.size import check_answers, check_trained, read_config
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.opening import base_identity, check_base, open_session
@@ -99,14 +99,15 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         return _go_on(prepared, more, pool, source, folder, progress)
 
 
-def resume(path: Path, progress: Progress | None = None) -> Run:
+def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = False) -> Run:
     """Go on with the stopped run in `path`, from its last whole checkpoint.
 
     Of one that is judged only the report is made. Raises KilotuneError when it is finished already,
-    or when its data or its recipe have changed.
+    when its data, its model or its recipe have changed, and for code that its recipe names unless
+    `trust_code`.
     """
     folder = RunFolder(path)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code)
     progress = progress or Silent()
     if folder.judged:
         return _reported(folder, progress)
@@ -235,6 +236,7 @@ def locate_model(prepared: Prepared, progress: Progress) -> str:
     if is_gguf(recipe.model.name):
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
     source = locate(recipe.model)
+    check_answers(recipe.model, recipe.decoding)
     if pictured and not sees_images(read_config(recipe.model)):
         raise KilotuneError(
             f"examples with images ({len(pictured)}: {some(pictured)}), and a model of texts alone",

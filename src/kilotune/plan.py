@@ -21,6 +21,7 @@ from kilotune.models.load import best_device, compute_dtype
 from kilotune.models.size import (
     ModelSize,
     Trained,
+    check_answers,
     empty_model,
     model_size,
     read_config,
@@ -194,6 +195,7 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     progress = progress or Silent()
     prepared = clean(prepare(recipe, progress), progress)
     recipe = prepared.recipe
+    check_answers(recipe.model, recipe.decoding)
     model = empty_model(read_config(recipe.model))
     size = model_size(model)
     trained = trained_part(model, recipe.tune)

@@ -21,6 +21,7 @@ from kilotune.models.load import Model
 from kilotune.opening import open_tuned
 from kilotune.preparation import read_unanswered
 from kilotune.progress import Progress, Silent
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
 
 COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
@@ -49,7 +50,14 @@ class Predictions:
         return {row: finding.code for finding in reversed(errors) for row in finding.rows}
 
 
-def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) -> Predictions:
+def predict(
+    run: Path,
+    file: Path,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    trust_code: bool = False,
+) -> Predictions:
     """Answer every row of `file` with the tuned model of `run`; write it with the answers.
 
     The file is in the format of the training file and needs no answers; those it has are not
@@ -58,13 +66,14 @@ def predict(run: Path, file: Path, out: Path, progress: Progress | None = None) 
     `probability` is the predicted label's among them, by the likelihood of each as the whole
     answer; the generated answer decides, not the probability. Rows that cannot be put to the
     model (too long, refused by its template) are left without an answer; only where there are
-    any, a column `not_answered` says why. Raises KilotuneError rather than overwrite anything.
+    any, a column `not_answered` says why. Raises KilotuneError rather than overwrite anything, and
+    for a model with code of its own unless `trust_code`.
 
     Answers are kept in `OUT.part` as they come; the same call goes on from there, to the same
     file as if it had not been stopped.
     """
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     remove_served(out)
     with claimed(out):

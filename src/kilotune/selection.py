@@ -22,6 +22,7 @@ from kilotune.models.load import Model
 from kilotune.opening import open_tuned
 from kilotune.preparation import read, read_unanswered
 from kilotune.progress import Progress, Silent
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
 
 ADDED = RANK, UNCERTAINTY, WHY = "rank", "uncertainty", "why"
@@ -77,6 +78,7 @@ def select(
     strategy: str = "auto",
     seed: int | None = None,
     progress: Progress | None = None,
+    trust_code: bool = False,
 ) -> Selection:
     """Choose the `count` rows of `file` whose labels would teach the model of `run` most.
 
@@ -85,20 +87,22 @@ def select(
     (else `FILE-to-label` in the current folder) holds the input's columns, the answers' column to
     be filled in, `rank`, `uncertainty` and `why`; it must be new. Of closed labels the uncertainty
     is that of their likelihoods; else it is the mean loss of the greedy answer's tokens, in nats.
-    Raises KilotuneError where nothing is left to choose from.
+    Raises KilotuneError where nothing is left to choose from, and for a model with code of its own
+    unless `trust_code`.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
-    folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     strategy = _known(strategy, folder.read_json(record.DATA)["task"])
     out = out or _place(file)
     with claimed(out):
-        return _selected(run, file, count, out, strategy, seed, progress)
+        return _selected(folder, recipe, file, count, out, strategy, seed, progress)
 
 
 def _selected(
-    run: Path,
+    folder: RunFolder,
+    recipe: Recipe,
     file: Path,
     count: int,
     out: Path,
@@ -106,8 +110,7 @@ def _selected(
     seed: int | None,
     progress: Progress,
 ) -> Selection:
-    folder = RunFolder(run)
-    recipe, data = folder.read_recipe(), folder.read_json(record.DATA)
+    data = folder.read_json(record.DATA)
     dataset, table = read_unanswered(file, recipe, data["format"], ADDED)
     labelled = _labelled(recipe, progress)
     pool = _pool(dataset, [example for part in labelled for example in part.examples])
@@ -117,7 +120,7 @@ def _selected(
         examples = random.Random(seed).sample(pool.examples, len(pool.examples))
         unsure = {example.id: Unsure(None, "drawn at random") for example in examples}
     else:
-        asked = _Asked.open(run, recipe, data["labels"], pool.examples, progress)
+        asked = _Asked.open(folder.path, recipe, data["labels"], pool.examples, progress)
         asked.leave_out_refused(pool)
         _check_any(pool, file)
         unsure = asked.unsure(pool.examples, strategy, progress)

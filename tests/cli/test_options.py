@@ -26,11 +26,11 @@ RENDERED = {"--train-on", "--system", "--model", "--chat-template", "--preset", 
 
 def test_what_is_checked_planned_and_rendered_can_be_run() -> None:
     run = DATA | RENDERED | {"--val", "--test", "--json"}
-    assert set(options("run")) == run | {"--out", "--unlabeled"}
-    assert set(options("plan")) == run
-    assert set(options("render")) == run - {"--val", "--test"} | {"-n"}
+    assert set(options("run")) == run | {"--out", "--unlabeled", "--trust-code"}
+    assert set(options("plan")) == run | {"--trust-code"}
+    assert set(options("render")) == run - {"--val", "--test"} | {"-n", "--trust-code"}
     own = {"--tokenizer", "--label-errors", "--out-of-fold", "--fix"}
-    assert set(options("check")) == run - RENDERED | {"--task"} | own
+    assert set(options("check")) == run - RENDERED | {"--task", "--set"} | own
     assert set(options("convert")) == DATA | {"--json", "--to", "--force"}
 
 
@@ -92,3 +92,13 @@ def test_options_go_over_the_recipe_that_all_commands_take(tmp_path: Path) -> No
     assert (result.exit_code, "no column 'none'" in result.stderr) == (2, True)
     result = runner.invoke(app, ["check", str(recipe), "--label", "kind", "--json"])
     assert '"single-class"' in result.stdout, result.output
+
+
+def test_check_takes_any_setting_of_the_recipe(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("body,kind\n" + "".join(f"word {i},x\n" for i in range(12)))
+    named = ["--set", "data.text=body", "--set", "data.label=kind"]
+    result = runner.invoke(app, ["check", str(source), *named, "--json"])
+    assert '"single-class"' in result.stdout, result.output
+    result = runner.invoke(app, ["check", str(source), "--set", "data.txt=body"])
+    assert (result.exit_code, "did you mean data.text?" in result.stderr) == (2, True)

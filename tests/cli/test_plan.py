@@ -72,3 +72,25 @@ def test_what_cannot_run_cannot_be_planned(labelled: Path, tmp_path: Path) -> No
     result = invoke(labelled, "--model", CONFIGS / "qwen-7b.json", "--set", "tune.layers=top:40")
     assert result.exit_code == 2
     assert "32 layers" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "ablate", "plan"])
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("tune.rank=33", "tune.rank=33: no linear layer of the model is wider than 32, and"),
+        ("decoding.max_new_tokens=2048", "has 2,048 positions for prompt and answer. Give fewer"),
+    ],
+)
+def test_what_a_model_is_too_small_for_is_said_before_a_folder_is_made(
+    command: str, setting: str, words: str, labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    where = () if command == "plan" else ("--out", str(out))
+    given = ["--model", str(tiny_model), "--set", setting, *where]
+    result = runner.invoke(app, [command, str(labelled), *given])
+    assert (result.exit_code, words in result.stderr) == (2, True), result.output
+    assert not out.exists()
+    fitting = ["--set", "tune.rank=32", "--set", "decoding.max_new_tokens=2047"]
+    result = runner.invoke(app, ["plan", str(labelled), "--model", str(tiny_model), *fitting])
+    assert result.exit_code == 0, result.output

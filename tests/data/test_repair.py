@@ -119,9 +119,10 @@ def test_nothing_is_written_over_and_pictures_keep_their_paths(tmp_path: Path) -
 
 
 def clean(path: Path) -> bool:
-    """Whether check finds nothing in a file, its images among it."""
+    """Whether check finds nothing in a file but that its images are elsewhere."""
     result = CliRunner().invoke(app, ["check", str(path), "--json"])
-    assert json.loads(result.stdout)["findings"] == [], result.stdout
+    found = {finding["code"] for finding in json.loads(result.stdout)["findings"]}
+    assert found <= {"image-outside"}, result.stdout
     return result.exit_code == 0
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from kilotune.errors import KilotuneError
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.load import dump_recipe, load_recipe, presets
 from kilotune.recipe.problems import setting_names
 from kilotune.recipe.schema import LoraSettings, Recipe, TopLayersSettings
@@ -198,3 +199,182 @@ def test_a_template_file_is_relative_to_the_recipe_and_names_stay_names(tmp_path
     for written, meant in (("own.jinja", str(tmp_path / "own.jinja")), ("plain", "plain")):
         path.write_text(f"data: {{train: a.csv}}\nmodel: {{chat_template: {written}}}\n")
         assert load_recipe(path).model.chat_template == meant
+
+
+def refusal(path: Path, text: str | bytes) -> str:
+    """What is said of a recipe file with `text` in it."""
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(path)
+    said = str(caught.value)
+    assert len(said) < 500, "one line that can be read"
+    return said
+
+
+def bomb(levels: int) -> str:
+    """Each line stands for nine times the one before it."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {train: a.csv}\nseed: 1\nseed: 2\n", "r.yaml:3: 'seed' is given twice."),
+        ("data: {train: a.csv}\ntune: {rank: 4,\n rank: 8}", "r.yaml:3: 'rank' is given twice."),
+        (bomb(4), "no such setting"),  # small enough to be looked at
+        (bomb(9), "r.yaml:5: more than 20,000 values."),
+        ("a: &a {b: *a}", "r.yaml:1: a value that holds itself."),
+        ("data: " + "[" * 3000, "r.yaml:1: nested more than 50 deep."),
+        ("\n".join(" " * depth + "a:" for depth in range(1000)), "r.yaml:50: nested more than 50"),
+        ("data: {train: a.csv, ? [a]: 1}", "r.yaml:1: a list or a mapping for a name."),
+        ("data: {train: a.csv}\n1: 2", "r.yaml: 1: no such setting."),
+        ("data: {train: a.csv}\ntune: {2020-01-01: 2}", "tune.2020-01-01: no such setting."),
+        ("data: {train: a.csv}\nnull: 2", "null: no such setting."),
+        ("data: {train: a.csv}\nseed: 2024-13-45", "r.yaml:2: not valid YAML."),
+        ("data: {train: a.csv}\nseed: !!int x", "r.yaml:2: not valid YAML."),
+        ("data: {train: a.csv}\nseed: 0x" + "f" * 5000, "r.yaml:2: not valid YAML."),
+        ("data: {train: a.csv}\nseed: !!python/name:os.system", "r.yaml:2: not valid YAML."),
+        ("data: {train: a.csv}\nseed: [" + "x" * 50_000 + "]", "must be a whole number, not ['xxx"),
+        ("data: {train: a.csv}\n" + "k" * 900 + ": 1", "no such setting"),
+        ("data: {train: a.csv}\nmodel: {chat_template: [1]}", "chat_template: must be text"),
+        ("preset: [1]\ndata: {train: a.csv}", "no preset [1]."),
+        ("a: 1\n---\nb: 2", "not valid YAML."),
+        ("- a\n- b", "a recipe is a YAML mapping."),
+        ("", "a recipe is a YAML mapping."),
+        (b"\x00\x01", "not valid YAML."),
+        (b"\xff\xfe\x00", "not valid YAML."),
+        ("# " + "x" * 1_000_000, "larger than any recipe, which has at most 1,000,000 bytes."),
+    ],
+)  # fmt: skip
+def test_yaml_that_means_too_much_or_nothing_is_one_line(
+    text: str | bytes, words: str, tmp_path: Path
+) -> None:
+    assert words in refusal(tmp_path / "r.yaml", text)
+
+
+def test_a_text_that_aliases_repeat_is_counted_as_often(tmp_path: Path) -> None:
+    text = "a: &a " + "x" * 10_000 + "\nb: [" + ", ".join(["*a"] * 1000) + "]"
+    assert "more than 20,000 values" in refusal(tmp_path / "r.yaml", text)
+
+
+def test_anchors_and_merges_of_a_usual_size_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "data: &data {train: a.csv, text: t}\ntune: {<<: {epochs: 2, batch_size: 4}, epochs: 1}\n"
+    )
+    recipe = load_recipe(path)
+    assert (recipe.tune.epochs, recipe.tune.batch_size) == (1, 4)
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="this is no file"):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ablation.factors={seed: [1], seed: [2]}", "--set ablation.factors: 'seed' is given"),
+        ("tune.report_to=" + "[" * 3000, "--set tune.report_to: nested more than 50 deep"),
+        (".".join("a" * 20) + "=1", "cannot read --set"),
+        ("seed=2024-13-45", "--set seed: must be a whole number, not '2024-13-45'"),
+    ],
+)
+def test_set_has_the_limits_of_a_file(override: str, words: str) -> None:
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(settings=DATA, overrides=[override])
+    assert words in str(caught.value)
+
+
+def test_prose_with_a_word_twice_stays_prose() -> None:
+    recipe = load_recipe(settings=DATA, overrides=["data.question=Q: {text}\nQ: again"])
+    assert recipe.data.question == "Q: {text}\nQ: again"
+
+
+def test_only_the_first_of_very_many_wrong_settings_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("\n".join(f"zz{number}: 1" for number in range(5000)))
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(path)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("5001 settings are wrong")  # data is missing too
+    assert lines[-2:] == ["  and more", "docs/recipe.md lists all settings"]
+    assert len(lines) == 33
+
+
+CODE = {
+    "model: {trust_remote_code: true}": "model.trust_remote_code",
+    "model: {trust_remote_code: 1}": "model.trust_remote_code",
+    "judge: {metric: 'own:score'}": "judge.metric=own:score",
+    "judge: {model: 'own:judge'}": "judge.model=own:judge",
+    "augment: {operations: [swap, 'own:op']}": "augment.operations=own:op",
+    "augment: {operations: [{op: 'own:op'}]}": "augment.operations=own:op",
+    "unlabeled: {operations: ['own:op']}": "unlabeled.operations=own:op",
+    "ablation: {factors: {judge.metric: [null, 'own:score']}}": "judge.metric=own:score",
+    "ablation: {factors: {augment.operations: [[], ['own:op']]}}": "augment.operations=own:op",
+    "ablation: {factors: {augment: [{operations: ['own:op']}]}}": "augment.operations=own:op",
+    "ablation: {factors: {model.trust_remote_code: [true]}}": "model.trust_remote_code",
+}
+
+
+@pytest.mark.parametrize("text", CODE)
+def test_code_that_a_file_names_is_refused_unless_it_is_trusted(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    assert refusal(path, f"data: {{train: a.csv}}\n{text}\n") == (
+        f"{path}: this file names Python code, which would be run: "
+        f"{'ablation.factors: ' * ('factors' in text)}{CODE[text]}. Read that code; if you trust "
+        "it, repeat with --trust-code (in Python: trust_code=True)"
+    )
+    assert load_recipe(path, trust_code=True) == load_recipe(path, runs=())
+
+
+def test_names_of_models_and_operations_are_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "data: {train: a.csv}\nmodel: {trust_remote_code: false}\njudge: {model: org/judge}\n"
+        "augment: {operations: [swap]}\nablation: {factors: {tune.rank: [4, 8]}}\n"
+    )
+    assert load_recipe(path).judge.model == "org/judge"
+
+
+def test_code_that_the_caller_names_is_the_callers_own(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {train: a.csv}\njudge: {metric: 'theirs:score'}\n")
+    given = "judge.metric=mine:score"
+    assert load_recipe(path, overrides=[given]).judge.metric == "mine:score"
+    assert load_recipe(path, settings={"judge": {"metric": "mine:score"}}).judge.metric
+    assert load_recipe(path, overrides=["judge.metric=null"]).judge.metric is None
+    with pytest.raises(KilotuneError, match="theirs:score"):
+        load_recipe(path, overrides=["model.trust_remote_code=true"])
+
+
+def test_only_code_that_would_be_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {train: a.csv}\njudge: {metric: 'own:score'}\n")
+    assert load_recipe(path, runs=MODEL).judge.metric == "own:score"
+    path.write_text("data: {train: a.csv}\nmodel: {trust_remote_code: true}\n")
+    with pytest.raises(KilotuneError, match="trust_remote_code"):
+        load_recipe(path, runs=MODEL)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed=4294967296", "seed: must be 4,294,967,295 or less, not 4294967296."),
+        ("tune.learning_rate=.inf", "tune.learning_rate: must be a finite number, not inf."),
+        ("tune.weight_decay=.nan", "tune.weight_decay: must be a finite number, not nan."),
+        ("tune.epochs=1.0e+9", "tune.epochs: must be 10,000 or less, not 1000000000.0."),
+        ("ablation.minutes=.inf", "ablation.minutes: must be a finite number, not inf."),
+        ("ablation.seeds=[0, 1, 5000000000]", "must be 4,294,967,295 or less, not 5000000000."),
+        ("ablation.seeds=[]", "ablation.seeds: must be a list of 1 or more, not []."),
+        ("tune.layers=top:999999999", "tune.layers: must be 'all', 'top:K' (as in top:6) or"),
+        ("tune.rank=100000", "tune.rank: must be 16,384 or less, not 100000."),
+    ],
+)
+def test_a_number_beyond_what_a_machine_can_do_is_refused(override: str, words: str) -> None:
+    with pytest.raises(KilotuneError) as caught:
+        load_recipe(settings=DATA, overrides=[override])
+    assert words in str(caught.value)

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from kilotune.data.example import Example, Message, Origin
+from kilotune.render import sandbox
 from kilotune.render.checks import check_renderings
 from kilotune.render.faults import RenderError
 from kilotune.render.labels import render
@@ -115,11 +116,11 @@ def test_the_work_on_a_conversation_grows_with_its_turns_alone(
 ) -> None:
     template = chat_template(byte_tokenizer())
     rendered: list[int] = []
-    apply = template.tokenizer.apply_chat_template
+    apply = sandbox.rendered
 
-    def counted(turns: Any, **settings: Any) -> Any:
-        rendered.append(len(turns))
-        return apply(turns, **settings)
+    def counted(source: str, *, messages: Any, **more: Any) -> str:
+        rendered.append(len(messages))
+        return apply(source, messages=messages, **more)
 
     def work(turns: int, text: str) -> int:
         rendered.clear()
@@ -128,7 +129,7 @@ def test_the_work_on_a_conversation_grows_with_its_turns_alone(
         assert check_renderings(template, [example], [rendering]) == []
         return sum(rendered)
 
-    monkeypatch.setattr(template.tokenizer, "apply_chat_template", counted)
+    monkeypatch.setattr("kilotune.render.template.rendered", counted)
     for turns in (20, 60):
         work(turns, "a")  # the forms are known now
     assert work(60, "b") <= 3 * work(20, "c") + 3

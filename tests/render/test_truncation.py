@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kilotune.data.example import Example, Message
+from kilotune.render import sandbox
 from kilotune.render.faults import RenderError
 from kilotune.render.labels import render
 from kilotune.render.probe import chat_template
@@ -108,13 +109,13 @@ def test_no_more_turns_go_than_must(rounds: list[tuple[int, int]], share: float)
 def test_a_long_conversation_is_cut_in_a_few_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
     template = chat_template(byte_tokenizer())
     calls: list[int] = []
-    apply = template.tokenizer.apply_chat_template
+    apply = sandbox.rendered
 
-    def counted(turns: Any, **settings: Any) -> Any:
-        calls.append(len(turns))
-        return apply(turns, **settings)
+    def counted(source: str, *, messages: Any, **more: Any) -> str:
+        calls.append(len(messages))
+        return apply(source, messages=messages, **more)
 
-    monkeypatch.setattr(template.tokenizer, "apply_chat_template", counted)
+    monkeypatch.setattr("kilotune.render.template.rendered", counted)
     cut, _ = fit(template, AS_IT_IS, conversation([7 + n % 20 for n in range(200)]), 900)
     assert 30 < len(cut.messages) < 40
     assert len(calls) <= 20

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.cli.trust import TrustCode, say_code
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def ablate(
     model: options.Model = None,
     preset: options.Preset = None,
     settings: options.Settings = None,
+    trust_code: TrustCode = False,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder; must be new.", show_default="runs/DATE-NAME-ablation"),
@@ -93,7 +95,10 @@ def ablate(
                     where=str(source),
                     fix="Give --minutes, --trials or --ray alone, or start a new one",
                 )
-            go_on(source, place, minutes=minutes, trials=trials, as_json=as_json)
+            go_on(
+                source, place, minutes=minutes, trials=trials, trust_code=trust_code,
+                as_json=as_json,
+            )  # fmt: skip
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
             asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v is not None]
@@ -103,7 +108,9 @@ def ablate(
                 model={"name": model},
                 preset=preset,
                 overrides=[*asked, *(settings or ())],
+                trust_code=trust_code,
             )
+            say_code(recipe, trust_code)
             from kilotune import ablate as experiment
 
             _show(experiment.ablate(recipe, folder, TerminalProgress(), place), as_json)
@@ -115,12 +122,15 @@ def go_on(
     *,
     minutes: float | None = None,
     trials: int | None = None,
+    trust_code: bool = False,
     as_json: bool = False,
 ) -> None:
     """Go on with the ablation in `folder`, and show how it ended."""
     from kilotune import ablate as experiment
 
-    found = experiment.resume(folder, TerminalProgress(), place, minutes=minutes, trials=trials)
+    found = experiment.resume(
+        folder, TerminalProgress(), place, minutes=minutes, trials=trials, trust_code=trust_code
+    )
     _show(found, as_json)
 
 

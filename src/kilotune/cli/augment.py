@@ -7,6 +7,7 @@ import typer
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.cli.trust import TrustCode, say_code
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def augment(
         ),
     ] = None,
     copies: Annotated[
-        int, typer.Option(min=1, help="How often each is applied to each example.")
+        int, typer.Option(min=1, max=1000, help="How often each is applied to each example.")
     ] = 1,
     alpha: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the words that are changed.")
@@ -87,8 +88,8 @@ def augment(
             show_default="off",
         ),
     ] = False,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of a trial.")] = 5,
-    seeds: Annotated[int, typer.Option(min=3, help="Seeds of a trial.")] = 3,
+    folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of a trial.")] = 5,
+    seeds: Annotated[int, typer.Option(min=3, max=100, help="Seeds of a trial.")] = 3,
     text: options.TextColumn = None,
     label: options.LabelColumn = None,
     group: options.GroupColumn = None,
@@ -99,6 +100,7 @@ def augment(
     test: options.TestFile = None,
     model: options.Model = None,
     settings: options.Settings = None,
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the training part with new examples made of it, each with its operation and parent.
@@ -112,7 +114,11 @@ def augment(
             text=text, label=label, group=group, columns=columns, format=format, task=task,
             val=val, test=test,
         )  # fmt: skip
-        recipe = recipe_for(source, data=data, model={"name": model}, overrides=settings or ())
+        recipe = recipe_for(
+            source, data=data, model={"name": model}, overrides=settings or (),
+            trust_code=trust_code,
+        )  # fmt: skip
+        say_code(recipe, trust_code)
         recipe = _with_operations(recipe, ops or [], copies, alpha, balanced, translators or [])
         if preview is not None:
             _preview(recipe, preview, as_json)

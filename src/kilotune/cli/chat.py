@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli.terminal import command, log, out, put
+from kilotune.cli.trust import TrustCode, read_run
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def chat(
     base: Annotated[
         bool, typer.Option("--base/--no-base", help="Show the base model beside the tuned one.")
     ] = True,
+    trust_code: TrustCode = False,
 ) -> None:
     """Talk to the tuned model, with the base model side by side: `/help` says how.
 
@@ -46,15 +48,16 @@ def chat(
     """
     with command():
         from kilotune.experiments.record import RunFolder
+        from kilotune.recipe.functions import MODEL
 
         folder = RunFolder(run)
-        folder.read_recipe()
+        read_run(run, trust_code, MODEL)
         folder.check_finished()  # said before the libraries load
 
         from kilotune.chat import open_chat
 
         with log.status("Loading the model"):
-            opened = open_chat(run)
+            opened = open_chat(run, trust_code=trust_code)
         _talk(opened, base)
 
 

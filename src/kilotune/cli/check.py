@@ -27,7 +27,7 @@ EXAMPLES = """Examples:
 
     kilotune check chats.json --task chat --tokenizer smollm2
 
-    kilotune check recipe.yaml
+    kilotune check recipe.yaml --set data.format=messages
 
     kilotune check reviews.csv --fix repaired.csv
 """
@@ -74,6 +74,7 @@ def check(
             show_default="none",
         ),
     ] = None,
+    settings: options.Settings = None,
     as_json: options.Json = False,
 ) -> None:
     """Find what is wrong with labelled files; no model is needed.
@@ -93,7 +94,7 @@ def check(
             text=text, label=label, group=group, columns=columns, format=format, task=task,
             val=val, test=test,
         )  # fmt: skip
-        given = recipe_for(files[0], data=data).data
+        given = recipe_for(files[0], data=data, overrides=settings or (), runs=()).data
         files = [given.train, *files[1:]]
 
         count_tokens = _counter(tokenizer) if tokenizer else None

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Example:
 
@@ -18,6 +19,7 @@ EXAMPLES = """Example:
 
 def decode(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Choose temperature, top-k, top-p and repetition penalty on the validation examples.
@@ -27,14 +29,15 @@ def decode(
     """
     with command(as_json):
         from kilotune.experiments.record import DECODING, RunFolder
+        from kilotune.recipe.functions import PARTS
 
         folder = RunFolder(run)
-        folder.read_recipe()
+        read_run(run, trust_code, PARTS)
         folder.check_finished()  # said before the libraries load
 
         from kilotune.decoding import decode as choose
 
-        choice = choose(run, TerminalProgress())
+        choice = choose(run, TerminalProgress(), trust_code=trust_code)
         if as_json:
             print_json({"run": run, **folder.read_json(DECODING)})
             return

@@ -7,6 +7,7 @@ import typer
 
 from kilotune.cli import options
 from kilotune.cli.terminal import command, out, print_json
+from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Examples:
 
@@ -29,13 +30,18 @@ def export(
             "names that a first-generation Qwen's own code has."
         ),
     ] = "adapter",
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a run's tuned weights for other programs, with tokenizer, template and decoding."""
     with command(as_json):
+        from kilotune.recipe.functions import MODEL
+
+        read_run(run, trust_code, MODEL)  # a wrong folder is said before the libraries load
+
         from kilotune.export import export as write
 
-        path = write(run, to, folder)
+        path = write(run, to, folder, trust_code=trust_code)
         if as_json:
             print_json({"out": str(path), "to": to})
         else:

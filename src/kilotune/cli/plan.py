@@ -7,6 +7,7 @@ from rich.table import Table
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.cli.trust import TrustCode, say_code
 
 if TYPE_CHECKING:
     from kilotune.plan import Plan
@@ -42,6 +43,7 @@ def plan(
     chat_template: options.ChatTemplate = None,
     preset: options.Preset = None,
     settings: options.Settings = None,
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Say what a run would take: parameters, memory and time, here and on accelerators."""
@@ -53,7 +55,11 @@ def plan(
             val=val, test=test, train_on=train_on, system=system,
         )  # fmt: skip
         asked = {"name": model, "chat_template": chat_template}
-        recipe = recipe_for(source, data=data, model=asked, preset=preset, overrides=settings or ())
+        recipe = recipe_for(
+            source, data=data, model=asked, preset=preset, overrides=settings or (),
+            trust_code=trust_code,
+        )  # fmt: skip
+        say_code(recipe, trust_code)
 
         from kilotune.plan import plan as make_plan
 

@@ -9,6 +9,7 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.findings import print_each
 from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, out, print_json, put
+from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Example:
 
@@ -20,6 +21,7 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     file: Annotated[Path, typer.Argument(help="Rows to answer, in the format trained on.")],
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Answer every row of a file: its columns, a prediction and, for labels, a probability.
@@ -29,15 +31,15 @@ def predict(
     """
     with command(as_json):
         from kilotune.data.readers import read_table
-        from kilotune.experiments.record import RunFolder
+        from kilotune.recipe.functions import MODEL
 
-        RunFolder(run).read_recipe()
+        read_run(run, trust_code, MODEL)
         read_table(file)  # what is wrong with it is said before the libraries load
 
         from kilotune.evaluate.tasks import TASKS
         from kilotune.predict import predict as answer
 
-        done = answer(run, file, output, TerminalProgress())
+        done = answer(run, file, output, TerminalProgress(), trust_code=trust_code)
         status = WANTING if done.not_answered else 0
         if done.empty:
             why = f"nothing was asked, or the answer was {TASKS[done.task].unreadable}"

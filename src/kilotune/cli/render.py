@@ -13,6 +13,7 @@ from rich.text import Text
 from kilotune.cli import options
 from kilotune.cli.findings import print_findings
 from kilotune.cli.terminal import command, log, out, print_json, status_of
+from kilotune.cli.trust import TrustCode, say_code
 
 if TYPE_CHECKING:
     from kilotune.preview import Preview
@@ -50,6 +51,7 @@ def render(
     chat_template: options.ChatTemplate = None,
     preset: options.Preset = None,
     settings: options.Settings = None,
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Show which tokens are trained, and what is wrong with the rendering of all examples.
@@ -58,6 +60,7 @@ def render(
     """
     with command(as_json):
         from kilotune.data.readers import read_table
+        from kilotune.recipe.functions import MODEL
         from kilotune.recipe.load import recipe_for
 
         data = options.data_settings(
@@ -65,7 +68,11 @@ def render(
             train_on=train_on, system=system,
         )  # fmt: skip
         asked = {"name": model, "chat_template": chat_template}
-        recipe = recipe_for(source, data=data, model=asked, preset=preset, overrides=settings or ())
+        recipe = recipe_for(
+            source, data=data, model=asked, preset=preset, overrides=settings or (),
+            trust_code=trust_code, runs=MODEL,
+        )  # fmt: skip
+        say_code(recipe, trust_code, MODEL)
         if not recipe.data.train.exists():
             read_table(recipe.data.train)  # a wrong path is said before the libraries load
 

@@ -24,7 +24,7 @@ def report(
         from kilotune.report.build import build_report
 
         folder = RunFolder(run)
-        folder.read_recipe()
+        folder.read_recipe(runs=())
         with folder.writing():
             path = build_report(folder)
         if as_json:

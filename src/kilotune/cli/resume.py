@@ -8,6 +8,7 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.results import finish
 from kilotune.cli.terminal import TerminalProgress, command
+from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Example:
 
@@ -19,20 +20,22 @@ def resume(
     run: Annotated[
         Path, typer.Argument(help="The folder of a run or an ablation that was stopped.")
     ],
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Go on with a stopped run from its last checkpoint, or with a stopped ablation."""
     with command(as_json):
         from kilotune.experiments.record import RunFolder
+        from kilotune.recipe.functions import PARTS
 
         folder = RunFolder(run)
-        folder.read_recipe()  # a wrong folder is said before torch loads
+        read_run(run, trust_code, PARTS)  # a wrong folder is said before torch loads
         if folder.ablation:
             from kilotune.cli.ablate import go_on
 
-            go_on(run, as_json=as_json)
+            go_on(run, trust_code=trust_code, as_json=as_json)
             return
 
         from kilotune import pipeline
 
-        finish(pipeline.resume(run, TerminalProgress()), as_json)
+        finish(pipeline.resume(run, TerminalProgress(), trust_code=trust_code), as_json)

@@ -8,6 +8,7 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.results import finish
 from kilotune.cli.terminal import TerminalProgress, command
+from kilotune.cli.trust import TrustCode, say_code
 
 EXAMPLES = """Examples:
 
@@ -42,6 +43,7 @@ def run(
     chat_template: options.ChatTemplate = None,
     preset: options.Preset = None,
     settings: options.Settings = None,
+    trust_code: TrustCode = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -64,8 +66,9 @@ def run(
         asked = {"name": model, "chat_template": chat_template}
         recipe = recipe_for(
             source, data=data, model=asked, unlabeled=unlabeled, preset=preset,
-            overrides=settings or (),
+            overrides=settings or (), trust_code=trust_code,
         )  # fmt: skip
+        say_code(recipe, trust_code)
         progress = TerminalProgress()
         if out is not None and processes.leads():
             check_new(out)

@@ -12,6 +12,7 @@ from rich.text import Text
 from kilotune.cli import options
 from kilotune.cli.findings import print_each
 from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json
+from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Examples:
 
@@ -43,6 +44,7 @@ def select(
         int | None,
         typer.Option(help="What chance is drawn by.", show_default="the run's"),
     ] = None,
+    trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Choose which unlabelled rows a person should label next, and write them to a file.
@@ -52,15 +54,22 @@ def select(
     """
     with command(as_json):
         from kilotune.data.readers import read_table
-        from kilotune.experiments.record import RunFolder
+        from kilotune.recipe.functions import MODEL
 
-        RunFolder(run).read_recipe()
+        read_run(run, trust_code, MODEL)
         read_table(file)  # what is wrong with it is said before the libraries load
 
         from kilotune.selection import select as choose
 
         done = choose(
-            run, file, count, output, strategy=strategy, seed=seed, progress=TerminalProgress()
+            run,
+            file,
+            count,
+            output,
+            strategy=strategy,
+            seed=seed,
+            progress=TerminalProgress(),
+            trust_code=trust_code,
         )
         if as_json:
             print_json({"files": [file], **asdict(done)})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.data.example import Image
-from kilotune.data.images import media_type
+from kilotune.data.images import media_type, without_scheme
 from kilotune.data.normalise import Dataset
 from kilotune.data.table import Row, ending
 from kilotune.data.tasks import is_json
@@ -97,7 +97,7 @@ def _moved(value: str, paths: Mapping[str, str], *, text: bool = False) -> str:
         return value if after == before else json.dumps(after, ensure_ascii=False)
     if text or "<img>" in value:
         return INLINE_IMAGE.sub(lambda found: f"<img>{_moved(found[1], paths)}</img>", value)
-    return paths.get(value.strip().removeprefix("file://"), value)
+    return paths.get(without_scheme(value.strip()), value)
 
 
 def _moved_inside(value: Any, paths: Mapping[str, str]) -> Any:

@@ -24,6 +24,7 @@ KINDS = (
 # Shorter texts of base64's letters are file names.
 SHORTEST_BASE64 = 64
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+FILE = "file://"
 WEB = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
 
 
@@ -66,7 +67,12 @@ def _from_text(text: str, folder: str) -> Image:
         data = _decoded(text)
         if media_type(data):
             return Image("", data=data)
-    return Image(text.removeprefix("file://"), folder)
+    return Image(without_scheme(text), folder)
+
+
+def without_scheme(text: str) -> str:
+    """A path that may be written as a `file://` address, in whatever letters."""
+    return text[len(FILE) :] if text[: len(FILE)].lower() == FILE else text
 
 
 def _decoded(text: str) -> bytes:

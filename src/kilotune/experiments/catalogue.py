@@ -108,7 +108,7 @@ def _fields(folder: RunFolder) -> dict[str, Value]:
         fields["out_of_fold"] = found.get("value")
     fields |= {"task": data["task"], "data.fingerprint": data["fingerprint"]}
     fields |= {f"examples.{part}": len(ids) for part, ids in data["split"].items()}
-    settings = flat_settings(folder.read_recipe())
+    settings = flat_settings(folder.read_recipe(runs=()))
     return fields | {name: _plain(value) for name, value in settings.items()}
 
 

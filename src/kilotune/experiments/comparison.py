@@ -78,7 +78,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunComparison:
     """Compare two finished runs. Raises KilotuneError where one is not, or their tasks differ."""
     both = (before, after)
     for folder in both:
-        folder.read_recipe()
+        folder.read_recipe(runs=())
         folder.check_finished()
     data = [folder.read_json(record.DATA) for folder in both]
     if data[0]["task"] != data[1]["task"]:
@@ -98,7 +98,7 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunComparison:
     return RunComparison(
         before=str(before.path),
         after=str(after.path),
-        changes=differences(before.read_recipe(), after.read_recipe()),
+        changes=differences(before.read_recipe(runs=()), after.read_recipe(runs=())),
         same_data=data[0]["fingerprint"] == data[1]["fingerprint"],
         same_code=environments[0].get("code") == environments[1].get("code") is not None,
         costs=costs,

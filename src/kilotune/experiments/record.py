@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +28,7 @@ from kilotune.data.writers import (
 )
 from kilotune.errors import KilotuneError, some
 from kilotune.recipe.difference import binding_settings
+from kilotune.recipe.functions import PARTS
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.schema import Recipe
 
@@ -154,8 +155,12 @@ class RunFolder:
         if self.writes:
             write_atomically(self / RECIPE, dump_recipe(recipe))
 
-    def read_recipe(self) -> Recipe:
-        """The recipe as it was resolved."""
+    def read_recipe(self, *, trust_code: bool = False, runs: Collection[str] = PARTS) -> Recipe:
+        """The recipe as it was resolved.
+
+        A run's folder is data: raises KilotuneError for code that its recipe names in the parts
+        `runs`, which the caller would run, unless `trust_code`.
+        """
         if not (self / RECIPE).exists():
             if self.path.is_dir() and not self.begun:
                 raise KilotuneError(
@@ -166,7 +171,7 @@ class RunFolder:
             raise KilotuneError(
                 "not a run folder", where=str(self.path), fix="Give the folder of a run"
             )
-        recipe = load_recipe(self / RECIPE)
+        recipe = load_recipe(self / RECIPE, trust_code=trust_code, runs=runs)
         self._check_settings(recipe)
         return recipe
 

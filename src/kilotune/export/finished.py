@@ -12,6 +12,7 @@ from kilotune.models.export import ADAPTER, tuned_folder, tuned_generation
 from kilotune.models.identity import ADAPTER_CONFIG
 from kilotune.models.integrity import read_json
 from kilotune.models.load import load_tokenizer
+from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
 from kilotune.render.probe import chat_template
 from kilotune.render.template import ChatTemplate
@@ -119,9 +120,12 @@ class Finished:
         )
 
 
-def open_finished(run: Path) -> Finished:
-    """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished."""
+def open_finished(run: Path, *, trust_code: bool = False) -> Finished:
+    """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished.
+
+    And for a model with code of its own unless `trust_code`.
+    """
     folder = RunFolder(run)
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     return Finished(folder, recipe)

@@ -31,15 +31,16 @@ from kilotune.render.standalone import standalone
 TEMPLATE = "chat_template.jinja"
 
 
-def export(run: Path, to: str, out: Path) -> Path:
+def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
     """Write the tuned weights of the finished `run` into the new folder `out`, in the form `to`.
 
     Forms are those of FORMS. Returns `out`. Raises KilotuneError for another form, for a run that
-    has no such form, and rather than overwrite anything.
+    has no such form, for a model with code of its own unless `trust_code`, and rather than
+    overwrite anything.
     """
     if to not in FORMS:
         raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
-    finished = open_finished(run)
+    finished = open_finished(run, trust_code=trust_code)
     check_new(out)
     check_run(finished.folder, finished.recipe)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -76,10 +76,9 @@ def chosen_targets(settings: LoraSettings, available: list[str]) -> list[str]:
 def linear_names(model: Model) -> list[str]:
     """The last names of the linear layers inside the decoder layers, such as `q_proj`."""
     _, layers = decoder_layers(model)
-    # GPT-2's Conv1D is a linear layer too, and PEFT adapts it.
-    linear = (torch.nn.Linear, _conv1d())
     # Layers may differ, as where attention is of several kinds; streamed ones show none.
     modules = (named for layer in layers for named in layer.named_modules())
+    linear = linear_classes()
     return list(dict.fromkeys(n.rpartition(".")[2] for n, m in modules if isinstance(m, linear)))
 
 
@@ -101,7 +100,8 @@ def layer_indices(layers: Layers, total: int) -> list[int]:
     return chosen
 
 
-def _conv1d() -> type[torch.nn.Module]:
+def linear_classes() -> tuple[type[torch.nn.Module], ...]:
+    """What PEFT puts adapters on: GPT-2's Conv1D is a linear layer too."""
     from transformers.pytorch_utils import Conv1D
 
-    return Conv1D
+    return torch.nn.Linear, Conv1D

@@ -16,14 +16,16 @@ from kilotune.models.load import (
     local_folder,
     model_kind,
 )
-from kilotune.models.lora import linear_names
+from kilotune.models.lora import linear_classes, linear_names
 from kilotune.models.lower import first_trained_layer
 from kilotune.models.selection import of_adapter, select_trained
 from kilotune.models.tree import Branch, module_tree
-from kilotune.recipe.schema import Method, ModelSettings
+from kilotune.recipe.schema import DecodingSettings, LoraSettings, Method, ModelSettings
 
 # Choices that every model has.
 PLAIN = ("all", "all-linear", None)
+# A rank that no model is too narrow for.
+LEAST_WIDTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +164,42 @@ def model_size(model: Model) -> ModelSize:
 
 
 def check_trained(source: str, settings: ModelSettings, tune: Method) -> None:
-    """Raise KilotuneError for layers, targets or patterns that the model at `source` has not.
+    """Raise KilotuneError for layers, targets, patterns or a rank that do not suit the model.
 
     By its configuration, so that it is said before anything is loaded or written. What comes with
     code of its own is left to loading.
     """
     named = [getattr(tune, name, None) for name in ("layers", "target_modules")]
     plain = not (tune.trainable or tune.frozen or any(n not in PLAIN for n in named))
+    plain = plain and getattr(tune, "rank", 0) <= LEAST_WIDTH
     if not (plain or settings.trust_remote_code):
         there = settings.model_copy(update={"name": source})
         trained_part(empty_model(read_config(there)), tune)
 
 
+def check_answers(settings: ModelSettings, decoding: DecodingSettings) -> None:
+    """Raise KilotuneError for answers that may be longer than what the model has positions for."""
+    wanted = decoding.max_new_tokens
+    if wanted == "auto":
+        return
+    config = read_config(settings).get_text_config(decoder=True)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and wanted >= positions:
+        raise KilotuneError(
+            f"{settings.name} has {positions:,} positions for prompt and answer",
+            where=f"decoding.max_new_tokens={wanted}",
+            fix="Give fewer, or auto, which goes by the lengths of the answers",
+        )
+
+
 def trained_part(model: Model, settings: Method) -> Trained:
     """What `settings` train of the empty `model`, which is changed as they say.
 
-    Raises KilotuneError for layers, targets, biases or patterns there are not.
+    Raises KilotuneError for layers, targets, biases or patterns there are not, and for a rank that
+    is too large.
     """
+    if isinstance(settings, LoraSettings):
+        _check_rank(model, settings.rank)
     with torch.device("meta"):
         model = select_trained(model, settings, seed=0)
     name, _ = decoder_layers(model)
@@ -196,6 +217,20 @@ def trained_part(model: Model, settings: Method) -> Trained:
         products=products // each,
         tree=module_tree(model),
     )
+
+
+def _check_rank(model: Model, rank: int) -> None:
+    """Raise KilotuneError for adapters that would be larger than every layer they can be put on."""
+    linear = linear_classes()
+    sides = [_in_and_out(module) for module in model.modules() if isinstance(module, linear)]
+    widest = max(map(min, sides), default=rank)
+    if rank > widest:
+        raise KilotuneError(
+            f"no linear layer of the model is wider than {widest:,}, and adapters of a higher rank "
+            "are larger than what they adapt",
+            where=f"tune.rank={rank}",
+            fix="Choose a lower one, or tune.method=full",
+        )
 
 
 def _place(name: str) -> Path:

@@ -1,6 +1,6 @@
 """From YAML, a preset and `--set` arguments to one Recipe, and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -9,11 +9,16 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kilotune.errors import KilotuneError
-from kilotune.recipe.problems import METHODS, problems
+from kilotune.errors import KilotuneError, shorten, some
+from kilotune.recipe.functions import PARTS, named_code
+from kilotune.recipe.problems import METHODS, MOST_SAID, brief, problems
+from kilotune.recipe.safe_yaml import LimitError, parse_yaml
 from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
 
 Tree = dict[str, Any]
+
+# Bytes of a recipe's file, and names in the full name of a setting: far more than any has.
+LARGEST, NAMES = 1_000_000, 10
 
 # Settings that are paths, relative to the file they stand in.
 PATHS = {
@@ -35,16 +40,23 @@ def load_recipe(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
+    trust_code: bool = False,
+    runs: Collection[str] = PARTS,
 ) -> Recipe:
     """Build a recipe: the preset, over it the file, over it `settings`, over it `overrides`.
 
     `path` is a YAML file and may name its own `preset`; `settings` is a nested mapping;
     `overrides` are `a.b=value` strings as given to `--set`. Paths inside a file are relative to
     that file. Raises KilotuneError that names every wrong field at once.
+
+    A file is data: Python code that it names is refused unless `trust_code`. `runs` are the parts
+    of the recipe whose code the caller would run: all, or () to read what it says alone. Code that
+    `settings` or `overrides` name is the caller's own.
     """
     tree = _read(path) if path else {}
     overrides = list(overrides)
-    layers = [tree, settings or {}, *map(_override, overrides)]
+    own: list[Mapping[str, Any]] = [settings or {}, *map(_override, overrides)]
+    layers = [tree, *own]
     name = preset or tree.get("preset") or "auto"
     for layer in layers[1:]:
         name = layer.get("preset", name)
@@ -58,9 +70,12 @@ def load_recipe(
         base = _merge(base, layer)
     base["preset"] = name
     try:
-        return Recipe.model_validate(base)
+        recipe = Recipe.model_validate(base)
     except ValidationError as error:
         raise _refusal(problems(error), path, {text.split("=")[0] for text in overrides}) from error
+    if path and not trust_code:
+        _check_code(recipe, own, path, runs)
+    return recipe
 
 
 def recipe_for(
@@ -71,11 +86,14 @@ def recipe_for(
     unlabeled: Path | None = None,
     preset: str | None = None,
     overrides: Iterable[str] = (),
+    trust_code: bool = False,
+    runs: Collection[str] = PARTS,
 ) -> Recipe:
     """The recipe in `source` (.yaml), or one for the labelled file `source`.
 
     `data` and `model` give settings of those parts, `unlabeled` the file of that one; those that
-    are None are as if not given. Raises KilotuneError that names every wrong field at once.
+    are None are as if not given. Raises KilotuneError that names every wrong field at once, and
+    as `load_recipe` does for code that the file names.
     """
     given = {key: value for key, value in data.items() if value is not None}
     named = {key: value for key, value in model.items() if value is not None}
@@ -86,7 +104,14 @@ def recipe_for(
     if unlabeled is not None:
         tree["unlabeled"] = {"file": unlabeled}
     path = source if is_recipe else None
-    return load_recipe(path, preset=preset, settings=tree, overrides=overrides)
+    return load_recipe(
+        path,
+        preset=preset,
+        settings=tree,
+        overrides=overrides,
+        trust_code=trust_code,
+        runs=runs,
+    )
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -105,22 +130,21 @@ def _known_to(method: object, tune: Tree) -> Tree:
 def _preset(name: str) -> Tree:
     source = files("kilotune.recipe") / "presets" / f"{name}.yaml"
     if name not in presets():
-        raise KilotuneError(f"no preset '{name}'", fix=f"Choose one of: {', '.join(presets())}")
-    tree: Tree = yaml.safe_load(source.read_text(encoding="utf-8"))
+        what = f"no preset {brief(name)}"
+        raise KilotuneError(what, fix=f"Choose one of: {', '.join(presets())}")
+    tree: Tree = parse_yaml(source.read_text(encoding="utf-8"))
     return tree
 
 
 def _read(path: Path) -> Tree:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise KilotuneError("no such recipe", where=str(path), fix="Check the path") from error
+        tree = parse_yaml(_text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{path}:{line + 1}" if line is not None else str(path)
-        raise KilotuneError(
-            "not valid YAML", where=where, fix="Check indentation and quoting there"
-        ) from error
+        limit = error.problem if isinstance(error, LimitError) else None
+        fix = "Correct it there" if limit else "Check indentation and quoting there"
+        raise KilotuneError(limit or "not valid YAML", where=where, fix=fix) from error
     if not isinstance(tree, dict):
         raise KilotuneError("a recipe is a YAML mapping", where=str(path), fix="See docs/recipe.md")
     for part, keys in PATHS.items():
@@ -130,30 +154,68 @@ def _read(path: Path) -> Tree:
                 if isinstance(settings.get(key), str):
                     settings[key] = str(path.parent / settings[key])
     model = tree.get("model")
-    if isinstance(model, dict) and model.get("chat_template", "auto") not in TEMPLATES:
-        model["chat_template"] = str(path.parent / str(model["chat_template"]))
+    if isinstance(model, dict):
+        template = model.get("chat_template", "auto")
+        if isinstance(template, str) and template not in TEMPLATES:
+            model["chat_template"] = str(path.parent / template)
     return tree
+
+
+def _text(path: Path) -> str:
+    """The text of a recipe's file. Raises KilotuneError for none, or for more than a recipe is."""
+    if not path.is_file():
+        what = "this is no file" if path.exists() else "no such recipe"
+        raise KilotuneError(what, where=str(path), fix="Check the path")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        what = f"larger than any recipe, which has at most {LARGEST:,} bytes"
+        raise KilotuneError(what, where=str(path), fix="Check the path")
+    return content.decode("utf-8")
+
+
+def _check_code(
+    recipe: Recipe, own: Iterable[Mapping[str, Any]], path: Path, runs: Collection[str]
+) -> None:
+    """Raise KilotuneError where the file at `path`, and not the caller's `own`, names code."""
+    given = {code for layer in own for code in named_code(layer)}
+    named = [code for code in named_code(recipe.model_dump(mode="json"), runs) if code not in given]
+    if named:
+        raise KilotuneError(
+            f"this file names Python code, which would be run: {some(named)}",
+            where=str(path),
+            fix="Read that code; if you trust it, repeat with --trust-code "
+            "(in Python: trust_code=True)",
+        )
 
 
 def _override(argument: str) -> Tree:
     key, equals, text = argument.partition("=")
-    if not equals or not all(key.split(".")):
+    names = key.split(".")
+    if not equals or not all(names) or len(names) > NAMES:
         raise KilotuneError(
-            f"cannot read --set {argument}", fix="Write it as --set tune.learning_rate=2e-4"
+            f"cannot read --set {shorten(argument)}",
+            fix="Write it as --set tune.learning_rate=2e-4",
         )
-    value = _value(text)
+    value = _value(text, key)
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)
 
 
-def _value(text: str) -> Any:
+def _value(text: str, key: str) -> Any:
     """YAML, but prose stays prose: `Text: {text}` and `{text}` are no mappings."""
+    written_as_mapping = text.lstrip().startswith("{") and ":" in text
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
+    except LimitError as error:
+        if not written_as_mapping and not text.lstrip().startswith("["):
+            return text
+        raise KilotuneError(
+            str(error.problem), where=f"--set {key}", fix="Correct it there"
+        ) from error
     except yaml.YAMLError:
         return text
-    written_as_mapping = text.lstrip().startswith("{") and ":" in text
     return text if isinstance(value, dict) and not written_as_mapping else value
 
 
@@ -171,7 +233,8 @@ def _refusal(wrong: Mapping[str, str], path: Path | None, overrides: set[str]) -
     """All that is wrong with a recipe. What `--set` gave is said to be of it, not of the file."""
     of_set = [name for name in wrong if name in overrides]
     lines = [f"{'--set ' * (name in of_set)}{name}: {said}" for name, said in wrong.items()]
-    several = f"{len(lines)} settings are wrong\n  " + "\n  ".join(lines)
+    shown = lines[:MOST_SAID] + ["and more"] * (len(lines) > MOST_SAID)
+    several = f"{len(lines)} settings are wrong\n  " + "\n  ".join(shown)
     return KilotuneError(
         several if len(lines) > 1 else lines[0],
         where=str(path) if path and len(of_set) < len(lines) else "",

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from functools import cache
+from reprlib import Repr
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kilotune.errors import shorten
 from kilotune.recipe.schema import (
     BitFitSettings,
     FullSettings,
@@ -27,27 +30,46 @@ METHODS: dict[str, type[BaseModel]] = {
 KINDS = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
     "path": "a path", "tuple": "a list", "dict": "a group of settings",
-    "model": "a group of settings",
+    "model": "a group of settings", "finite": "a finite number",
 }  # fmt: skip
 BOUNDS = {
-    "greater_than": ("gt", "more than {:g}"), "greater_than_equal": ("ge", "{:g} or more"),
-    "less_than": ("lt", "less than {:g}"), "less_than_equal": ("le", "{:g} or less"),
+    "greater_than": ("gt", "more than {}"), "greater_than_equal": ("ge", "{} or more"),
+    "less_than": ("lt", "less than {}"), "less_than_equal": ("le", "{} or less"),
+    "too_short": ("min_length", "a list of {} or more"),
+    "too_long": ("max_length", "a list of {} or fewer"),
 }  # fmt: skip
+
+
+# Longer texts are shortened in what is said, and nothing is looked for that is spelt like them.
+LONGEST = 60
+# Wrong settings of which it is said what is wrong with them.
+MOST_SAID = 30
+
+
+def brief(value: object) -> str:
+    """`value` as Python writes it, or the beginning and the end of that."""
+    short = Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxdict = 2, LONGEST, LONGEST, 3
+    return short.repr(value)
 
 
 def problems(error: ValidationError) -> dict[str, str]:
-    """Each wrong setting by its full name, and what is wrong with it."""
+    """Each wrong setting by its full name, and what is wrong with it; "" beyond MOST_SAID."""
     by_name: dict[str, list[ErrorDetails]] = {}
     for detail in error.errors():
         by_name.setdefault(_name(detail), []).append(detail)
     # Of a list with a wrong item only the item is said, not that it might have been something else.
     whole = {name.partition("[")[0] for name in by_name if "[" in name}
-    return {name: _said(name, of) for name, of in by_name.items() if name not in whole}
+    wrong = [(name, of) for name, of in by_name.items() if name not in whole]
+    # What was meant by a name takes a look at all there are.
+    return {n: _said(n, of) if place < MOST_SAID else "" for place, (n, of) in enumerate(wrong)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Which of `known` settings somebody who wrote `name` is likeliest to have meant."""
     part, _, last = name.rpartition(".")
+    if len(last) > LONGEST:
+        return None
     by_last: dict[str, str] = {}
     beside: dict[str, str] = {}
     for each in known:
@@ -73,9 +95,14 @@ def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator
                 yield from setting_names(part, f"{prefix}{name}.")
 
 
+@cache
+def _known() -> tuple[str, ...]:
+    return tuple(setting_names())
+
+
 def _name(detail: ErrorDetails) -> str:
     """The full name of the setting, without pydantic's own names for the kinds of a value."""
-    known = set(setting_names())
+    known = _known()
     name = ""
     for place, part in enumerate(detail["loc"]):
         if detail["loc"][:1] == ("tune",) and place == 1 and part in METHODS:
@@ -87,6 +114,7 @@ def _name(detail: ErrorDetails) -> str:
             name = f"{name}[{part}]"
         elif name in ("data.columns", "model.template_arguments"):
             name = longer
+    name = shorten(name)
     return f"{name}.method" if detail["type"].startswith("union_tag") else name
 
 
@@ -102,15 +130,16 @@ def _said(name: str, details: list[ErrorDetails]) -> str:
     if first["type"].startswith("union_tag"):
         value = value.get("method")
     wanted = list(dict.fromkeys(_wanted(detail) for detail in details))
-    found = "empty" if value is None else repr(value)
+    found = "empty" if value is None else brief(value)
     said = f"must be {_either(wanted)}, not {found}"
     choices = [name for detail in details for name in _choices(detail)]
-    close = get_close_matches(value, choices, 1) if isinstance(value, str) else []
+    word = value[:LONGEST] if isinstance(value, str) else ""
+    close = get_close_matches(word, choices, 1)
     return f"{said}; did you mean {close[0]}?" if close else said
 
 
 def _unknown(name: str, detail: ErrorDetails) -> str:
-    known = list(setting_names())
+    known = _known()
     if name in known:
         methods = [key for key, model in METHODS.items() if name in setting_names(model, "tune.")]
         return f"a setting of tune.method {methods[0]}, not of {detail['loc'][1]}"
@@ -123,7 +152,8 @@ def _wanted(detail: ErrorDetails) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     if kind in BOUNDS:
         key, words = BOUNDS[kind]
-        return words.format(context[key])
+        bound = context[key]
+        return words.format(f"{int(bound):,}" if bound == int(bound) else f"{bound:g}")
     if choices := _choices(detail):
         return _either(choices)
     return KINDS.get(kind.split("_")[0], detail["msg"])

@@ -9,8 +9,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     model_validator,
 )
 
@@ -23,7 +21,7 @@ Metric = Literal[
 
 
 def _layers(value: object) -> object:
-    if isinstance(value, str) and value != "all" and not re.fullmatch(r"top:[1-9]\d*", value):
+    if isinstance(value, str) and value != "all" and not re.fullmatch(r"top:[1-9]\d{0,4}", value):
         raise ValueError("must be 'all', 'top:K' (as in top:6) or a list of layer numbers")
     return value
 
@@ -38,13 +36,22 @@ Parts = Annotated[
 # Shell patterns over the names of the model's parameters.
 Patterns = tuple[Annotated[str, Field(min_length=1)], ...]
 
-Layers = Annotated[str | tuple[NonNegativeInt, ...], BeforeValidator(_layers)]
+Layers = Annotated[
+    str | tuple[Annotated[int, Field(ge=0, le=99_999)], ...], BeforeValidator(_layers)
+]
+
+# Numbers are bounded by what a machine can do, so that a slip of the hand is said and not tried.
+# numpy takes no larger seed.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)]
 
 
 class Settings(BaseModel):
     """Base of every part: frozen, and an unknown key is an error rather than a silent default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ModelSettings(Settings):
@@ -60,11 +67,17 @@ class ModelSettings(Settings):
         "none", description="frozen weights in 4 or 8 bits, by bitsandbytes"
     )
     trust_remote_code: bool = False
-    min_pixels: PositiveInt | None = Field(
-        None, description="smaller images are scaled up to so many pixels (Qwen2-VL kinds)"
+    min_pixels: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="smaller images are scaled up to so many pixels (Qwen2-VL kinds)",
     )
-    max_pixels: PositiveInt | None = Field(
-        None, description="larger images are scaled down to so many pixels (Qwen2-VL kinds)"
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="larger images are scaled down to so many pixels (Qwen2-VL kinds)",
     )
 
 
@@ -112,7 +125,7 @@ class DataSettings(Settings):
     clean: tuple[Literal["duplicates", "conflicts", "near_duplicates"], ...] = Field(
         (), description="what is left out of the training part"
     )
-    max_length: PositiveInt = Field(1024, description="tokens; longer prompts are cut")
+    max_length: int = Field(1024, ge=1, le=10**7, description="tokens; longer prompts are cut")
 
 
 class StoppingSettings(Settings):
@@ -123,11 +136,11 @@ class StoppingSettings(Settings):
         description="auto: macro_f1, token_f1 or field_f1, by task; none: every epoch is trained "
         "and the last weights are kept",
     )
-    every: PositiveInt | Literal["epoch"] = Field(
+    every: Annotated[int, Field(ge=1, le=10**9)] | Literal["epoch"] = Field(
         "epoch", description="steps from one evaluation to the next; the last step has one too"
     )
-    patience: PositiveInt = 1
-    minimum_gain: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    patience: int = Field(1, ge=1, le=10**6)
+    minimum_gain: Annotated[float, Field(ge=0, le=10**6)] | Literal["auto"] = Field(
         "auto", description="auto: the gain must exceed its own noise; within it the loss decides"
     )
 
@@ -135,20 +148,22 @@ class StoppingSettings(Settings):
 class TuneSettings(Settings):
     """What every way of tuning shares."""
 
-    learning_rate: float = Field(gt=0)
-    epochs: float = Field(3, gt=0)
-    batch_size: PositiveInt = Field(8, description="examples an optimiser step sees")
-    micro_batch_size: PositiveInt | Literal["auto"] = "auto"
+    learning_rate: float = Field(gt=0, le=10**6)
+    epochs: float = Field(3, gt=0, le=10_000)
+    batch_size: int = Field(8, ge=1, le=2**16, description="examples an optimiser step sees")
+    micro_batch_size: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
     schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.01, ge=0, le=1000)
+    max_grad_norm: float = Field(1.0, gt=0, le=10**9)
     stopping: StoppingSettings = StoppingSettings()
     report_to: tuple[str, ...] = Field((), description="trackers, by transformers' names")
     cache: Literal["auto", "always", "never"] = Field(
         "auto", description="keep the hidden states that enter the lowest trained layer"
     )
-    cache_limit_gb: float = Field(16, gt=0, description="for the states of all runs together")
+    cache_limit_gb: float = Field(
+        16, gt=0, le=10**6, description="for the states of all runs together"
+    )
     streaming: Literal["auto", "always", "never"] = Field(
         "auto", description="leave the layers below on disk; auto: when memory is too small"
     )
@@ -177,8 +192,8 @@ class LoraSettings(TuneSettings):
     """
 
     method: Literal["lora", "dora"] = "lora"
-    rank: PositiveInt = 8
-    lora_alpha: float = Field(16, gt=0)
+    rank: int = Field(8, ge=1, le=2**14)
+    lora_alpha: float = Field(16, gt=0, le=10**6)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     layers: Layers = "all"
@@ -217,11 +232,13 @@ Method = LoraSettings | TopLayersSettings | FullSettings | BitFitSettings
 class DecodingSettings(Settings):
     """How answers are generated; exported with the adapter."""
 
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    top_k: NonNegativeInt = 0
+    temperature: float = Field(0.0, ge=0, le=100, description="0 is greedy")
+    top_k: int = Field(0, ge=0, le=10**7)
     top_p: float = Field(1.0, gt=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, description="1 is none; of the prompt's words too")
-    max_new_tokens: PositiveInt | Literal["auto"] = Field(
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=100, description="1 is none; of the prompt's words too"
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=10**6)] | Literal["auto"] = Field(
         "auto", description="auto: by the lengths of the answers, with a margin"
     )
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
@@ -233,9 +250,11 @@ class DecodingSettings(Settings):
 class JudgeSettings(Settings):
     """What is measured besides the task's own figures."""
 
-    before_after: NonNegativeInt = Field(10, description="examples shown before and after")
-    train_sample: PositiveInt = Field(100, description="training examples judged for the verdict")
-    bootstrap_samples: PositiveInt = 2000
+    before_after: int = Field(10, ge=0, le=10**4, description="examples shown before and after")
+    train_sample: int = Field(
+        100, ge=1, le=10**6, description="training examples judged for the verdict"
+    )
+    bootstrap_samples: int = Field(2000, ge=1, le=10**5)
     forgetting: Literal["auto", "never"] = Field(
         "auto", description="ask both models general questions; auto: unless layers are streamed"
     )
@@ -249,7 +268,7 @@ class JudgeSettings(Settings):
         None, description="a chat model that compares free answers, or my_module:my_function"
     )
     prompt: str | None = Field(None, description="what that model is asked; None: kilotune's own")
-    pairs: PositiveInt = Field(100, description="test examples that it compares answers to")
+    pairs: int = Field(100, ge=1, le=10**6, description="test examples that it compares answers to")
 
     @model_validator(mode="after")
     def _whole_prompt(self) -> Self:
@@ -267,7 +286,7 @@ class OperationSettings(Settings):
     """One operation of augmentation: a name, or `module:function` of the user's own."""
 
     op: str
-    copies: PositiveInt = Field(1, description="how often it is applied to each example")
+    copies: int = Field(1, ge=1, le=1000, description="how often it is applied to each example")
     alpha: float = Field(0.1, gt=0, lt=1, description="share of the words that are changed")
     strength: tuple[Share, Share] = Field(
         (0.3, 1.0), description="of images, as shares of the strongest change"
@@ -289,7 +308,7 @@ class FilterSettings(Settings):
 
     near_parent: bool = Field(True, description="keep what nearly repeats the example it is from")
     shortest: float = Field(0.5, gt=0, le=1, description="least length as a share of the parent's")
-    longest: float = Field(2.0, ge=1, description="greatest length, in parents")
+    longest: float = Field(2.0, ge=1, le=1000, description="greatest length, in parents")
     language: bool = Field(True, description="the same script and language as the parent")
     image_similarity: float = Field(
         0.5, gt=0, lt=1, description="least structural similarity of an image to its original"
@@ -316,7 +335,7 @@ class AugmentSettings(Settings):
     synonyms: Path | None = Field(None, description="two columns, a word and a synonym")
     translators: tuple[str, ...] = Field((), description="there and back, each a pivot")
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
-    temperature: float = Field(0.8, ge=0, description="of what the model writes")
+    temperature: float = Field(0.8, ge=0, le=100, description="of what the model writes")
     masked: str | None = Field(None, description="masked language model for words in context")
     embedding: str | None = Field(None, description="encoder that filters.meaning asks")
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
@@ -328,19 +347,23 @@ class UnlabeledSettings(Settings):
 
     file: Path | None = None
     target_precision: float = Field(0.9, gt=0, lt=1, description="least share of right labels")
-    most: PositiveInt | Literal["auto"] = Field(
+    most: Annotated[int, Field(ge=1, le=10**7)] | Literal["auto"] = Field(
         "auto", description="pseudo-labels at most; auto: two for each labelled training example"
     )
-    pool: PositiveInt = Field(2000, description="rows that are looked at, drawn by the seed")
+    pool: int = Field(
+        2000, ge=1, le=10**7, description="rows that are looked at, drawn by the seed"
+    )
     labels: Literal["hard", "soft"] = Field(
         "hard", description="soft: every likely label with its probability"
     )
     weight: float = Field(1.0, gt=0, le=1, description="of a sure pseudo-label beside a label")
-    rounds: PositiveInt = Field(1, description="each labels anew and tunes the base model afresh")
-    folds: int = Field(3, ge=2)
-    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
-    consistency: NonNegativeInt = Field(
-        0, description="altered versions of a text that must all be answered alike"
+    rounds: int = Field(
+        1, ge=1, le=100, description="each labels anew and tunes the base model afresh"
+    )
+    folds: int = Field(3, ge=2, le=100)
+    seeds: Seeds = (0, 1, 2)
+    consistency: int = Field(
+        0, ge=0, le=1000, description="altered versions of a text that must all be answered alike"
     )
     operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = Field(
         (OperationSettings(op="swap"), OperationSettings(op="delete")),
@@ -350,8 +373,10 @@ class UnlabeledSettings(Settings):
     train_on: Literal["text", "altered"] = Field(
         "text", description="altered: a version of each text, answered as the text itself was"
     )
-    samples: int = Field(5, ge=2, description="answers drawn where there are no labels to score")
-    temperature: float = Field(0.8, gt=0, description="of those answers")
+    samples: int = Field(
+        5, ge=2, le=1000, description="answers drawn where there are no labels to score"
+    )
+    temperature: float = Field(0.8, gt=0, le=100, description="of those answers")
 
 
 class AblationSettings(Settings):
@@ -360,11 +385,15 @@ class AblationSettings(Settings):
     search: Literal["ladder", "optuna"] = Field(
         "ladder", description="one factor at a time; optuna: several at once, by TPE"
     )
-    folds: int = Field(5, ge=2)
-    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), min_length=1)
-    minutes: float | None = Field(None, gt=0, description="for the trials; None: no limit")
-    trials: PositiveInt | None = Field(None, description="trainings at most; None: no limit")
-    candidates: PositiveInt = Field(20, description="recipes that optuna may try")
+    folds: int = Field(5, ge=2, le=100)
+    seeds: Seeds = (0, 1, 2)
+    minutes: float | None = Field(
+        None, gt=0, le=10**7, description="for the trials; None: no limit"
+    )
+    trials: int | None = Field(
+        None, ge=1, le=10**6, description="trainings at most; None: no limit"
+    )
+    candidates: int = Field(20, ge=1, le=10**5, description="recipes that optuna may try")
     only: tuple[str, ...] = Field((), description="the factors to try; none given: all")
     factors: dict[str, tuple[Any, ...]] = Field(
         default_factory=dict, description="full names of settings and the values to try"
@@ -375,7 +404,7 @@ class Recipe(Settings):
     """Every setting of one run."""
 
     preset: str = "auto"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
     augment: AugmentSettings = AugmentSettings()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from kilotune.data.example import Image, Message
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
+from kilotune.recipe.schema import TEMPLATES
 from kilotune.render.encoding import Tokenizer, encoder, token_id
 from kilotune.render.faults import RenderError, finding
 from kilotune.render.layout import Layout
@@ -44,6 +45,7 @@ def chat_template(
         wants_bos=wants_bos(tokenizer),
         model_stops=stops,
         pictures=pictures,
+        origin=where if wanted in TEMPLATES else wanted,
     )
     try:
         template = _with_forms(template)

@@ -1,6 +1,5 @@
 """Which chat template is used: the model's own, one that ships with kilotune, or a file."""
 
-import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,10 +12,9 @@ from kilotune.recipe.schema import TEMPLATES
 from kilotune.render.clock import DATE, asks_for_the_date, with_stopped_clock
 from kilotune.render.encoding import Tokenizer, token_id
 from kilotune.render.faults import finding
+from kilotune.render.sandbox import environment
 
 MARKERS = ("<|im_start|>", "<|im_end|>")
-# Tags of transformers' own, which plain Jinja lacks.
-GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,12 @@ def wants_bos(tokenizer: Tokenizer) -> bool:
 def _read(path: Path) -> str:
     try:
         source = path.expanduser().read_text(encoding="utf-8")
-        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION.sub("", source))
+        environment().parse(source)
         return source
+    except RecursionError as error:
+        raise KilotuneError(
+            "not a valid Jinja template: nested too deeply", where=str(path), fix="Correct it there"
+        ) from error
     except jinja2.TemplateSyntaxError as error:
         raise KilotuneError(
             f"not a valid Jinja template: {error.message}",

@@ -6,10 +6,12 @@ from typing import Any
 
 from kilotune.data.example import Image, Message
 from kilotune.data.finding import Finding
+from kilotune.errors import KilotuneError
 from kilotune.render.encoding import Encoder, Tokenizer
 from kilotune.render.faults import RenderError
 from kilotune.render.layout import Layout, Slot, lay_out
 from kilotune.render.pictures import Pictures, expanded
+from kilotune.render.sandbox import LimitError, rendered
 
 Arguments = Mapping[str, bool | int | str]
 
@@ -40,7 +42,8 @@ class ChatTemplate:
     first user message. `writes_parts` says that contents must be lists of parts; `image_text` is
     what the template writes for an image, None where it cannot, and `pictures` what a processor
     makes of it (without one it stays as the template writes it). `stop_id` is the token that ends
-    an answer, `model_stops` are those that the model's own settings stop at.
+    an answer, `model_stops` are those that the model's own settings stop at. `origin` is the file
+    or the folder that the template is from.
     """
 
     tokenizer: Tokenizer
@@ -57,6 +60,7 @@ class ChatTemplate:
     wants_bos: bool = False
     model_stops: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = field(default=())
+    origin: str = "tokenizer"
     # What was found out on the way; each copy of a template begins anew.
     seen: dict[object, str] = field(default_factory=dict, init=False, compare=False, repr=False)
     turns_kept: dict[tuple[str, ...], bool] = field(
@@ -79,22 +83,29 @@ class ChatTemplate:
     def text(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
         """The conversation as text, control tokens spelled out.
 
-        Raises RenderError with the template's own words when it rejects the conversation.
+        Raises RenderError with the template's own words when it rejects the conversation, and
+        KilotuneError for a template that takes too long or makes too much.
         """
         if not messages:
             raise RenderError("empty-conversation")
         turns = [{"role": m.role, "content": self._content(m)} for m in self.fitting(messages)]
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                turns,
-                chat_template=self.source,
-                tokenize=False,
+            return rendered(
+                self.source,
+                messages=turns,
+                tools=None,
+                documents=None,
                 add_generation_prompt=generation_prompt,
-                **self.arguments,
+                **{**self.tokenizer.special_tokens_map, **self.arguments},
             )
+        except LimitError as error:
+            raise KilotuneError(
+                f"the chat template {error}",
+                where=self.origin,
+                fix="Use another with --chat-template",
+            ) from error
         except Exception as error:  # templates raise whatever Jinja and their authors raise
             raise RenderError("template-refuses", str(error) or type(error).__name__) from error
-        return text
 
     def layout(self, messages: Sequence[Message]) -> Layout:
         """Fitting messages as training text, and where their contents lie. Raises RenderError."""

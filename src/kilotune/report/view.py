@@ -81,7 +81,7 @@ class RunView:
 
 def read_run(folder: RunFolder) -> RunView:
     """Read the records of a finished run. Raises KilotuneError where one is missing."""
-    recipe = folder.read_recipe()
+    recipe = folder.read_recipe(runs=())
     judgement = folder.read_json(record.JUDGEMENT)
     proof = folder.read_json(record.PROOF)
     tests = judgement["test"]

@@ -110,3 +110,23 @@ def test_a_name_that_no_system_would_have_is_a_missing_image() -> None:
     (finding,) = image_faults([pictured(1, Image("x" * 5000))])
     assert finding.code == "missing-image"
     assert len(finding.message) < 200
+
+
+def test_images_outside_the_data_files_folder_are_noted(tmp_path: Path) -> None:
+    inner = tmp_path / "data"
+    inner.mkdir()
+    outside, inside = saved(tmp_path, "out.png", "RGB"), saved(inner, "in.png", "RGB")
+    (inner / "link.png").symlink_to(outside.path)
+    (tmp_path / "data-2").mkdir()
+    beside = saved(tmp_path / "data-2", "a.png", "RGB")
+    folder = str(inner)
+    rows = [
+        inside,
+        Image(str(inside.path), folder),  # absolute, and there all the same
+        Image("../data/in.png", folder),
+        Image("../out.png", folder),
+        Image(str(outside.path), folder),
+        Image("link.png", folder),
+        Image(str(beside.path), folder),
+    ]
+    assert faults(*rows) == {"image-outside": ("data:4", "data:5", "data:6", "data:7")}

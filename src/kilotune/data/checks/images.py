@@ -52,6 +52,11 @@ KINDS: dict[str, Kind] = {
         "Convert them as you want them seen; the loader makes 8-bit RGB of them, white where they "
         "are transparent, and takes the first frame of an animation",
     ),
+    "image-outside": Kind(
+        "note",
+        "rows whose image is outside the folder of the data file",
+        "Nothing, if the file is yours: they are read; of somebody else's file look at the paths",
+    ),
 }
 
 # Modes that become RGB without loss, or without one that is seen.
@@ -87,6 +92,8 @@ def _faults(image: Image) -> Iterator[tuple[str, str]]:
         if not os.path.isfile(image.path):  # no error for a name that no system would have
             yield "missing-image", shorten(image.source)
             return
+        if _outside(image):
+            yield "image-outside", shorten(image.source)
     # Imported here: most data have no images, and `kilotune check` answers sooner.
     from PIL import Image as Pillow
     from PIL import UnidentifiedImageError
@@ -105,6 +112,12 @@ def _faults(image: Image) -> Iterator[tuple[str, str]]:
         yield "corrupt-image", f"{name}: none of {', '.join(FORMATS)}"
     except UNREADABLE as error:
         yield "corrupt-image", f"{name}: {type(error).__name__}"
+
+
+def _outside(image: Image) -> bool:
+    """Whether the file is, links followed, elsewhere than in the data file's folder or below."""
+    folder = os.path.realpath(image.folder)
+    return not os.path.realpath(image.path).startswith(os.path.join(folder, ""))
 
 
 def _faults_of(picture: "Picture", name: str) -> Iterator[tuple[str, str]]:

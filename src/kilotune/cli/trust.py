@@ -1,0 +1,44 @@
+"""`--trust-code`: the Python code that a recipe's file, or a run's folder, names."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kilotune.cli.terminal import log, put
+
+if TYPE_CHECKING:
+    from kilotune.recipe.schema import Recipe
+
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Run the Python code that a recipe's file, or a run's, names; what --set names is "
+        "run without it.",
+        show_default="refused",
+    ),
+]
+
+
+def read_run(run: Path, trust_code: bool, runs: Collection[str]) -> "Recipe":
+    """The recipe of `run`; that code of its parts `runs` is going to be run is said.
+
+    Raises KilotuneError for what is no run, and for such code that is not trusted.
+    """
+    from kilotune.experiments.record import RunFolder
+
+    recipe = RunFolder(run).read_recipe(trust_code=trust_code, runs=runs)
+    say_code(recipe, trust_code, runs)
+    return recipe
+
+
+def say_code(recipe: "Recipe", trust_code: bool, runs: Collection[str] | None = None) -> None:
+    """Say which code of `recipe` is going to be run because it is trusted."""
+    from kilotune.recipe.functions import PARTS, named_code
+
+    parts = PARTS if runs is None else runs
+    named = named_code(recipe.model_dump(mode="json"), parts) if trust_code else ()
+    if named:
+        put(log, f"running Python code named by the recipe: {', '.join(named)}", lead="  ")
