@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from kilotune.data.example import Example, Message, Origin
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import (
+    METRICS,
     VALIDATION,
     RunFolder,
     check_new,
@@ -13,6 +15,7 @@ from kilotune.experiments.record import (
     fingerprint,
 )
 from kilotune.recipe.load import load_recipe
+from tests.experiments.made import predictions
 
 
 def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
@@ -60,10 +63,10 @@ def test_recipe_and_predictions_come_back(tmp_path: Path) -> None:
     recipe = load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}})
     folder.write_recipe(recipe)
     assert folder.read_recipe() == recipe
-    rows = [{"id": "data:2", "prompt": "a\nb", "reference": "x"}]
+    rows = [{**row, "prompt": "a\nb"} for row in predictions({"data:2": "x"})]
     folder.write_predictions(rows)
     assert folder.read_predictions() == rows
-    folder.write_predictions([{"id": "data:3"}], VALIDATION)
+    folder.write_predictions(predictions({"data:3": "x"}), VALIDATION)
     assert [row["id"] for row in folder.read_predictions(VALIDATION)] == ["data:3"]
 
 
@@ -80,8 +83,37 @@ def test_damaged_and_missing_records_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError, match="not a run folder"):
         folder.read_recipe()
     (tmp_path / "data.json").write_text("{")
-    with pytest.raises(KilotuneError, match=r"data\.json is missing or damaged"):
+    with pytest.raises(KilotuneError, match=r"data\.json is damaged \(no JSON"):
         folder.read_json("data.json")
+
+
+def log(folder: RunFolder, text: str) -> list[dict[str, float]]:
+    (folder / METRICS).write_bytes(text.encode())
+    return folder.read_metrics()
+
+
+ONE, TWO = '{"step": 1, "loss": 2.0}\n', '{"step": 2, "loss": 1.0}\n'
+
+
+def test_what_a_killed_process_left_of_a_last_line_counts_for_nothing(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    for torn in (TWO[:-1], TWO[:9], "\0\0\0", TWO[:9] + "\n", "[1]\n"):
+        assert log(folder, ONE + torn) == [{"step": 1, "loss": 2.0}]
+    assert log(folder, TWO[:9]) == log(folder, "") == []
+
+
+def test_a_damaged_line_of_the_log_is_named(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    for damaged in (TWO[:9] + "\n", "[1]\n", '{"loss": 1.0}\n', '{"step": 2, "loss": "1"}\n', "\n"):
+        with pytest.raises(KilotuneError, match=r"metrics\.jsonl: line 2 is damaged"):
+            log(folder, ONE + damaged + TWO)
+
+
+def test_numbers_that_are_none_come_back_as_they_were(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    folder.append_metrics({"step": 1, "loss": math.nan})
+    (line,) = folder.read_metrics()
+    assert math.isnan(line["loss"])
 
 
 def test_the_fingerprint_follows_content_not_place() -> None:

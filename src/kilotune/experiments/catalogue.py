@@ -89,7 +89,7 @@ def _entry(path: Path) -> Entry:
     fields: dict[str, Value] = {"name": path.name, "state": "unreadable", "started": None}
     try:
         return Entry(path, fields | _fields(RunFolder(path)))
-    except (KilotuneError, KeyError, TypeError, AttributeError):  # or JSON of another shape
+    except (KilotuneError, OSError):
         return Entry(path, fields)
 
 

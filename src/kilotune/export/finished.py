@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
+from kilotune.experiments.shapes import JUDGED_ENVIRONMENT
 from kilotune.models.export import ADAPTER, tuned_folder
 from kilotune.models.load import load_tokenizer
 from kilotune.recipe.schema import Recipe
@@ -78,7 +79,7 @@ class Finished:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """The run's `environment.json`."""
-        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT)
+        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT)
         return found
 
     @cached_property

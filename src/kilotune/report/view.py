@@ -10,6 +10,7 @@ from kilotune.evaluate.tasks import TASKS
 from kilotune.evaluate.tasks import TITLES as METRICS
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
+from kilotune.experiments.shapes import JUDGED_ENVIRONMENT
 from kilotune.recipe.schema import Recipe
 
 TITLES = {
@@ -100,7 +101,7 @@ def read_run(folder: RunFolder) -> RunView:
         classes=tuned["classes"],
         confusion=tuned["confusion"],
         calibration=tuned["calibration"],
-        gains={METRICS[name]: figure for name, figure in judgement["gains"].items()},
+        gains={METRICS.get(name, name): figure for name, figure in judgement["gains"].items()},
         paired=judgement["tuned_against_base"],
         comparisons=before_after(folder.read_predictions(), shown),
         forgetting=judgement["forgetting"],
@@ -109,7 +110,7 @@ def read_run(folder: RunFolder) -> RunView:
         findings=folder.read_json(record.FINDINGS),
         metrics=folder.read_metrics(),
         tuning=judgement["tuning"],
-        environment=folder.read_json(record.ENVIRONMENT),
+        environment=folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT),
         frozen=len(proof["frozen"]),
         moved=len(proof["moved"]),
     )
@@ -166,7 +167,7 @@ def system_title(name: str, figures: Iterable[str]) -> str:
 def _system(system: dict[str, Any]) -> SystemRow:
     return SystemRow(
         title=system_title(system["name"], system["figures"]),
-        figures={METRICS[name]: figure for name, figure in system["figures"].items()},
+        figures={METRICS.get(name, name): figure for name, figure in system["figures"].items()},
         details={METRICS.get(name, name): figure for name, figure in system["details"].items()},
         unreadable=system["unreadable"],
         health=system["health"] and Health(**system["health"]),
