@@ -15,6 +15,10 @@ from kilotune.experiments.record import RunFolder
 from kilotune.recipe.difference import flat_settings
 
 
+# Two of these make a folder a run: a recipe may lie anywhere.
+TELLING = (record.RECIPE, record.DATA, record.VERDICT)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One run: its folder, and by name everything that can be listed, filtered and sorted by.
@@ -71,12 +75,13 @@ def _sortable(value: Value) -> tuple[bool, float, str]:
 
 
 def _run_folders(place: Path) -> Iterator[Path]:
-    """Runs by the recipe and the data on record; of an ablation the final one."""
+    """Runs by what is on record; of an ablation the final one."""
     if RunFolder(place).ablation:
         if (place / record.FINAL / record.RECIPE).is_file():
             yield place / record.FINAL
         return
-    if (place / record.RECIPE).is_file() and (place / record.DATA).is_file():
+    # One that lost a record is still a run, and is listed.
+    if sum((place / name).is_file() for name in TELLING) > 1:
         yield place
         return
     for path in sorted(place.iterdir()):
