@@ -25,6 +25,7 @@ from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalida
 from kilotune.experiments import record, trackers
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import RunFolder, create_run
+from kilotune.export import describe
 from kilotune.judge_model import check_judge, preference
 from kilotune.models.gguf import is_gguf
 from kilotune.models.load import check_weights, locate, sees_images
@@ -249,6 +250,8 @@ def _run_stages(
     judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
+    if folder.writes:
+        describe(folder)
     report = build_report(folder) if folder.writes else folder / record.REPORT
     return Run(
         folder.path, verdict, judgements, paired, forgotten, preferred, weights, report, found

@@ -40,6 +40,7 @@ from kilotune.generate.score import LabelScores
 from kilotune.models.export import save_tuned
 from kilotune.models.freeze import Tunable
 from kilotune.models.load import Model
+from kilotune.models.public import name_base
 from kilotune.models.streaming import streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
@@ -349,7 +350,10 @@ class Session:
         tokenizer = self.prompting.template.tokenizer
         eyes = self.prompting.eyes
         vision = None if eyes is None else eyes.vision
-        return save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path, vision)
+        saved = save_tuned(self.tunable, tokenizer, self.prompting.generation, folder.path, vision)
+        if folder.writes:
+            name_base(saved, self.prepared.recipe.model.name)
+        return saved
 
     def health(self, examples: Sequence[Example], said: Answers) -> Health:
         """How the answers to `examples` came out as texts."""

@@ -88,10 +88,15 @@ def test_every_form_has_a_card_that_says_how_it_is_used(
 
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_the_code_in_the_card_runs_and_answers_as_the_run_did(
-    form: str, llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str,
+    llama_run: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = card(export(llama_run, form, tmp_path / "out")).text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = code.replace(f'"{tiny_model.name}"', f'"{tiny_model}"')  # as the card says
     row = RunFolder(llama_run).read_predictions()[0]
     monkeypatch.chdir(tmp_path / "out")
     said = io.StringIO()

@@ -84,6 +84,11 @@ def test_the_page_holds_verdict_figures_and_examples_and_needs_nothing_else(
     assert "http" not in body
 
 
+def test_the_same_records_make_the_same_bytes(folder: RunFolder) -> None:
+    first = build_report(folder).read_bytes()
+    assert build_report(folder).read_bytes() == first
+
+
 def test_what_users_wrote_is_escaped(folder: RunFolder) -> None:
     page = build_report(folder).read_text(encoding="utf-8")
     assert "&lt;b&gt;text 1&lt;/b&gt;" in page

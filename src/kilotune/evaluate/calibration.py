@@ -1,5 +1,6 @@
 """Whether a model's probabilities of labels are what they say."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,7 +106,12 @@ def calibration(
 
 
 def calibration_error(confidences: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """The expected calibration error: |confidence - accuracy| of each bin, weighted by examples."""
+    """The expected calibration error: |confidence - accuracy| of each bin, weighted by examples.
+
+    NaN without examples.
+    """
+    if not len(confidences):
+        return math.nan
     places = _places(confidences)
     gaps = np.bincount(places, weights=confidences - right, minlength=BINS)
     return float(np.abs(gaps).sum()) / len(confidences)

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
@@ -66,6 +67,8 @@ class Unavailable:
 
 
 Estimate = Figure | Unavailable
+# JSON has null for one that is not finite, and nothing stands beside it to say why.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 def estimate(fields: Mapping[str, Any]) -> Estimate:

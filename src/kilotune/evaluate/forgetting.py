@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Protocol
 
-from kilotune.evaluate.evidence import Estimate, Figure, mean_figure
+from kilotune.evaluate.evidence import Estimate, Figure, Number, mean_figure
 from kilotune.evaluate.health import Health
 
 # Tokens of an answer that are looked at: how it begins shows as well as the whole whether it is
@@ -65,10 +65,10 @@ class Forgetting:
     prompts: int
     tokens: int
     kept: Estimate
-    divergence: float
-    base_perplexity: float
-    perplexity: float
-    by_kind: dict[str, float]
+    divergence: Number
+    base_perplexity: Number
+    perplexity: Number
+    by_kind: dict[str, Number]
     base_health: Health
     health: Health
 

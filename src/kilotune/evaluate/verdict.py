@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kilotune.evaluate.evidence import Estimate, Figure, Unavailable, difference
+from kilotune.evaluate.evidence import Estimate, Figure, Number, Unavailable, difference
 from kilotune.evaluate.judgement import Judgement
 from kilotune.evaluate.label_errors import Contradicted
 from kilotune.evaluate.next_steps import NEXT_STEPS, NextStep
@@ -143,7 +143,7 @@ class Verdict:
     name: Name
     summary: str
     remarks: tuple[str, ...]
-    figures: dict[str, float]
+    figures: dict[str, Number]
     next_steps: tuple[NextStep, ...]
     confidence: Confidence = "sure"
     doubt: str = ""

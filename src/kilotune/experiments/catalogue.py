@@ -14,7 +14,6 @@ from kilotune.experiments.condition import Condition, Value
 from kilotune.experiments.record import RunFolder
 from kilotune.recipe.difference import flat_settings
 
-
 # Two of these make a folder a run: a recipe may lie anywhere.
 TELLING = (record.RECIPE, record.DATA, record.VERDICT)
 

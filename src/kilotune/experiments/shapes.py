@@ -254,6 +254,17 @@ class Verdict(_Fields):
     doubt: str
 
 
+class Identity(_Fields):
+    """identity.json"""
+
+    settings: dict[str, Any] = {}
+    weights: str | None = None
+    config: str | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    tuned: str | None = None
+
+
 class Fingerprinted(_Fields):
     """augmentation.json"""
 
@@ -434,7 +445,7 @@ SHAPES: Mapping[str, Shape] = {
     "folds.json": shape(list[list[str]]),
     "ablation.json": shape(Ablation),
     "base.json": shape(dict[str, float]),
-    "identity.json": shape(dict[str, str]),
+    "identity.json": shape(Identity),
 }
 JUDGED_ENVIRONMENT = shape(JudgedEnvironment)
 ANSWERS, LOG_LINE = shape(list[AnswerRow]), shape(LogLine)
