@@ -6,6 +6,8 @@ import pytest
 
 from kilotune.data.example import Example, Message, Origin
 from kilotune.errors import KilotuneError
+from kilotune.evaluate.confidence import Guess
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import (
     METRICS,
     VALIDATION,
@@ -14,6 +16,9 @@ from kilotune.experiments.record import (
     create_run,
     fingerprint,
 )
+from kilotune.experiments.shapes import SHAPES
+from kilotune.experiments.stages import Stage, StageStore, Told
+from kilotune.experiments.trials import Trial, TrialStore, Unit
 from kilotune.recipe.load import load_recipe
 from tests.experiments.made import predictions
 
@@ -123,3 +128,37 @@ def test_the_fingerprint_follows_content_not_place() -> None:
     assert fingerprint([example("x", "a.csv")]) == fingerprint([example("x", "b.csv")])
     assert fingerprint([example("x", "a.csv")]) != fingerprint([example("y", "a.csv")])
     assert json.dumps(fingerprint([]))
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_a_record_of_another_form_is_one_clear_error(name: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for text in ("", "{", "null", "3", '"text"', '[{"a": 1}]', '{"a": []}', "[" * 10**5, "\xff"):
+        (tmp_path / name).write_text(text, encoding="latin-1")
+        if (name, text) in (("identity.json", '{"a": []}'),):
+            continue  # nothing is asked of it
+        with pytest.raises(KilotuneError, match=rf"{name} is damaged \(") as caught:
+            folder.read_json(name)
+        assert "\n" not in str(caught.value)
+        assert caught.value.where == str(tmp_path)
+
+
+def test_a_damaged_trial_or_stage_is_one_clear_error(tmp_path: Path) -> None:
+    recipe = load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}})
+    trials, stages = TrialStore(tmp_path / "trials", "f"), StageStore(tmp_path / "stages", recipe)
+    unit, stage, cost = Unit(0, 0), Stage(0, 0, 0), Cost(1.0, 2, 3)
+    trial = Trial(unit, {"a": 1.0}, {"a": "x"}, {}, (math.nan,), (), cost)
+    told = Told({"a": 1.0}, {"a": "x"}, {"a": Guess("x", (math.nan, 0.0), 0)}, {}, 0, 1, cost)
+    trials.keep(recipe, trial)
+    stages.keep(stage, "m", told)
+    (trial_file,), (stage_file,) = trials.folder.iterdir(), stages.folder.iterdir()
+    found = stages.find(stage, "m")
+    assert found is not None
+    assert math.isnan(found.held_out["a"].logits[0])
+    for text in ("", "{", "[]", "null", "{}", trial_file.read_text().replace('"x"', "1")):
+        trial_file.write_text(text)
+        stage_file.write_text(text)
+        with pytest.raises(KilotuneError, match="the record of a trial is damaged"):
+            trials.find(recipe, unit)
+        with pytest.raises(KilotuneError, match="the record of a tuning is damaged"):
+            stages.find(stage, "m")

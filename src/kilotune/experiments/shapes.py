@@ -452,6 +452,14 @@ ANSWERS, LOG_LINE = shape(list[AnswerRow]), shape(LogLine)
 TRIAL, STAGE = shape(TrialRecord), shape(StageRecord)
 
 
+# In the words of JSON, where pydantic's are Python's.
+SAID = {
+    "missing": "is missing", "model_type": "must be an object", "dict_type": "must be an object",
+    "list_type": "must be a list", "string_type": "must be a text", "int_type": "must be a number",
+    "float_type": "must be a number", "bool_type": "must be true or false",
+}  # fmt: skip
+
+
 def problem(content: Any, wanted: Shape) -> str:
     """What is wrong with a record, by its place in it; nothing where all is as it should be."""
     try:
@@ -459,6 +467,6 @@ def problem(content: Any, wanted: Shape) -> str:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
+        said = SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
         return f"{place}: {said}" if place else said
     return ""
