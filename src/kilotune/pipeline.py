@@ -29,6 +29,7 @@ from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalida
 from kilotune.experiments import record, trackers
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import RunFolder, create_run
+from kilotune.export import describe
 from kilotune.judge_model import check_judge, preference
 from kilotune.models.export import tuned_folder
 from kilotune.models.gguf import is_gguf
@@ -174,7 +175,7 @@ def _reported(folder: RunFolder, progress: Progress) -> Run:
         )
     with folder.writing():
         progress.stage("The run is judged already: only its report is made")
-        build_report(folder)
+        _publish(folder)
     return open_run(folder.path)
 
 
@@ -323,10 +324,18 @@ def _run_stages(
     judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
-    report = build_report(folder) if folder.writes else folder / record.REPORT
+    if folder.writes:
+        _publish(folder)
+    report = folder / record.REPORT
     return Run(
         folder.path, verdict, judgements, paired, forgotten, preferred, weights, report, found
     )
+
+
+def _publish(folder: RunFolder) -> None:
+    """What people read of a run that is judged: the card of its weights, then its report."""
+    describe(folder)
+    build_report(folder)
 
 
 def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:

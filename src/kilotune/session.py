@@ -41,6 +41,7 @@ from kilotune.models.export import save_tuned
 from kilotune.models.freeze import Tunable
 from kilotune.models.identity import tuned_digest
 from kilotune.models.load import Model
+from kilotune.models.public import name_base
 from kilotune.models.streaming import streamed_layers
 from kilotune.preparation import Prepared
 from kilotune.progress import Progress
@@ -376,6 +377,7 @@ class Session:
         generation = self.prompting.generation
         tuned = save_tuned(self.tunable, tokenizer, generation, folder.path, vision)
         if folder.writes:
+            name_base(tuned, self.prepared.recipe.model.name)
             folder.note_identity(tuned=tuned_digest(tuned))
         return tuned
 

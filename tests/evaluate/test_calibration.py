@@ -3,6 +3,8 @@ import pytest
 from sklearn.metrics import brier_score_loss
 
 from kilotune.evaluate.calibration import calibration, calibration_error
+from kilotune.evaluate.evidence import Unavailable
+from kilotune.evaluate.label_errors import contradicted
 
 LABELS = ["a", "b", "c"]
 
@@ -37,3 +39,14 @@ def test_figures_bins_and_disagreement() -> None:
         probabilities, truth, wrong, LABELS, ids, samples=20, seed=0
     ).findings()
     assert (finding.code, len(finding.rows)) == ("scores-disagree", 80)
+
+
+def test_of_probabilities_that_are_not_finite_there_is_no_figure() -> None:
+    probabilities = np.full((20, 3), 1 / 3)
+    probabilities[4, 1] = np.nan
+    ids = [f"test:{i}" for i in range(20)]
+    found = calibration(probabilities, ["a"] * 20, ["b"] * 20, LABELS, ids, samples=20, seed=0)
+    why = "the model's label probabilities are not finite in 1 of 20 examples"
+    assert found.accuracy == found.ece == found.brier == Unavailable(why)
+    assert (found.bins, found.disagreeing, found.findings()) == ((), (), [])
+    assert contradicted([0] * 20, probabilities) is None

@@ -1,5 +1,7 @@
 """Confidences: their temperature, and from where up they hold what they promise."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,14 @@ def test_what_is_never_taken_counts_nowhere(other: Guess) -> None:
     found = trust(guesses, [0 if hit else 1 for hit in right], right, 0.9)
     assert found.above == 30
     assert found.accuracy == 0.5
+
+
+def test_guesses_that_are_not_finite_count_nowhere() -> None:
+    broken = [Guess("a", (math.nan, 1.0), 0)] * 20
+    none = trust(broken, [0] * 20, [True] * 20, 0.9)
+    assert (none.threshold, none.temperature, none.examples) == (None, 1.0, 20)
+    sure = [Guess("a", (5.0, 1.0), 0)] * 60
+    alone = trust(sure, [0] * 60, [True] * 60, 0.9)
+    beside = trust([*sure, *broken], [0] * 80, [True] * 80, 0.9)
+    assert (beside.threshold, beside.above) == (alone.threshold, alone.above) == (1.0, 60)
+    assert beside.temperature == alone.temperature

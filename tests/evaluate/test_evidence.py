@@ -4,8 +4,10 @@ from scipy.stats import bootstrap
 
 from kilotune.evaluate.evidence import (
     Figure,
+    Resampling,
     Unavailable,
     difference,
+    estimate,
     f1_figure,
     holm,
     macro_f1_gain,
@@ -242,3 +244,22 @@ def test_of_too_few_examples_no_figure_is_given() -> None:
     assert metric_figure(len, 5, **settings) == none
     assert (none.value, str(none)) == (None, "unavailable")
     assert isinstance(share(6, 6), Figure)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_of_values_that_are_not_finite_no_figure_is_given(bad: float) -> None:
+    settings: Resampling = {"samples": 20, "seed": 0}
+    values = [0.5] * 9 + [bad]
+    none = Unavailable("1 of 10 values are not finite, or too large to calculate with")
+    assert mean_figure(values, **settings) == none
+    assert paired_gain([0.0] * 10, values, **settings) == none
+    assert isinstance(
+        metric_figure(lambda rows: float(np.take(values, rows).mean()), 10, **settings), Unavailable
+    )
+    assert estimate({"value": None, "low": None, "high": None, "reason": none.reason}) == none
+
+
+def test_a_figure_is_finite() -> None:
+    with pytest.raises(ValueError, match="no figure: nan"):
+        Figure(np.nan, 0, 1)
+    assert estimate({"value": 0.5, "low": 0, "high": 1}) == Figure(0.5, 0, 1)

@@ -1,14 +1,17 @@
 """What was forgotten, as figures: from divergences that are known."""
 
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
+from pydantic import TypeAdapter
 
 from kilotune.data.languages import language
 from kilotune.data.scripts import script
-from kilotune.evaluate.evidence import Figure
+from kilotune.data.writers import to_json
+from kilotune.evaluate.evidence import Figure, Unavailable
 from kilotune.evaluate.forgetting import Forgetting, forgetting, general_prompts, in_words
 from kilotune.evaluate.health import Health
 
@@ -71,3 +74,17 @@ def test_a_model_that_moved_far_is_said_to_be_for_its_task_alone() -> None:
     gone = found(*[Known(10, 5.0 + i / 100) for i in range(30)])
     assert gone.much
     assert in_words(gone).endswith("for other tasks than this use the base model")
+
+
+def test_a_model_that_was_tuned_to_pieces_has_figures_that_say_so() -> None:
+    lost = found(*[Known(10, 1e4, 1.0, 1e4)] * 10)
+    assert (lost.kept.value, lost.perplexity) == (0.0, math.inf)  # past what a float holds
+    broken = found(*[Known(10, math.nan, 1.0, math.nan)] * 10)
+    why = "10 of 10 values are not finite, or too large to calculate with"
+    assert broken.kept == Unavailable(why)
+    assert in_words(broken) == f"no figure: {why}"
+    # As a run's record gives it back.
+    again = TypeAdapter(Forgetting).validate_python(json.loads(to_json(broken)))
+    assert again.kept == broken.kept
+    assert math.isnan(again.divergence)
+    assert math.isnan(again.by_kind["fact"])

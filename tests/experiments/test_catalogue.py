@@ -70,7 +70,9 @@ def test_of_an_ablation_its_final_run_is_listed_with_what_its_trials_came_to(
         find_runs([tmp_path])
     write_run(whole / "final", HALF)
     assert find_runs([tmp_path])[0].fields.get("out_of_fold") is None
-    (whole / "ablation.json").write_text('{"out_of_fold": {"value": 0.75}}')
+    (whole / "ablation.json").write_text(
+        '{"out_of_fold": {"value": 0.75, "low": 0.7, "high": 0.8}, "rungs": []}'
+    )
     (only,) = find_runs([tmp_path])
     assert (only.fields["name"], only.fields["out_of_fold"]) == ("final", 0.75)
 

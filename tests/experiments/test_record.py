@@ -1,19 +1,27 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from kilotune.data.example import Example, Message, Origin
 from kilotune.errors import KilotuneError
+from kilotune.evaluate.confidence import Guess
+from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import (
+    METRICS,
     VALIDATION,
     RunFolder,
     check_new,
     create_run,
     fingerprint,
 )
+from kilotune.experiments.shapes import SHAPES
+from kilotune.experiments.stages import Stage, StageStore, Told
+from kilotune.experiments.trials import Trial, TrialStore, Unit
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.load import load_recipe
+from tests.experiments.made import predictions
 
 
 def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
@@ -65,10 +73,10 @@ def test_recipe_and_predictions_come_back(tmp_path: Path) -> None:
     recipe = load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}})
     folder.write_recipe(recipe)
     assert folder.read_recipe() == recipe
-    rows = [{"id": "data:2", "prompt": "a\nb", "reference": "x"}]
+    rows = [{**row, "prompt": "a\nb"} for row in predictions({"data:2": "x"})]
     folder.write_predictions(rows)
     assert folder.read_predictions() == rows
-    folder.write_predictions([{"id": "data:3"}], VALIDATION)
+    folder.write_predictions(predictions({"data:3": "x"}), VALIDATION)
     assert [row["id"] for row in folder.read_predictions(VALIDATION)] == ["data:3"]
 
 
@@ -136,8 +144,37 @@ def test_damaged_and_missing_records_are_clear_errors(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text("{")
     with pytest.raises(KilotuneError, match="not a run folder"):
         folder.read_recipe()
-    with pytest.raises(KilotuneError, match=r"data\.json is missing or damaged"):
+    with pytest.raises(KilotuneError, match=r"data\.json is damaged \(no JSON"):
         folder.read_json("data.json")
+
+
+def log(folder: RunFolder, text: str) -> list[dict[str, float]]:
+    (folder / METRICS).write_bytes(text.encode())
+    return folder.read_metrics()
+
+
+ONE, TWO = '{"step": 1, "loss": 2.0}\n', '{"step": 2, "loss": 1.0}\n'
+
+
+def test_what_a_killed_process_left_of_a_last_line_counts_for_nothing(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    for torn in (TWO[:-1], TWO[:9], "\0\0\0", TWO[:9] + "\n", "[1]\n"):
+        assert log(folder, ONE + torn) == [{"step": 1, "loss": 2.0}]
+    assert log(folder, TWO[:9]) == log(folder, "") == []
+
+
+def test_a_damaged_line_of_the_log_is_named(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    for damaged in (TWO[:9] + "\n", "[1]\n", '{"loss": 1.0}\n', '{"step": 2, "loss": "1"}\n', "\n"):
+        with pytest.raises(KilotuneError, match=r"metrics\.jsonl: line 2 is damaged"):
+            log(folder, ONE + damaged + TWO)
+
+
+def test_numbers_that_are_none_come_back_as_they_were(tmp_path: Path) -> None:
+    folder = create_run(tmp_path / "run", "x")
+    folder.append_metrics({"step": 1, "loss": math.nan})
+    (line,) = folder.read_metrics()
+    assert math.isnan(line["loss"])
 
 
 def test_the_fingerprint_follows_content_not_place() -> None:
@@ -147,3 +184,37 @@ def test_the_fingerprint_follows_content_not_place() -> None:
     assert fingerprint([example("x", "a.csv")]) == fingerprint([example("x", "b.csv")])
     assert fingerprint([example("x", "a.csv")]) != fingerprint([example("y", "a.csv")])
     assert json.dumps(fingerprint([]))
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_a_record_of_another_form_is_one_clear_error(name: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for text in ("", "{", "null", "3", '"text"', '[{"a": 1}]', '{"a": []}', "[" * 10**5, "\xff"):
+        (tmp_path / name).write_text(text, encoding="latin-1")
+        if (name, text) in (("identity.json", '{"a": []}'),):
+            continue  # nothing is asked of it
+        with pytest.raises(KilotuneError, match=rf"{name} is damaged \(") as caught:
+            folder.read_json(name)
+        assert "\n" not in str(caught.value)
+        assert caught.value.where == str(tmp_path)
+
+
+def test_a_damaged_trial_or_stage_is_one_clear_error(tmp_path: Path) -> None:
+    recipe = load_recipe(settings={"data": {"train": str(tmp_path / "x.csv")}})
+    trials, stages = TrialStore(tmp_path / "trials", "f"), StageStore(tmp_path / "stages", recipe)
+    unit, stage, cost = Unit(0, 0), Stage(0, 0, 0), Cost(1.0, 2, 3)
+    trial = Trial(unit, {"a": 1.0}, {"a": "x"}, {}, (math.nan,), (), cost)
+    told = Told({"a": 1.0}, {"a": "x"}, {"a": Guess("x", (math.nan, 0.0), 0)}, {}, 0, 1, cost)
+    trials.keep(recipe, trial)
+    stages.keep(stage, "m", told)
+    (trial_file,), (stage_file,) = trials.folder.iterdir(), stages.folder.iterdir()
+    found = stages.find(stage, "m")
+    assert found is not None
+    assert math.isnan(found.held_out["a"].logits[0])
+    for text in ("", "{", "[]", "null", "{}", trial_file.read_text().replace('"x"', "1")):
+        trial_file.write_text(text)
+        stage_file.write_text(text)
+        with pytest.raises(KilotuneError, match="the record of a trial is damaged"):
+            trials.find(recipe, unit)
+        with pytest.raises(KilotuneError, match="the record of a tuning is damaged"):
+            stages.find(stage, "m")

@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
@@ -88,10 +88,15 @@ def test_every_form_has_a_card_that_says_how_it_is_used(
 
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_the_code_in_the_card_runs_and_answers_as_the_run_did(
-    form: str, llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str,
+    llama_run: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = card(export(llama_run, form, tmp_path / "out")).text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = code.replace(f'"{tiny_model.name}"', f'"{tiny_model}"')  # as the card says
     row = RunFolder(llama_run).read_predictions()[0]
     monkeypatch.chdir(tmp_path / "out")
     said = io.StringIO()
@@ -103,8 +108,36 @@ def test_the_code_in_the_card_runs_and_answers_as_the_run_did(
 def test_a_run_without_its_records_has_no_card(llama_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(llama_run, run)
-    (run / "judgement.json").write_text(json.dumps("{"))
     (run / "freeze_proof.json").unlink()
     with pytest.raises(KilotuneError, match=r"freeze_proof\.json is missing"):
         export(run, "adapter", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+NASTY = "<b>x</b>|`a`\n# [c](http://d)"
+
+
+def test_words_of_users_stay_words_and_the_header_stays_yaml(
+    llama_run: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(shutil.copytree(llama_run, tmp_path / "a\n---\n# b: ["))
+    judged, verdict = run.read_json("judgement.json"), run.read_json("verdict.json")
+    judged["test"][-1]["classes"][0]["label"] = NASTY
+    run.write_json("judgement.json", judged)
+    run.write_json("verdict.json", verdict | {"summary": NASTY, "remarks": [NASTY]})
+    found = card(export(run.path, "adapter", tmp_path / "out"))
+    assert found.data.model_name == "a\n---\n# b: ["
+    tokens = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(found.text)
+    children = [child for token in tokens for child in token.children or []]
+    assert {"html_inline", "html_block", "link_open"}.isdisjoint(
+        [each.type for each in (*tokens, *children)]
+    )
+    said = ["".join(c.content for c in t.children or []) for t in tokens if t.type == "inline"]
+    words = " ".join(NASTY.split())
+    assert said.count(words) == 1  # the cell of the table
+    assert f"Verdict: {words}." in said
+    assert f"{words}." in said
+    kinds = [token.type for token in tokens]
+    rows = "/".join(kinds).split("tr_open")[1:]
+    assert {row.count("td_open") + row.count("th_open") for row in rows} == {5}
+    assert [t.content for t in tokens if t.type == "heading_open"] == [""] * 7

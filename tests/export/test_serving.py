@@ -46,7 +46,7 @@ def test_vllm_gets_the_adapter_beside_its_base_with_template_ends_and_decoding(
     llama_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     out = export(llama_run, "vllm", tmp_path / "a b" / "out")
-    assert executed(out / "serve.sh") == [
+    assert executed(out / "serve.sh", BASE=str(tiny_model)) == [
         [
             "vllm", "serve", str(tiny_model), "--enable-lora", "--max-lora-rank", "8",
             "--lora-modules", f"tiny-films={out}", "--dtype", "float32",
@@ -54,7 +54,9 @@ def test_vllm_gets_the_adapter_beside_its_base_with_template_ends_and_decoding(
             "--override-generation-config", OVERRIDE,
         ]
     ]  # fmt: skip
-    assert executed(out / "serve.sh", BASE="elsewhere")[0][2] == "elsewhere"
+    script = (out / "serve.sh").read_text()
+    assert f'# The base model is called "{tiny_model.name}".' in script
+    assert str(tiny_model) not in script
     assert (out / "adapter_model.safetensors").is_file()
     assert GenerationConfig.from_pretrained(out).eos_token_id == [258]
 

@@ -175,6 +175,7 @@ def _document(found: "Experiment") -> dict[str, Any]:
 
 
 def _print(found: "Experiment") -> None:
+    from kilotune.evaluate.evidence import estimate
     from kilotune.evaluate.tasks import TITLES
     from kilotune.experiments import record
     from kilotune.experiments.record import RunFolder
@@ -204,10 +205,7 @@ def _print(found: "Experiment") -> None:
         put(out, "the base recipe: no change was adopted", lead="  ")
     judged = RunFolder(found.final).read_json(record.JUDGEMENT)["test"]
     tuned = next(system for system in judged if system["name"] == "tuned")
-    figures = ", ".join(
-        f"{TITLES[name]} {f['value']:.3f} [{f['low']:.3f}, {f['high']:.3f}]"
-        for name, f in tuned["figures"].items()
-    )
+    figures = ", ".join(f"{TITLES[name]} {estimate(f)}" for name, f in tuned["figures"].items())
     put(out, f"Held-out test, opened once, {tuned['examples']} examples: {figures}", style="bold")
     put(out, f"Recipe:  {found.folder / record.BEST}")
     put(out, f"Run:     {found.final}")

@@ -1,5 +1,6 @@
 """Whether a model's probabilities of labels are what they say."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kilotune.data.finding import Finding, about_rows
-from kilotune.evaluate.evidence import Estimate, Resampling, mean_figure, metric_figure
+from kilotune.evaluate.evidence import (
+    Estimate,
+    Resampling,
+    Unavailable,
+    mean_figure,
+    metric_figure,
+)
 
 # Of equal width, as usual (Guo et al. 2017, section 2).
 BINS = 10
@@ -32,7 +39,8 @@ class Calibration:
 
     `ece` is the expected calibration error over the stated `bins`, `brier` the mean squared error
     over all labels (Brier 1950; 0 to 2), `accuracy` that of the likeliest label. `disagreeing` are
-    the examples whose generated answer names another label than the likeliest.
+    the examples whose generated answer names another label than the likeliest. Where any of the
+    probabilities is not finite there is no likeliest label, and so none of these.
     """
 
     accuracy: Estimate
@@ -66,6 +74,12 @@ def calibration(
     seed: int,
 ) -> Calibration:
     """Of `probabilities` (examples, labels), the true and the generated labels, and the ids."""
+    bad = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if bad:
+        none = Unavailable(
+            f"the model's label probabilities are not finite in {bad} of {len(ids)} examples"
+        )
+        return Calibration(none, none, none, bins=(), disagreeing=())
     index = {label: position for position, label in enumerate(labels)}
     truth = np.array([index.get(label, -1) for label in references])
     likeliest = probabilities.argmax(axis=1)
@@ -92,7 +106,12 @@ def calibration(
 
 
 def calibration_error(confidences: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """The expected calibration error: |confidence - accuracy| of each bin, weighted by examples."""
+    """The expected calibration error: |confidence - accuracy| of each bin, weighted by examples.
+
+    NaN without examples.
+    """
+    if not len(confidences):
+        return math.nan
     places = _places(confidences)
     gaps = np.bincount(places, weights=confidences - right, minlength=BINS)
     return float(np.abs(gaps).sum()) / len(confidences)

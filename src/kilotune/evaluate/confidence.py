@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from kilotune.evaluate.calibration import calibration_error
-from kilotune.evaluate.evidence import CONFIDENCE, Figure, wilson
+from kilotune.evaluate.evidence import CONFIDENCE, Figure, Number, wilson
 
 # Where temperatures are looked for: a model that is right throughout would be cooled without end.
 COLDEST, HOTTEST = 0.05, 20.0
@@ -42,7 +42,7 @@ class Trust:
     """
 
     temperature: float
-    ece: tuple[float, float]
+    ece: tuple[Number, Number]
     examples: int
     accuracy: float
     threshold: float | None
@@ -55,9 +55,12 @@ def fit_temperature(logits: Sequence[Sequence[float]], truth: Sequence[int]) -> 
     """The temperature by which `logits` (n, answers) explain `truth` (n places) best.
 
     Temperature scaling (Guo et al. 2017, section 4.2): the one number that minimises the negative
-    log-likelihood. It changes no order of answers. Within COLDEST and HOTTEST.
+    log-likelihood. It changes no order of answers. Within COLDEST and HOTTEST; 1 where there is
+    nothing to be explained.
     """
     table, places = np.asarray(logits, dtype=float), np.asarray(truth)
+    if not len(table):
+        return 1.0
 
     def surprise(log_temperature: float) -> float:
         likely = log_softmax(table / np.exp(log_temperature), axis=1)
@@ -85,17 +88,22 @@ def trust(
 
     `truth` are the places of the true answers among each guess's logits. A threshold is supported
     where the lower bound of Wilson's interval (95%, one-sided) for the share of right guesses from
-    it up is at least `target`; guesses that do not agree with themselves or answer nothing, which
-    are never taken, count nowhere. The bound is that of each threshold by itself, not of all that
-    were looked at.
+    it up is at least `target`; guesses that do not agree with themselves, answer nothing or have
+    logits that are not finite, which are never taken, count nowhere. The bound is that of each
+    threshold by itself, not of all that were looked at.
     """
-    temperature = fit_temperature([guess.logits for guess in guesses], truth)
+    finite = np.array([bool(np.isfinite(guess.logits).all()) for guess in guesses])
+    told = np.flatnonzero(finite).tolist()
+    temperature = fit_temperature([guesses[i].logits for i in told], [truth[i] for i in told])
     sure = np.array([confidence(guess, temperature) for guess in guesses])
     hit = np.array(right, dtype=float)
     raw = np.array([confidence(guess, 1.0) for guess in guesses])
-    agreeing = np.array([guess.agrees and bool(guess.answer) for guess in guesses])
+    agreeing = finite & [guess.agrees and bool(guess.answer) for guess in guesses]
     found = _lowest(sure[agreeing], hit[agreeing], target)
-    ece = (calibration_error(raw, hit), calibration_error(sure, hit))
+    ece = (
+        calibration_error(raw[finite], hit[finite]),
+        calibration_error(sure[finite], hit[finite]),
+    )
     if found is None:
         return Trust(temperature, ece, len(guesses), float(hit.mean()), None)
     above = agreeing & (sure >= found)

@@ -1,8 +1,9 @@
 """How sure a figure is: intervals and paired tests on the same examples."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,16 @@ from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 Average = Literal["macro", "weighted"]
-# A figure that may be no number, which JSON has no word for: null in a record is NaN when read.
-Number = Annotated[float, BeforeValidator(lambda value: np.nan if value is None else value)]
 
 CONFIDENCE = 0.95
 # The fewest examples of which a unanimous result differs from chance: 2 / 2^6 is 3%, 2 / 2^5 is 6%.
 ENOUGH = 6
 # Resamples that differ by rounding alone are the same.
 SAME = 1e-9
+# Of larger values the bootstrap's third powers would overflow.
+LARGEST = 1e100
+# What a record of an earlier version does not say of a figure that is none.
+NOT_FINITE = "not a finite number"
 
 
 class Resampling(TypedDict):
@@ -31,11 +34,16 @@ class Resampling(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value in [0, 1] with its 95% interval."""
+    """A value in [0, 1] with its 95% interval, all finite: what is not is Unavailable."""
 
     value: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        # JSON would have null for it, and nothing would say why.
+        if not all(map(math.isfinite, (self.value, self.low, self.high))):
+            raise ValueError(f"no figure: {self.value} [{self.low}, {self.high}]")
 
     def overlaps(self, other: "Figure") -> bool:
         """Whether the two intervals have a point in common."""
@@ -47,7 +55,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A figure that there are too few examples for: no number stands in for it."""
+    """A figure that there is none of, and why: no number stands in for it."""
 
     reason: str
     value: None = None
@@ -59,6 +67,15 @@ class Unavailable:
 
 
 Estimate = Figure | Unavailable
+# JSON has null for one that is not finite, and nothing stands beside it to say why.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
+def estimate(fields: Mapping[str, Any]) -> Estimate:
+    """The figure that `fields`, as JSON has it, tell of."""
+    if fields["value"] is None:
+        return Unavailable(fields.get("reason", NOT_FINITE))
+    return Figure(fields["value"], fields["low"], fields["high"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +106,8 @@ def mean_figure(values: Sequence[float], *, samples: int, seed: int) -> Estimate
     proportion, and else as wide as Wilson's around a half.
     """
     scores = np.asarray(values, dtype=float)
-    if few := too_few(len(scores)):
-        return few
+    if none := too_few(len(scores)) or not_finite(scores):
+        return none
     value = float(scores.mean())
     low, high = _bca(_resampled_means(scores, samples, seed), value, scores - value)
     if high - low < SAME and 0 <= value <= 1:
@@ -108,8 +125,8 @@ def paired_gain(
     bootstrap knows nothing; the interval then is as wide as Wilson's around a half.
     """
     gains = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    if few := too_few(len(gains)):
-        return few
+    if none := too_few(len(gains)) or not_finite(gains):
+        return none
     value = float(gains.mean())
     low, high = _bca(_resampled_means(gains, samples, seed), value, gains - value)
     return _of_a_width(value, low, high, len(gains))
@@ -183,6 +200,8 @@ def metric_figure(
     value = metric(every)
     drawn = np.array([metric(rng.integers(0, total, total)) for _ in range(samples)])
     left_out = np.array([metric(np.delete(every, index)) for index in every])
+    if none := not_finite(np.array([value, *drawn, *left_out])):
+        return none
     low, high = _bca(drawn, value, left_out.mean() - left_out)
     return _of_a_width(value, low, high, total)
 
@@ -192,6 +211,16 @@ def too_few(total: int) -> Unavailable | None:
     if total >= ENOUGH:
         return None
     return Unavailable(f"{total} examples; at least {ENOUGH} are needed")
+
+
+def not_finite(values: Array) -> Unavailable | None:
+    """Why there is no figure of these values, if there is none."""
+    bad = int((~(np.abs(values) <= LARGEST)).sum())  # NaN is not less than anything
+    if not bad:
+        return None
+    return Unavailable(
+        f"{bad} of {values.size} values are not finite, or too large to calculate with"
+    )
 
 
 def _of_a_width(value: float, low: float, high: float, total: int) -> Figure:

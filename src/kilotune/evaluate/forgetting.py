@@ -58,7 +58,8 @@ class Forgetting:
 
     `kept` is the score, 1 for a model that did not move: the mean over prompts of exp(-divergence),
     with its interval. `divergence` is the mean in nats a token. The perplexities are of the base
-    model's own answers. `by_kind` is `kept` by kind of prompt.
+    model's own answers. `by_kind` is `kept` by kind of prompt. Of a model whose probabilities are
+    not finite, these are not either.
     """
 
     prompts: int
@@ -105,12 +106,19 @@ def forgetting(
         tokens=tokens,
         kept=mean_figure(kept, samples=samples, seed=seed),
         divergence=sum(drift.divergence for drift in drifts) / len(drifts),
-        base_perplexity=math.exp(sum(d.base_loss * d.tokens for d in drifts) / tokens),
-        perplexity=math.exp(sum(d.tuned_loss * d.tokens for d in drifts) / tokens),
+        base_perplexity=_perplexity(sum(d.base_loss * d.tokens for d in drifts) / tokens),
+        perplexity=_perplexity(sum(d.tuned_loss * d.tokens for d in drifts) / tokens),
         by_kind=by_kind,
         base_health=base_health,
         health=health,
     )
+
+
+def _perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:  # a model that was tuned to pieces is surprised without bounds
+        return math.inf
 
 
 def in_words(found: Forgetting) -> str:

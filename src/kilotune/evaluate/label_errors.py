@@ -69,9 +69,12 @@ class Contradicted:
 
 
 def contradicted(labels: ArrayLike, probabilities: ArrayLike) -> Contradicted | None:
-    """How often `probabilities` (n, K) go against `labels` (n), class numbers; None for few."""
+    """How often `probabilities` (n, K) go against `labels` (n), class numbers.
+
+    None for few, and where any is not finite: there the likeliest label is none.
+    """
     likely = np.asarray(probabilities, dtype=np.float64)
-    if len(likely) < ENOUGH_EXAMPLES:
+    if len(likely) < ENOUGH_EXAMPLES or not np.isfinite(likely).all():
         return None
     against = likely.argmax(axis=1) != np.asarray(labels, dtype=np.int64)
     order = np.argsort(-likely.max(axis=1), kind="stable")

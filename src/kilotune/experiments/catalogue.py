@@ -14,6 +14,9 @@ from kilotune.experiments.condition import Condition, Value
 from kilotune.experiments.record import RunFolder
 from kilotune.recipe.difference import flat_settings
 
+# Two of these make a folder a run: a recipe may lie anywhere.
+TELLING = (record.RECIPE, record.DATA, record.VERDICT)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -71,12 +74,13 @@ def _sortable(value: Value) -> tuple[bool, float, str]:
 
 
 def _run_folders(place: Path) -> Iterator[Path]:
-    """Runs by the recipe and the data on record; of an ablation the final one."""
+    """Runs by what is on record; of an ablation the final one."""
     if RunFolder(place).ablation:
         if (place / record.FINAL / record.RECIPE).is_file():
             yield place / record.FINAL
         return
-    if (place / record.RECIPE).is_file() and (place / record.DATA).is_file():
+    # One that lost a record is still a run, and is listed.
+    if sum((place / name).is_file() for name in TELLING) > 1:
         yield place
         return
     for path in sorted(place.iterdir()):
@@ -89,7 +93,7 @@ def _entry(path: Path) -> Entry:
     fields: dict[str, Value] = {"name": path.name, "state": "unreadable", "started": None}
     try:
         return Entry(path, fields | _fields(RunFolder(path)))
-    except (KilotuneError, KeyError, TypeError, AttributeError):  # or JSON of another shape
+    except (KilotuneError, OSError):
         return Entry(path, fields)
 
 

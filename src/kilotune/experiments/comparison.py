@@ -93,7 +93,12 @@ def compare_runs(before: RunFolder, after: RunFolder) -> RunComparison:
     task: Task = data[0]["task"]
 
     def paired(name: str) -> Paired | None:
-        return _paired(_answers(before, name), _answers(after, name), task, cheaper=cheaper)
+        if name == record.VALIDATION and not all(one["split"]["validation"] for one in data):
+            return None
+        first, second = (
+            {row["id"]: row for row in folder.read_predictions(name)} for folder in both
+        )
+        return _paired(first, second, task, cheaper=cheaper)
 
     return RunComparison(
         before=str(before.path),
@@ -115,7 +120,7 @@ def curve(log: Iterable[Mapping[str, float]]) -> tuple[Epoch, ...]:
     for line in log:
         # A step belongs to the epoch that it completes.
         number = -int(-line.get("epoch", 0) // 1)
-        if line.get("loss") is not None:
+        if "loss" in line:
             losses[number].append(line["loss"])
         if "eval_loss" in line:
             named = {k.removeprefix("eval_"): v for k, v in line.items() if k.startswith("eval_")}
@@ -124,13 +129,6 @@ def curve(log: Iterable[Mapping[str, float]]) -> tuple[Epoch, ...]:
         Epoch(number, _mean(losses.get(number)), validation.get(number, {}))
         for number in sorted({*losses, *validation} - {0})
     )
-
-
-def _answers(folder: RunFolder, name: str) -> dict[str, Row]:
-    """The answers to the examples of a part, by id; none where they are not on record."""
-    if not (folder / name).exists():
-        return {}
-    return {row["id"]: row for row in folder.read_predictions(name)}
 
 
 def _paired(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from kilotune.data.writers import (
     written_atomically,
 )
 from kilotune.errors import KilotuneError, some
+from kilotune.experiments.shapes import ANSWERS, LOG_LINE, SHAPES, Shape, problem
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.functions import PARTS
 from kilotune.recipe.load import dump_recipe, load_recipe
@@ -44,6 +46,8 @@ FOLDS = "folds.json"
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
 DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
+# Written before training, and by a run alone that begins.
+MADE_FIRST = {RECIPE, DATA, AUGMENTATION, FOLDS}
 
 # What decides what a run does: code, presets, chat templates.
 SOURCES = (".py", ".yaml", ".jinja")
@@ -119,16 +123,34 @@ class RunFolder:
         if self.writes:
             write_atomically(self / name, to_json(content) + "\n")
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run. Raises KilotuneError when it is not there or damaged."""
+    def read_json(self, name: str, wanted: Shape | None = None) -> Any:
+        """Read a JSON file of the run, of the form `wanted` or, by its name, of SHAPES.
+
+        Raises KilotuneError when it is not there, cut, or of another form.
+        """
         try:
-            return json.loads((self / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise KilotuneError(
-                f"{name} is missing or damaged",
-                where=str(self.path),
-                fix="Give the folder of a run that went at least as far as training",
-            ) from error
+            content = json.loads((self / name).read_bytes())
+        except FileNotFoundError as error:
+            raise self._unreadable(name, "is missing") from error
+        except (ValueError, RecursionError) as error:
+            raise self._unreadable(name, f"is damaged (no JSON: {error})") from error
+        wanted = wanted or SHAPES.get(name)
+        if wanted is not None and (why := problem(content, wanted)):
+            raise self._unreadable(name, f"is damaged ({why})")
+        return content
+
+    def _unreadable(self, name: str, what: str) -> KilotuneError:
+        """What is said of a record, with the way to another one."""
+        fix = "Restore it from a copy"
+        if name in MADE_FIRST:
+            fix += f", or make the run again: kilotune run {self / RECIPE}"
+        elif (self / VERDICT).exists():
+            fix += f", or delete {VERDICT} and have it made again: kilotune resume {self.path}"
+        elif (self / name).exists():
+            fix += f", or delete it and have it made again: kilotune resume {self.path}"
+        else:
+            fix = f"The run is not finished; go on with it: kilotune resume {self.path}"
+        return KilotuneError(f"{name} {what}", where=str(self.path), fix=fix)
 
     def note_identity(self, **parts: Any) -> None:
         """Add to what the run is known by: digests of what it is of, and its settings."""
@@ -199,13 +221,27 @@ class RunFolder:
             append_line(self / METRICS, to_json(dict(line), indent=None))
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The training log; a step logged twice (by a resumed run) counts as it was last."""
-        if not (self / METRICS).exists():
-            return []
-        lines = (self / METRICS).read_text(encoding="utf-8").splitlines()
+        """The training log; a step logged twice (by a resumed run) counts as it was last.
+
+        What a killed process left of a last line counts for nothing. Raises KilotuneError for
+        another line that is damaged, and where a run that came to its verdict has no log.
+        """
+        path = self / METRICS
+        raw = path.read_bytes() if path.exists() else b""
+        found = [_log_line(line) for line in raw.split(b"\n")[:-1]]
+        if found and isinstance(found[-1], str):
+            found.pop()
         by_key = {}
-        for line in map(json.loads, lines):
+        for number, line in enumerate(found, 1):
+            if isinstance(line, str):
+                raise KilotuneError(
+                    f"line {number} is damaged ({line})",
+                    where=str(path),
+                    fix="Take it out of the file, or restore the file from a copy",
+                )
             by_key[line["step"], "eval_loss" in line, "loss" in line] = line
+        if not by_key and (self / VERDICT).exists():
+            raise self._unreadable(METRICS, "is empty" if path.exists() else "is missing")
         return list(by_key.values())
 
     def write_predictions(self, rows: Sequence[Mapping[str, Any]], name: str = PREDICTIONS) -> None:
@@ -216,9 +252,30 @@ class RunFolder:
             pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), part)
 
     def read_predictions(self, name: str = PREDICTIONS) -> list[dict[str, Any]]:
-        """The judged examples."""
-        rows: list[dict[str, Any]] = pq.read_table(self / name).to_pylist()
+        """The judged examples. Raises KilotuneError when they are not there, cut, or not whole."""
+        try:
+            raw = (self / name).read_bytes()
+        except FileNotFoundError as error:
+            raise self._unreadable(name, "is missing") from error
+        try:
+            file = pq.ParquetFile(pa.BufferReader(raw))
+            rows: list[dict[str, Any]] = file.read().to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._unreadable(name, "is damaged (no Parquet)") from error
+        if why := problem(rows, ANSWERS):
+            raise self._unreadable(name, f"is damaged ({why})")
         return rows
+
+
+def _log_line(raw: bytes) -> dict[str, float] | str:
+    """A line of the training log, its nulls as the NaN they were; or what is wrong with it."""
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        return f"no JSON: {error}"
+    if why := problem(line, LOG_LINE):
+        return why
+    return {name: math.nan if value is None else value for name, value in line.items()}
 
 
 def create_run(out: Path | None, name: str) -> RunFolder:

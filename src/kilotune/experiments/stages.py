@@ -10,7 +10,8 @@ from typing import Any
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.evaluate.confidence import Guess
 from kilotune.experiments.cost import Cost
-from kilotune.experiments.trials import kept, relevant_settings
+from kilotune.experiments.shapes import STAGE
+from kilotune.experiments.trials import kept, numbers, relevant_settings
 from kilotune.recipe.schema import Recipe
 
 # What decides what is taken of the guesses, and not what they are.
@@ -64,10 +65,9 @@ class StageStore:
         """
 
         def told(tree: dict[str, Any]) -> Told | None:
-            # One of before costs were kept is tuned anew.
-            return _told(tree) if tree["key"] == self._key(made_of) and "cost" in tree else None
+            return _told(tree) if tree["key"] == self._key(made_of) else None
 
-        return kept(self._path(stage), told, "tuning")
+        return kept(self._path(stage), STAGE, told, "tuning")
 
     def keep(self, stage: Stage, made_of: str, told: Told) -> None:
         """Write a finished stage, whole or not at all."""
@@ -97,6 +97,6 @@ def _told(tree: Mapping[str, Any]) -> Told:
 
 def _guesses(tree: Mapping[str, Any]) -> dict[str, Guess]:
     return {
-        id: Guess(g["answer"], tuple(g["logits"]), g["place"], g["agrees"])
+        id: Guess(g["answer"], numbers(g["logits"]), g["place"], g["agrees"])
         for id, g in tree.items()
     }

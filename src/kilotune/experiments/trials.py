@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from kilotune.data.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.experiments.cost import Cost
+from kilotune.experiments.shapes import TRIAL, Shape, problem
 from kilotune.recipe.difference import flat_settings
 from kilotune.recipe.schema import Recipe
 
@@ -71,7 +72,7 @@ class TrialStore:
 
     def find(self, recipe: Recipe, unit: Unit) -> Trial | None:
         """The trial, if it is finished. Raises KilotuneError where its file is damaged."""
-        return kept(self._path(recipe, unit), _trial, "trial")
+        return kept(self._path(recipe, unit), TRIAL, _trial, "trial")
 
     def keep(self, recipe: Recipe, trial: Trial) -> None:
         """Write a finished trial, whole or not at all."""
@@ -84,21 +85,25 @@ class TrialStore:
         return self.folder / f"{key}.json"
 
 
-def kept(path: Path, parse: Callable[[Any], T], what: str) -> T | None:
-    """What `parse` makes of the JSON in the file, if there is one.
+def kept(path: Path, wanted: Shape, parse: Callable[[Any], T], what: str) -> T | None:
+    """What `parse` makes of the JSON in the file, if there is one of the form `wanted`.
 
     Raises KilotuneError where the file of the `what` is damaged.
     """
     if not path.exists():
         return None
     try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise KilotuneError(
-            f"the record of a {what} is damaged",
-            where=str(path),
-            fix=f"Delete it, and the {what} is done again",
-        ) from error
+        content = json.loads(path.read_bytes())
+        why = problem(content, wanted)
+    except (ValueError, RecursionError) as error:
+        why = f"no JSON: {error}"
+    if not why:
+        return parse(content)
+    raise KilotuneError(
+        f"the record of a {what} is damaged ({why})",
+        where=str(path),
+        fix=f"Delete it, and the {what} is done again",
+    )
 
 
 def heeded(setting: str) -> bool:
@@ -122,13 +127,13 @@ def _trial(tree: Mapping[str, Any]) -> Trial:
         scores=tree["scores"],
         predictions=tree["predictions"],
         training=tree["training"],
-        losses=_numbers(tree["losses"]),
-        validation_losses=_numbers(tree["validation_losses"]),
+        losses=numbers(tree["losses"]),
+        validation_losses=numbers(tree["validation_losses"]),
         cost=Cost(**tree["cost"]),
         overhead=tree["overhead"],
     )
 
 
-def _numbers(values: list[float | None]) -> tuple[float, ...]:
-    """JSON has no number for a loss that is none."""
+def numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    """As they were before they were written: JSON has null for what is not finite."""
     return tuple(math.nan if value is None else value for value in values)

@@ -1,5 +1,5 @@
 """A finished run for other programs: its weights, their commands, and a model card."""
 
-from kilotune.export.forms import FORMS, export
+from kilotune.export.forms import FORMS, describe, export
 
-__all__ = ["FORMS", "export"]
+__all__ = ["FORMS", "describe", "export"]

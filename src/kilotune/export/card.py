@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+from yaml import YAMLError
 
 from kilotune.data.writers import to_json
 from kilotune.export.finished import Finished
+from kilotune.export.markdown import block, code, plain
 from kilotune.models.builtin import ORIGINS
-from kilotune.recipe.schema import Recipe
+from kilotune.models.public import CARD, on_hub, public_name
 from kilotune.report.view import RunView, read_run
 
-CARD = "README.md"
 # The Hub's names of metrics, by ours.
 METRICS = {
     "accuracy": "accuracy", "macro_f1": "f1", "exact_match": "exact_match", "token_f1": "f1",
@@ -41,9 +41,8 @@ def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, sourc
         form=form,
         sees=sees,
         merged=merged,
-        source=source,
-        base=_base(finished, source)[0] or Path(source).name,
-        recipe=_without_paths(view.recipe),
+        base=public_name(finished.recipe.model.name),
+        on_hub=on_hub(finished.recipe.model.name),
         messages=_messages(finished, sees),
         arguments={**finished.template.arguments},
         few=[row for row in view.classes if row["support"] < FEW],
@@ -99,22 +98,11 @@ def _base(finished: Finished, source: str) -> tuple[str | None, str | None]:
     found = Path(source) / CARD if local else try_to_load_from_cache(name, CARD)
     if not isinstance(found, str | Path) or not Path(found).is_file():
         return (None if local else name), None
-    header = ModelCard.load(found, ignore_metadata_errors=True).data
-    return (None if local else name), header.get("license")
-
-
-def _without_paths(recipe: Recipe) -> str:
-    """The recipe as YAML, with names of files and folders in place of paths on this machine."""
-
-    def named(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: named(item) for key, item in value.items()}
-        absolute = isinstance(value, str) and Path(value).is_absolute()
-        return Path(value).name if absolute else value
-
-    return yaml.safe_dump(
-        named(recipe.model_dump(mode="json")), sort_keys=False, allow_unicode=True
-    )
+    try:
+        licence = ModelCard.load(found, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # somebody else's file, and no reason to stop
+        licence = None
+    return (None if local else name), licence
 
 
 def _messages(finished: Finished, sees: bool) -> list[dict[str, Any]]:
@@ -135,10 +123,12 @@ def _templates() -> jinja2.Environment:
     def load(name: str) -> str:
         return (files("kilotune.export") / "templates" / name).read_text(encoding="utf-8")
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters |= {"plain": plain, "code": code, "block": block}
+    return made

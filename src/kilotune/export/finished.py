@@ -8,6 +8,7 @@ from typing import Any
 
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
+from kilotune.experiments.shapes import JUDGED_ENVIRONMENT
 from kilotune.models.export import ADAPTER, tuned_folder, tuned_generation
 from kilotune.models.identity import ADAPTER_CONFIG
 from kilotune.models.integrity import read_json
@@ -77,7 +78,7 @@ class Finished:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """The run's `environment.json`."""
-        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT)
+        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT)
         return found
 
     @cached_property

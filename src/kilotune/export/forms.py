@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kilotune.data.claims import claimed
-from kilotune.data.writers import written_atomically
+from kilotune.data.writers import write_atomically, written_atomically
 from kilotune.errors import KilotuneError
-from kilotune.experiments.record import check_new
-from kilotune.export.card import CARD, model_card
+from kilotune.experiments.record import RunFolder, check_new
+from kilotune.export.card import model_card
 from kilotune.export.finished import Finished, open_finished
 from kilotune.export.ollama import modelfile
 from kilotune.export.scripts import (
@@ -22,6 +22,7 @@ from kilotune.models.export import tuned_generation, with_adapter
 from kilotune.models.identity import PROCESSOR_FILES
 from kilotune.models.load import compute_dtype, load_model, load_tokenizer, locate, sees_images
 from kilotune.models.merge import write_merged
+from kilotune.models.public import CARD, name_base
 from kilotune.models.qwen import GENERATION, first_generation
 from kilotune.models.qwen_adapter import write_qwen_adapter
 from kilotune.models.size import read_config
@@ -51,6 +52,16 @@ def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
     return out
 
 
+def describe(folder: RunFolder) -> None:
+    """Write the card of a judged run's own weights beside them.
+
+    They are a plain checkpoint or PEFT adapter as they are, and may be shared like an export.
+    Raises KilotuneError where a record is damaged.
+    """
+    finished = Finished(folder, folder.read_recipe())
+    _write_card(finished, "adapter" if finished.has_adapter else "merged", finished.tuned)
+
+
 def _write_card(finished: Finished, form: str, out: Path) -> None:
     card = model_card(
         finished,
@@ -59,20 +70,21 @@ def _write_card(finished: Finished, form: str, out: Path) -> None:
         merged=not (out / "adapter_config.json").exists(),
         source=locate(finished.recipe.model),
     )
-    (out / CARD).write_text(card, encoding="utf-8")
+    write_atomically(out / CARD, card)
 
 
 def _adapter(finished: Finished, out: Path) -> None:
     """As it is, with tokenizer, template and decoding."""
     _check_adapter(finished)
-    shutil.copytree(finished.tuned, out, dirs_exist_ok=True)
+    _copy_tuned(finished, out)
+    name_base(out, finished.recipe.model.name)
 
 
 def _merged(finished: Finished, out: Path) -> None:
     """A plain checkpoint in the precision of the run."""
     tuned, settings = finished.tuned, finished.recipe.model
     if not finished.has_adapter:
-        shutil.copytree(tuned, out, dirs_exist_ok=True)  # it is whole already
+        _copy_tuned(finished, out)  # it is whole already
         return
     settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
     base = load_model(locate(settings), settings, compute_dtype(settings.precision))
@@ -95,6 +107,7 @@ def _qwen_adapter(finished: Finished, out: Path) -> None:
             fix="Its adapter has the model's own names already: --to adapter",
         )
     write_qwen_adapter(finished.tuned, source, out)
+    name_base(out, finished.recipe.model.name)
     for name in (GENERATION, TEMPLATE):
         shutil.copy(finished.tuned / name, out / name)
 
@@ -104,7 +117,7 @@ def _vllm(finished: Finished, out: Path) -> None:
     source = locate(finished.recipe.model)
     if _vllm_takes_adapter(finished, source):
         _adapter(finished, out)
-        script = serve_adapter(finished, source, finished.adapter["r"])
+        script = serve_adapter(finished, finished.adapter["r"])
     else:
         _merged(finished, out)
         script = serve_model(finished)
@@ -146,6 +159,12 @@ def _vllm_takes_adapter(finished: Finished, source: str) -> bool:
     other = finished.adapter.get("use_dora") or finished.adapter.get("modules_to_save")
     language = getattr(finished.recipe.tune, "parts", ()) == ("language",)
     return language and not other and finished.adapter["r"] <= LARGEST_RANK
+
+
+def _copy_tuned(finished: Finished, out: Path) -> None:
+    """All but the card, which is that of the run's own folder."""
+    ignored = shutil.ignore_patterns(CARD)
+    shutil.copytree(finished.tuned, out, ignore=ignored, dirs_exist_ok=True)
 
 
 def _write_template(finished: Finished, folder: Path) -> None:

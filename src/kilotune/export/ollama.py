@@ -23,9 +23,9 @@ def modelfile(finished: Finished, config: Any) -> str:
     that a Modelfile cannot hold.
     """
     template, decoding = go_template(finished.template), finished.decoding
-    question = finished.wording.question
+    question, title = finished.wording.question, " ".join(finished.title.split())
     lines = [
-        f"# The tuned model of {finished.title}, as it was judged: same prompts, same decoding.",
+        f"# The tuned model of {title}, as it was judged: same prompts, same decoding.",
         *_remarks(template.strips, question),
         "FROM ./model.gguf",
         f"TEMPLATE {_quoted(template.text, 'TEMPLATE')}",

@@ -8,6 +8,7 @@ import json
 import shlex
 
 from kilotune.export.finished import NEUTRAL, Finished
+from kilotune.models.public import on_hub, public_name
 
 # What vLLM's --max-lora-rank may be (MaxLoRARanks in its config/lora.py).
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -19,12 +20,12 @@ LLAMA_CPP = (
 )
 
 
-def serve_adapter(finished: Finished, base: str, rank: int) -> str:
+def serve_adapter(finished: Finished, rank: int) -> str:
     """vLLM with the base model and its adapter of some rank; requests name the adapter."""
     rank = next(r for r in RANKS if r >= rank)
     return _script(
         f"vLLM with the base model and its adapter: requests say model '{finished.name}'.",
-        f"BASE=${{BASE:-{shlex.quote(base)}}}",
+        *_base(finished.recipe.model.name),
         *_stops(finished),
         _lines(
             'exec vllm serve "$BASE"',
@@ -75,6 +76,16 @@ def create_script(finished: Finished) -> str:
         f"ollama create {finished.name} -f Modelfile",
         f"# ollama run {finished.name}",
     )
+
+
+def _base(name: str) -> list[str]:
+    """Where the base model is: on the Hub, or wherever whoever serves it has it."""
+    if on_hub(name):
+        return [f"BASE=${{BASE:-{shlex.quote(public_name(name))}}}"]
+    return [
+        f"# The base model is called {json.dumps(public_name(name))}.",
+        "BASE=${BASE:?is to say where the base model is: BASE=FOLDER sh serve.sh}",
+    ]
 
 
 def _stops(finished: Finished) -> list[str]:

@@ -123,6 +123,9 @@ def generate(
     # transformers would find a stop string that begins in the prompt.
     plain = copy.copy(config)
     plain.stop_strings = None
+    # Nothing can be drawn from probabilities that are not finite, as of a model tuned to pieces:
+    # they say any token, as greedy decoding does.
+    plain.remove_invalid_values = config.do_sample
     if model.generation_config is not None:  # what is None would be filled from there
         model.generation_config.stop_strings = None
 

@@ -20,7 +20,10 @@ def build_report(folder: RunFolder) -> Path:
     """Write `report.html`, which needs no other file and no network. Returns its path."""
     view = read_run(folder)
     charts = {
-        name: figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
+        # A name of its own in place of a random one: the same records are the same bytes.
+        name: figure.to_html(
+            full_html=False, include_plotlyjs=False, config=CONFIG, div_id=f"chart-{name}"
+        )
         for name, figure in (("systems", systems_figure(view)), ("loss", loss_figure(view)))
     }
     templates = jinja2.Environment(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kilotune.data.example import Task
@@ -10,7 +11,9 @@ from kilotune.evaluate.tasks import TASKS
 from kilotune.evaluate.tasks import TITLES as METRICS
 from kilotune.experiments import record
 from kilotune.experiments.record import RunFolder
+from kilotune.experiments.shapes import JUDGED_ENVIRONMENT
 from kilotune.recipe.schema import Recipe
+from kilotune.recipe.sharing import shown_place, shown_recipe
 
 TITLES = {
     "majority": "commonest label",
@@ -56,6 +59,8 @@ class RunView:
     name: str
     recipe: Recipe
     recipe_yaml: str
+    base: str
+    preset: str
     verdict: dict[str, Any]
     task: Task
     unreadable: str
@@ -90,7 +95,9 @@ def read_run(folder: RunFolder) -> RunView:
     return RunView(
         name=folder.path.resolve().name,
         recipe=recipe,
-        recipe_yaml=(folder / record.RECIPE).read_text(encoding="utf-8"),
+        recipe_yaml=shown_recipe(recipe),
+        base=shown_place(recipe.model.name),
+        preset=shown_place(recipe.preset),
         verdict=folder.read_json(record.VERDICT),
         task=judgement["task"],
         unreadable=TASKS[judgement["task"]].unreadable,
@@ -100,16 +107,16 @@ def read_run(folder: RunFolder) -> RunView:
         classes=tuned["classes"],
         confusion=tuned["confusion"],
         calibration=tuned["calibration"],
-        gains={METRICS[name]: figure for name, figure in judgement["gains"].items()},
+        gains={METRICS.get(name, name): figure for name, figure in judgement["gains"].items()},
         paired=judgement["tuned_against_base"],
         comparisons=before_after(folder.read_predictions(), shown),
         forgetting=judgement["forgetting"],
         pseudo_labels=_pseudo_labels(folder),
-        preference=judgement.get("preference"),  # not in runs of earlier versions
+        preference=_preference(judgement.get("preference")),  # not in runs of earlier versions
         findings=folder.read_json(record.FINDINGS),
         metrics=folder.read_metrics(),
         tuning=judgement["tuning"],
-        environment=folder.read_json(record.ENVIRONMENT),
+        environment=folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT),
         frozen=len(proof["frozen"]),
         moved=len(proof["moved"]),
     )
@@ -120,7 +127,12 @@ def _pseudo_labels(folder: RunFolder) -> dict[str, Any] | None:
     if not (folder / record.PSEUDO_LABELS).exists():
         return None
     found: dict[str, Any] = folder.read_json(record.PSEUDO_LABELS)
-    return {name: value for name, value in found.items() if name != "examples"}
+    shown = {name: value for name, value in found.items() if name != "examples"}
+    return {**shown, "file": Path(found["file"]).name}
+
+
+def _preference(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    return found and {**found, "judge": shown_place(found["judge"])}
 
 
 def before_after(rows: list[dict[str, Any]], count: int) -> dict[str, tuple[Comparison, ...]]:
@@ -166,7 +178,7 @@ def system_title(name: str, figures: Iterable[str]) -> str:
 def _system(system: dict[str, Any]) -> SystemRow:
     return SystemRow(
         title=system_title(system["name"], system["figures"]),
-        figures={METRICS[name]: figure for name, figure in system["figures"].items()},
+        figures={METRICS.get(name, name): figure for name, figure in system["figures"].items()},
         details={METRICS.get(name, name): figure for name, figure in system["details"].items()},
         unreadable=system["unreadable"],
         health=system["health"] and Health(**system["health"]),

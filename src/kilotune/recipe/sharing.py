@@ -1,0 +1,38 @@
+"""What others may see of a recipe: names of files and folders, and not where they lie here."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kilotune.recipe.schema import Recipe
+
+# Settings that are texts and may name a file or a folder; others that do are paths.
+PLACES = {
+    "preset", "model.name", "model.chat_template", "judge.model", "augment.masked",
+    "augment.embedding", "augment.translators",
+}  # fmt: skip
+
+
+def shown_place(text: str) -> str:
+    """The last part of a path on this machine; anything else, such as a hub id, as it is."""
+    path = Path(os.path.expanduser(text))  # Path's own fails for users that are unknown
+    here = path.is_absolute() or text.startswith((".", "~")) or path.exists()
+    return path.resolve().name if here else text
+
+
+def shown_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, without a path on this machine."""
+    content = _shown(recipe.model_dump(), "")
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _shown(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(item, f"{name}.{key}".removeprefix(".")) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item, name) for item in value]
+    if isinstance(value, Path):
+        return value.name
+    return shown_place(value) if name in PLACES and isinstance(value, str) else value
