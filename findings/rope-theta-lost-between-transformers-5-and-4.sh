@@ -67,11 +67,11 @@ grep -q "OTHER logits; base 10000; missing \[\]; warnings \[\]" plain.txt
 ! grep -qi rope err.txt
 grep -q "the same logits; base 100000" both.txt
 
-cat > mlx.py <<'PY'
+cat > base.py <<'PY'
 import json, sys
 from mlx_lm.models.llama import ModelArgs
 print(f"{ModelArgs.from_dict(json.load(open(sys.argv[1]))).rope_theta:g}")
 PY
-echo "mlx-lm takes the base as $(vmlx/bin/python mlx.py plain/config.json | tee mlx.txt)"
+echo "mlx-lm takes the base as $(vmlx/bin/python base.py plain/config.json | tee mlx.txt)"
 grep -qx 10000 mlx.txt
 echo "as seen"
