@@ -11,6 +11,8 @@ from tests.attack.equal import differences
 from tests.attack.scenes import SCENES, Stage
 from tests.attack.zygote import Done
 
+pytestmark = pytest.mark.slow
+
 # Read by nobody: what a training goes by is in the recipe.
 UNREAD = ("README.md", "training_args.bin", "adapter_config.json")
 

@@ -5,6 +5,8 @@ import pytest
 from tests.attack.full_disk import REASONS, fill_disk, may_mount
 from tests.attack.scenes import SCENES, Stage
 
+pytestmark = pytest.mark.slow
+
 KIB = 1024
 # From before the recipe is written to within the report: the records are about 1.5 MB without it.
 SIZES = tuple(kib * KIB for kib in (8, 24, 48, 96, 160, 300, 480, 700, 1000, 2500))

@@ -9,6 +9,8 @@ from tests.attack.kills import SOON, Kill, drawn, strike_all
 from tests.attack.scenes import SCENES, Stage, advised
 from tests.attack.strikes import Strike
 
+pytestmark = pytest.mark.slow
+
 FEW = {
     "run": {"audit": 2, "torn": 2, "event": 1, "TERM": 1},
     "predict": {"audit": 1},
