@@ -78,9 +78,11 @@ def test_nothing_is_overwritten_and_what_has_no_such_form_is_refused(
     text = recipe.read_text()
     name = next(line for line in text.splitlines() if line.startswith("  name: "))
     recipe.write_text(text.replace(name, f"  name: {tiny_model}"))
+    (other / "identity.json").unlink()  # as of an earlier version
     with pytest.raises(KilotuneError, match="no first-generation Qwen"):
         export(other, "qwen-adapter", tmp_path / "x")
-    (other / "adapter").rename(other / "model")
+    shutil.rmtree(other / "adapter")
+    shutil.copytree(tiny_model, other / "model")
     with pytest.raises(KilotuneError, match="there is no adapter"):
         export(other, "adapter", tmp_path / "x")
     (other / "verdict.json").unlink()

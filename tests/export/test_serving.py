@@ -12,8 +12,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from kilotune.errors import KilotuneError
+from kilotune.experiments.record import RunFolder
 from kilotune.export import export
 from kilotune.export.finished import open_finished
+from kilotune.models.identity import tuned_digest
 from kilotune.render.go_template import go_template
 
 OVERRIDE = '{"temperature": 0.0, "max_new_tokens": 9}'
@@ -156,6 +158,7 @@ def test_the_served_template_writes_the_runs_prompts_without_arguments(
     shutil.copytree(llama_run, run)
     own = run / "adapter" / "chat_template.jinja"
     own.write_text("{% if shout == true %}LOUD{% endif %}" + own.read_text())
+    RunFolder(run).note_identity(tuned=tuned_digest(run / "adapter"))
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["model"]["template_arguments"] = {"shout": True}
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))

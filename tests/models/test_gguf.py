@@ -53,7 +53,9 @@ def gguf_name(name: str) -> str:
     return f"blk.{number}.{NAMES['.'.join(inner)]}.{kind}"
 
 
-def write_gguf(path: Path, model: Any, *, tokenizer: bool = True) -> dict[str, np.ndarray]:
+def write_gguf(
+    path: Path, model: Any, *, tokenizer: bool = True, without: str = ""
+) -> dict[str, np.ndarray]:
     """Matrices in 8 bits, the rest in float32. Returns the weights that the file stands for."""
     config, writer = model.config, GGUFWriter(path, "qwen2")
     writer.add_name("tiny")
@@ -70,6 +72,8 @@ def write_gguf(path: Path, model: Any, *, tokenizer: bool = True) -> dict[str, n
         add_tokenizer(writer)
     weights = {}
     for name, tensor in model.state_dict().items():
+        if name == without:
+            continue
         values = tensor.numpy()
         if values.ndim == 2:
             kind = GGMLQuantizationType.Q8_0
@@ -159,4 +163,8 @@ def test_what_is_missing_from_a_file_or_broken_is_one_clear_error(
     write_gguf(tmp_path / "mute.gguf", tiny_qwen(), tokenizer=False)
     with pytest.raises(KilotuneError, match="no tokenizer that transformers can build"):
         locate(ModelSettings(name=str(tmp_path / "mute.gguf")))
+    gone = "model.layers.1.mlp.up_proj.weight"
+    write_gguf(tmp_path / "gap.gguf", tiny_qwen(), without=gone)
+    with pytest.raises(KilotuneError, match=rf"gap\.gguf: the weights lack {gone}"):
+        locate(ModelSettings(name=str(tmp_path / "gap.gguf")))
     assert list((cache / "models" / "gguf").iterdir()) == []

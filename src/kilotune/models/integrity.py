@@ -78,12 +78,6 @@ def check_held(model: Model, held: Mapping[str, Shape], where: str) -> None:
         raise _refusal(said, where)
 
 
-def check_finite(tensors: Iterable[tuple[str, torch.Tensor]], what: str, **error: str) -> None:
-    """Raise KilotuneError that names those of `tensors` with numbers that are not finite."""
-    if broken := not_finite(tensors):
-        raise KilotuneError(f"{what}: {some(broken)}", **error)
-
-
 def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """The names of `tensors` that hold numbers which are not finite."""
     return [name for name, tensor in tensors if not _finite(tensor)]
