@@ -11,6 +11,7 @@ import pytest
 import kilotune
 from kilotune import pipeline
 from kilotune.errors import KilotuneError
+from kilotune.evaluate.evidence import Unavailable
 from kilotune.experiments.record import RunFolder
 from kilotune.pipeline import Run, open_run
 from kilotune.recipe.load import load_recipe
@@ -152,6 +153,49 @@ def test_a_run_killed_before_its_report_is_judged_and_only_gets_it(
         kilotune.resume(folder)
 
 
+def test_a_report_does_not_wait_for_a_base_model_that_is_gone(
+    chosen: Recipe, whole: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    (folder / "report.html").unlink()
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(chosen.model.name, str(tmp_path / "gone")))
+    noted = Noted()
+    kilotune.resume(folder, noted)
+    assert RunFolder(folder).finished
+    assert any(line.startswith("warning: no model card") for line in noted.lines)
+
+
+def test_a_record_that_is_deleted_as_advised_is_made_again(whole: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    (folder / "environment.json").write_text("{")
+    with pytest.raises(KilotuneError, match=r"environment\.json") as caught:
+        RunFolder(folder).read_json("environment.json")
+    assert "delete it and verdict.json" in caught.value.fix
+    for name in ("environment.json", "verdict.json"):
+        (folder / name).unlink()
+    kilotune.resume(folder)
+    assert_equal(folder, whole)
+
+
+def test_a_run_of_before_whose_figures_say_no_reason_is_opened(whole: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole.folder, folder)
+    record = folder / "judgement.json"
+    found = json.loads(record.read_text())
+    found["test"][-1]["figures"]["macro_f1"] = {"value": None, "low": None, "high": None}
+    record.write_text(json.dumps(found))
+    figure = open_run(folder).judgements[-1].figures["macro_f1"]
+    assert isinstance(figure, Unavailable)
+    assert figure.reason == "not a finite number"
+    del found["test"][-1]["unreadable"]
+    record.write_text(json.dumps(found))
+    with pytest.raises(KilotuneError, match=r"judgement\.json is damaged .*unreadable"):
+        open_run(folder)
+
+
 def test_an_opened_run_is_what_the_run_returned(whole: Run) -> None:
     assert open_run(whole.folder) == whole
 
@@ -185,8 +229,8 @@ def test_a_damaged_checkpoint_changes_nothing_and_is_said(
     damage(checkpoints[-1] / file)
     noted = Noted()
     kilotune.resume(folder, noted)
-    (said,) = [line for line in noted.lines if "is left out" in line]
-    assert said.startswith(f"{checkpoints[-1].name} is left out: {file} is ")
+    (said,) = [line for line in noted.lines if line.startswith("skipping ")]
+    assert said.startswith(f"skipping {checkpoints[-1].name}: {file} is ")
     assert_equal(folder, whole)
 
 

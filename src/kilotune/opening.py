@@ -1,6 +1,6 @@
 """From a recipe or a finished run to a model in memory that can be asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from kilotune.errors import KilotuneError, some
 from kilotune.experiments.record import RunFolder
 from kilotune.generate.answer import Prompting, answer_room
 from kilotune.generate.decode import generation_config
-from kilotune.models.export import check_tuned, load_tuned
+from kilotune.models.export import ADAPTER, check_tuned, load_tuned, tuned_folder
 from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
-from kilotune.models.identity import check_identity, identify
+from kilotune.models.identity import SAID, check_identity, identify
 from kilotune.models.integrity import not_finite
 from kilotune.models.load import (
     Model,
@@ -122,13 +122,21 @@ def open_tuned(
 def check_run(folder: RunFolder, recipe: Recipe) -> None:
     """Raise KilotuneError where a run's base model, or what it tuned, is not as it left them."""
     check_tuned(folder.path, folder.read_identity())
-    check_base(folder, recipe, locate(recipe.model))
+    if tuned_folder(folder.path).name == ADAPTER:
+        # Tokenizer and template are the tuned folder's own.
+        check_base(folder, recipe, locate(recipe.model), parts=("weights", "config"))
 
 
-def check_base(folder: RunFolder, recipe: Recipe, source: str) -> None:
-    """Raise KilotuneError where the model at `source` is damaged or not the run's base model."""
+def check_base(
+    folder: RunFolder, recipe: Recipe, source: str, parts: Collection[str] = tuple(SAID)
+) -> None:
+    """Raise KilotuneError where the model at `source` is damaged or not the run's base model.
+
+    Of what is recorded of it `parts` are compared.
+    """
     check_weights(source, recipe.model)
-    if folder.writes and (recorded := folder.read_identity()):
+    recorded = {part: digest for part, digest in folder.read_identity().items() if part in parts}
+    if folder.writes and recorded:
         now = identify(source, recipe.model)
         check_identity(recorded, now, recipe.model.name, folder.path)
 

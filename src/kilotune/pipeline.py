@@ -29,6 +29,7 @@ from kilotune.evaluate.verdict import Observed, Verdict, decide, decide_unvalida
 from kilotune.experiments import record, trackers
 from kilotune.experiments.cost import Cost
 from kilotune.experiments.record import RunFolder, create_run
+from kilotune.experiments.shapes import problem
 from kilotune.export import describe
 from kilotune.judge_model import check_judge, preference
 from kilotune.models.export import tuned_folder
@@ -110,8 +111,15 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
     folder = RunFolder(path)
     recipe = folder.read_recipe(trust_code=trust_code)
     progress = progress or Silent()
-    if folder.judged:
-        return _reported(folder, progress)
+    state = of_the_leader("finished" if folder.finished else "judged" if folder.judged else "")
+    if state == "finished":
+        raise KilotuneError(
+            "the run is finished",
+            where=str(path),
+            fix=f"Nothing is left to do; to run it again: kilotune run {folder / record.RECIPE}",
+        )
+    if state == "judged":
+        return _reported(folder, recipe, progress)
     prepared = prepare(recipe, progress)
     if begun := (folder / record.DATA).exists():
         _check_unchanged(folder, prepared, progress)
@@ -124,6 +132,8 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
     with folder.writing(), _kept(folder, progress):
         if not begun:
             _begin(folder, more, added, base_identity(recipe, source))
+        if not (folder / record.ENVIRONMENT).exists():
+            folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         return _go_on(prepared, more, pool, source, folder, progress)
 
 
@@ -147,11 +157,6 @@ def _kept(folder: RunFolder, progress: Progress) -> Iterator[None]:
         raise
 
 
-def _as(kind: Any, content: Any) -> Any:
-    """What a record holds of `kind`, from its JSON."""
-    return TypeAdapter(kind).validate_python(content)
-
-
 def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     """Raise KilotuneError for other data than the run's; say so if the code is another's."""
     if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
@@ -161,22 +166,20 @@ def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) 
             where=str(prepared.recipe.data.train),
             fix=f"Restore them, or start a new run: {again}",
         )
-    if folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
-        progress.say("warning: the run was begun by other code of kilotune")
+    known = (folder / record.ENVIRONMENT).exists()
+    if known and folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
+        progress.say("warning: the run was started by a different version of kilotune")
 
 
-def _reported(folder: RunFolder, progress: Progress) -> Run:
-    """A run that is judged, with the report that it lacks. Raises KilotuneError if it has one."""
-    if folder.finished:
-        raise KilotuneError(
-            "the run is finished",
-            where=str(folder.path),
-            fix=f"Start another: kilotune run {folder / record.RECIPE}",
-        )
+def _reported(folder: RunFolder, recipe: Recipe, progress: Progress) -> Run:
+    """A run that is judged, with the report that it lacks."""
+    progress.stage("The run is judged already: only its report is made")
     with folder.writing():
-        progress.stage("The run is judged already: only its report is made")
-        _publish(folder)
-    return open_run(folder.path)
+        _publish(folder, progress)
+    run = open_run(folder.path)
+    with trackers.tracked(recipe.tune.report_to, folder.path.name, recipe):
+        _note(run, recipe)
+    return run
 
 
 def open_run(path: Path) -> Run:
@@ -186,18 +189,25 @@ def open_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     folder.check_finished()
-    found = folder.read_json(record.JUDGEMENT)
-    pseudo = folder / record.PSEUDO_LABELS
+
+    def read(kind: Any, name: str, part: str = "") -> Any:
+        content, wanted = folder.read_json(name), TypeAdapter[Any](kind)
+        content = content.get(part) if part else content
+        if why := problem(content, wanted):
+            raise folder.unreadable(name, f"is damaged ({why})")
+        return wanted.validate_python(content)
+
+    pseudo = (folder / record.PSEUDO_LABELS).exists()
     return Run(
         folder=path,
-        verdict=_as(Verdict, folder.read_json(record.VERDICT)),
-        judgements=_as(tuple[Judgement, ...], found["test"]),
-        tuned_against_base=_as(PairedTest, found["tuned_against_base"]),
-        forgetting=_as(Forgetting | None, found["forgetting"]),
-        preference=_as(Preference | None, found["preference"]),
+        verdict=read(Verdict, record.VERDICT),
+        judgements=read(tuple[Judgement, ...], record.JUDGEMENT, "test"),
+        tuned_against_base=read(PairedTest, record.JUDGEMENT, "tuned_against_base"),
+        forgetting=read(Forgetting | None, record.JUDGEMENT, "forgetting"),
+        preference=read(Preference | None, record.JUDGEMENT, "preference"),
         weights=tuned_folder(path),
         report=folder / record.REPORT,
-        pseudo_labels=_as(PseudoLabels, folder.read_json(pseudo.name)) if pseudo.exists() else None,
+        pseudo_labels=read(PseudoLabels, record.PSEUDO_LABELS) if pseudo else None,
     )
 
 
@@ -215,16 +225,21 @@ def _go_on(
         found = pseudo_labelled(prepared, pool, source, folder, progress)
         more = joined(more, found)
         folder.write_json(record.DATA, more.record())
-    told = prepared.recipe.tune.report_to
-    with trackers.tracked(told, folder.path.name, prepared.recipe):
+    with trackers.tracked(prepared.recipe.tune.report_to, folder.path.name, prepared.recipe):
         run = _run_stages(more, source, folder, progress, found)
-        figures = {
-            f"test.{judged.name}.{name}": figure.value
-            for judged in run.judgements
-            for name, figure in judged.figures.items()
-        }
-        trackers.note(told, figures, [folder / record.RECIPE, folder / record.VERDICT, run.report])
+        _note(run, prepared.recipe)
     return run
+
+
+def _note(run: Run, recipe: Recipe) -> None:
+    """Tell trackers what came of the run."""
+    figures = {
+        f"test.{judged.name}.{name}": figure.value
+        for judged in run.judgements
+        for name, figure in judged.figures.items()
+    }
+    files = (run.folder / record.RECIPE, run.folder / record.VERDICT, run.report)
+    trackers.note(recipe.tune.report_to, figures, files)
 
 
 def locate_model(prepared: Prepared, progress: Progress) -> str:
@@ -324,17 +339,24 @@ def _run_stages(
     judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
-    if folder.writes:
-        _publish(folder)
+    _publish(folder, progress)
     report = folder / record.REPORT
     return Run(
         folder.path, verdict, judgements, paired, forgotten, preferred, weights, report, found
     )
 
 
-def _publish(folder: RunFolder) -> None:
-    """What people read of a run that is judged: the card of its weights, then its report."""
-    describe(folder)
+def _publish(folder: RunFolder, progress: Progress) -> None:
+    """What people read of a run that is judged: the card of its weights, then its report.
+
+    Without its base model there is no card; the report needs nothing but the records.
+    """
+    if not folder.writes:
+        return
+    try:
+        describe(folder)
+    except KilotuneError as error:
+        progress.say(f"warning: no model card for the weights: {error}")
     build_report(folder)
 
 
@@ -509,8 +531,10 @@ class _Clock:
 
     def __init__(self, folder: RunFolder, found: PseudoLabels | None) -> None:
         self._folder = folder
-        self._facts: dict[str, Any] = folder.read_json(record.ENVIRONMENT)
-        self.seconds: dict[str, float] = self._facts["seconds"]
+        # The leader alone has written it, and may not have yet.
+        known = folder.read_json(record.ENVIRONMENT) if folder.writes else {"seconds": {}}
+        self._facts: dict[str, Any] = known
+        self.seconds: dict[str, float] = known["seconds"]
         if found:
             self.seconds["pseudo-labels"] = found.cost.seconds
         self._last = time.perf_counter()
@@ -526,7 +550,7 @@ class _Clock:
         """All that `environment.json` holds in the end: when it began, what it took, and where."""
         model = session.tunable.model
         return record.environment(
-            started=self._facts["started"],
+            **{name: self._facts[name] for name in ("started",) if name in self._facts},
             dtype=str(model.dtype),
             device=str(model.device),
             threads=torch.get_num_threads(),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import TrainerState
 
-from kilotune.train.checkpoints import SEAL, newest_whole, seal
+from kilotune.train.checkpoints import SEAL, newest_whole, rotate, seal
 from tests.train.test_trainer import Trial, recipe
 
 
@@ -64,9 +64,9 @@ def test_a_damaged_checkpoint_is_left_out_for_an_older_whole_one(
     said: list[str] = []
     assert newest_whole(tmp_path, said.append) == older
     (line,) = said
-    assert line.startswith("checkpoint-14 is left out: ")
+    assert line.startswith("skipping checkpoint-14: ")
     assert name == SEAL or name in line
-    assert not newer.exists()
+    assert newer.exists()  # nothing goes before a newer one is sealed
 
 
 def test_a_checkpoint_whose_best_is_damaged_is_left_out_too(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_a_checkpoint_whose_best_is_damaged_is_left_out_too(tmp_path: Path) -> N
     said: list[str] = []
     assert newest_whole(tmp_path, said.append) == first
     assert [line.partition(":")[0] for line in said] == [
-        "checkpoint-21 is left out",
-        "checkpoint-14 is left out",
+        "skipping checkpoint-21",
+        "skipping checkpoint-14",
     ]
     assert "its best, checkpoint-14, is damaged" in said[0]
 
@@ -89,7 +89,7 @@ def test_without_a_whole_checkpoint_training_begins_anew(tmp_path: Path) -> None
     (half / "trainer_state.json").touch()
     said: list[str] = []
     assert newest_whole(tmp_path, said.append) is None
-    assert said == ["checkpoint-7 is left out: it was not written to its end"]
+    assert said == ["skipping checkpoint-7: incomplete, it has no sealed.json"]
 
 
 def test_folders_of_other_names_are_let_be(tmp_path: Path) -> None:
@@ -97,6 +97,35 @@ def test_folders_of_other_names_are_let_be(tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "checkpoint-abc")
     assert newest_whole(tmp_path, lambda line: None) == whole
     assert (tmp_path / "checkpoint-abc").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        ([(7, 7)], [7]),
+        ([(7, 7), (14, 7), (21, 7)], [7, 21]),
+        # 14 cannot be gone on from without 7, which needs no other.
+        ([(7, 7), (14, 7), (21, 21)], [7, 21]),
+        ([(7, 7), (14, 14), (21, 21)], [14, 21]),
+        ([(7, 0), (14, 0), (21, 0)], [14, 21]),  # nothing to be the best by
+    ],
+)
+def test_what_is_kept_is_enough_to_go_on_should_the_newest_be_damaged(
+    tmp_path: Path, steps: list[tuple[int, int]], kept: list[int]
+) -> None:
+    for step, best in steps:
+        rotate(checkpoint(tmp_path, step, best))
+    assert {path.name for path in tmp_path.iterdir()} == {f"checkpoint-{step}" for step in kept}
+    flipped(tmp_path / f"checkpoint-{kept[-1]}" / "weights")
+    left = newest_whole(tmp_path, lambda line: None)
+    assert left == (tmp_path / f"checkpoint-{kept[0]}" if len(kept) > 1 else None)
+
+
+def test_checkpoints_that_were_skipped_go_once_their_steps_are_done_again(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 7, best=7)
+    (checkpoint(tmp_path, 21, best=21) / SEAL).unlink()
+    rotate(checkpoint(tmp_path, 14, best=14))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-7", "checkpoint-14"}
 
 
 def test_a_step_that_is_saved_twice_is_sealed_anew(tmp_path: Path) -> None:

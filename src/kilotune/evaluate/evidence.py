@@ -66,16 +66,22 @@ class Unavailable:
         return "unavailable"
 
 
-Estimate = Figure | Unavailable
 # JSON has null for one that is not finite, and nothing stands beside it to say why.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
-def estimate(fields: Mapping[str, Any]) -> Estimate:
+def estimate(fields: Mapping[str, Any]) -> Figure | Unavailable:
     """The figure that `fields`, as JSON has it, tell of."""
     if fields["value"] is None:
         return Unavailable(fields.get("reason", NOT_FINITE))
     return Figure(fields["value"], fields["low"], fields["high"])
+
+
+def _estimate(read: Any) -> Any:
+    return estimate(read) if isinstance(read, Mapping) and "value" in read else read
+
+
+Estimate = Annotated[Figure | Unavailable, BeforeValidator(_estimate)]
 
 
 @dataclass(frozen=True, slots=True)

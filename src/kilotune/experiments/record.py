@@ -46,8 +46,8 @@ FOLDS = "folds.json"
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
 DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
-# Written before training, and by a run alone that begins.
-MADE_FIRST = {RECIPE, DATA, AUGMENTATION, FOLDS}
+# Written before training or in it, and by nothing that comes later.
+MADE_FIRST = {RECIPE, DATA, AUGMENTATION, FOLDS, IDENTITY, METRICS}
 
 # What decides what a run does: code, presets, chat templates.
 SOURCES = (".py", ".yaml", ".jinja")
@@ -131,23 +131,25 @@ class RunFolder:
         try:
             content = json.loads((self / name).read_bytes())
         except FileNotFoundError as error:
-            raise self._unreadable(name, "is missing") from error
+            raise self.unreadable(name, "is missing") from error
         except (ValueError, RecursionError) as error:
-            raise self._unreadable(name, f"is damaged (no JSON: {error})") from error
+            raise self.unreadable(name, f"is damaged (no JSON: {error})") from error
         wanted = wanted or SHAPES.get(name)
         if wanted is not None and (why := problem(content, wanted)):
-            raise self._unreadable(name, f"is damaged ({why})")
+            raise self.unreadable(name, f"is damaged ({why})")
         return content
 
-    def _unreadable(self, name: str, what: str) -> KilotuneError:
+    def unreadable(self, name: str, what: str) -> KilotuneError:
         """What is said of a record, with the way to another one."""
         fix = "Restore it from a copy"
         if name in MADE_FIRST:
             fix += f", or make the run again: kilotune run {self / RECIPE}"
         elif (self / VERDICT).exists():
-            fix += f", or delete {VERDICT} and have it made again: kilotune resume {self.path}"
+            fix += (
+                f", or delete it and {VERDICT} to have them made again: kilotune resume {self.path}"
+            )
         elif (self / name).exists():
-            fix += f", or delete it and have it made again: kilotune resume {self.path}"
+            fix += f", or delete it to have it made again: kilotune resume {self.path}"
         else:
             fix = f"The run is not finished; go on with it: kilotune resume {self.path}"
         return KilotuneError(f"{name} {what}", where=str(self.path), fix=fix)
@@ -241,7 +243,7 @@ class RunFolder:
                 )
             by_key[line["step"], "eval_loss" in line, "loss" in line] = line
         if not by_key and (self / VERDICT).exists():
-            raise self._unreadable(METRICS, "is empty" if path.exists() else "is missing")
+            raise self.unreadable(METRICS, "is empty" if path.exists() else "is missing")
         return list(by_key.values())
 
     def write_predictions(self, rows: Sequence[Mapping[str, Any]], name: str = PREDICTIONS) -> None:
@@ -256,14 +258,14 @@ class RunFolder:
         try:
             raw = (self / name).read_bytes()
         except FileNotFoundError as error:
-            raise self._unreadable(name, "is missing") from error
+            raise self.unreadable(name, "is missing") from error
         try:
             file = pq.ParquetFile(pa.BufferReader(raw))
             rows: list[dict[str, Any]] = file.read().to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._unreadable(name, "is damaged (no Parquet)") from error
+            raise self.unreadable(name, "is damaged (no Parquet)") from error
         if why := problem(rows, ANSWERS):
-            raise self._unreadable(name, f"is damaged ({why})")
+            raise self.unreadable(name, f"is damaged ({why})")
         return rows
 
 

@@ -3,7 +3,7 @@
 import re
 
 # What means something anywhere, and what does at the beginning of a line.
-ANYWHERE = re.compile(r"([\\`*_\[\]<>|~&$]|(?<=:)//)")
+ANYWHERE = re.compile(r"([\\`*_\[\]<>|~&$@]|(?<=:)//|(?<=www)\.)", re.IGNORECASE)
 LEADING = re.compile(r"([#+>=:-]|\d+(?=[.)]))")
 BACKTICKS = re.compile(r"`+")
 
@@ -21,7 +21,7 @@ def plain(text: str) -> str:
 
 def code(text: str) -> str:
     """`text` as a code span on one line, whatever backticks are in it."""
-    line = " ".join(text.split())
+    line = " ".join(text.split()) or " "  # two backticks alone are no span
     fence = "`" * (max(map(len, BACKTICKS.findall(line)), default=0) + 1)
     space = " " if "`" in line else ""
     return f"{fence}{space}{line}{space}{fence}"

@@ -6,6 +6,7 @@ the programs themselves are not run by kilotune.
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from kilotune.export.finished import NEUTRAL, Finished
 from kilotune.models.public import on_hub, public_name
@@ -25,13 +26,13 @@ def serve_adapter(finished: Finished, rank: int) -> str:
     rank = next(r for r in RANKS if r >= rank)
     return _script(
         f"vLLM with the base model and its adapter: requests say model '{finished.name}'.",
-        *_base(finished.recipe.model.name),
         *_stops(finished),
         _lines(
             'exec vllm serve "$BASE"',
             f'--enable-lora --max-lora-rank {rank} --lora-modules {finished.name}="$PWD"',
             *_options(finished),
         ),
+        first=_base(finished.recipe.model.name),
     )
 
 
@@ -85,6 +86,7 @@ def _base(name: str) -> list[str]:
     return [
         f"# The base model is called {json.dumps(public_name(name))}.",
         "BASE=${BASE:?is to say where the base model is: BASE=FOLDER sh serve.sh}",
+        'if [ -d "$BASE" ]; then BASE=$(cd "$BASE" && pwd); fi',
     ]
 
 
@@ -124,8 +126,9 @@ def _outtype(finished: Finished) -> str:
     return {"bfloat16": "bf16", "float16": "f16"}.get(finished.dtype, "f32")
 
 
-def _script(title: str, *lines: str) -> str:
-    head = ["#!/bin/sh", f"# {title}", "set -e", 'cd "$(dirname "$0")"']
+def _script(title: str, *lines: str, first: Sequence[str] = ()) -> str:
+    """A script that works in its own folder, but for what it does `first`."""
+    head = ["#!/bin/sh", f"# {title}", "set -e", *first, 'cd "$(dirname "$0")"']
     return "\n".join([*head, *lines]) + "\n"
 
 

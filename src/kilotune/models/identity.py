@@ -17,7 +17,7 @@ from typing import Any
 
 from kilotune.errors import KilotuneError
 from kilotune.models.checkpoint import checkpoint_folder
-from kilotune.models.hub import file_of, weight_files
+from kilotune.models.hub import file_of, how_to_get, weight_files
 from kilotune.models.integrity import read_json
 from kilotune.models.load import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
 from kilotune.recipe.schema import TEMPLATES, ModelSettings
@@ -137,7 +137,11 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[str]:
 def _weights_of(source: str) -> list[Path]:
     folder = source if weight_files(source) else str(checkpoint_folder(source))
     # A first-generation Qwen may lie there without an index.
-    return weight_files(folder) or sorted(Path(folder).glob("*.safetensors"))
+    found = weight_files(folder) or sorted(Path(folder).glob("*.safetensors"))
+    if not found:  # of a hub id in another format than is fetched for loading
+        fix = how_to_get(source) or "Give the folder of a whole model"
+        raise KilotuneError("no weights to know the model by", where=source, fix=fix)
+    return found
 
 
 def _config(source: str, settings: ModelSettings) -> str:

@@ -1,6 +1,7 @@
 """A model and its tokenizer by name: built-in, a folder, or a hub id."""
 
 import inspect
+import re
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from kilotune.models.hub import (
     weights_file,
 )
 from kilotune.models.integrity import (
+    AGAIN,
     NOT_OF_THE_FILE,
     check_loaded,
     first_line,
@@ -63,6 +65,8 @@ TOKENIZER_FILES = (
     "vocab.txt", RANKS,
 )  # fmt: skip
 POOLER = "pooler"
+# How torch says that a file of its own format cannot be read.
+OF_TORCH_FILES = re.compile(r"PytorchStreamReader|UnpicklingError|EOFError")
 
 Model = Any  # transformers.PreTrainedModel or peft.PeftModel; neither ships types
 
@@ -359,6 +363,9 @@ def _check_complete(source: str, settings: ModelSettings) -> None:
     except (KilotuneError, OSError, *NOT_OF_THE_FILE):
         raise
     except Exception as error:  # as of load_config, and whatever building a model can raise
+        file = weights_file(source)
+        if file and file.suffix == ".bin" and OF_TORCH_FILES.search(f"{type(error)} {error}"):
+            raise KilotuneError("cut or damaged", where=str(file), fix=AGAIN) from error
         raise _broken_config(source, error) from error
 
 

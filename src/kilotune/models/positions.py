@@ -16,7 +16,8 @@ def position_limit(config: Any) -> int | None:
     most = getattr(text, "max_position_embeddings", None)
     if not isinstance(most, int) or most < 1:
         return None
-    return max([most, *(_scaled(rope, most) for rope in _ropes(text))])
+    # Layers of several kinds are scaled apart: what one kind cannot do the model cannot.
+    return max(most, min(_scaled(rope, most) for rope in _ropes(text)))
 
 
 def longest_text(model: Any, tokenizer: Any) -> int:

@@ -18,6 +18,7 @@ from kilotune.models.load import (
 )
 from kilotune.models.lora import linear_classes, linear_names
 from kilotune.models.lower import first_trained_layer
+from kilotune.models.positions import position_limit
 from kilotune.models.selection import of_adapter, select_trained
 from kilotune.models.tree import Branch, module_tree
 from kilotune.recipe.schema import DecodingSettings, LoraSettings, Method, ModelSettings
@@ -182,8 +183,7 @@ def check_answers(settings: ModelSettings, decoding: DecodingSettings) -> None:
     wanted = decoding.max_new_tokens
     if wanted == "auto":
         return
-    config = read_config(settings).get_text_config(decoder=True)
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = position_limit(read_config(settings))
     if positions is not None and wanted >= positions:
         raise KilotuneError(
             f"{settings.name} has {positions:,} positions for prompt and answer",

@@ -11,7 +11,8 @@ from kilotune.recipe.schema import Recipe
 FREE = (
     "preset", "model.name", "model.chat_template", "data.train", "data.validation", "data.test",
     "augment.wordnet", "augment.synonyms", "augment.masked", "augment.embedding",
-    "unlabeled.file", "judge.", "ablation.", "tune.report_to", "tune.cache", "tune.streaming",
+    "augment.translators", "unlabeled.file", "judge.", "ablation.", "tune.report_to", "tune.cache",
+    "tune.cache_limit_gb", "tune.streaming", "tune.micro_batch_size",
 )  # fmt: skip
 
 

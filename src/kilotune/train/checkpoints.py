@@ -30,16 +30,32 @@ def seal(checkpoint: Path) -> None:
 def newest_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
     """The newest checkpoint in `folder` from which a training goes on as if it had not stopped.
 
-    It and its best one are as they were sealed. Newer ones are removed, and what they lack is said:
-    their steps are done again. None where there is none.
+    It and its best one are as they were sealed; what is wrong with newer ones is said. None where
+    there is no such checkpoint.
     """
-    found = {int(m[1]): p for p in folder.glob("*") if (m := FOLDER.fullmatch(p.name))}
-    for step in sorted(found, reverse=True):
-        if not (fault := _fault(found[step])):
-            return found[step]
-        say(f"{found[step].name} is left out: {fault}")
-        shutil.rmtree(found[step])
+    for checkpoint in reversed(_by_step(folder)):
+        if not (fault := _fault(checkpoint)):
+            return checkpoint
+        say(f"skipping {checkpoint.name}: {fault}")
     return None
+
+
+def rotate(newest: Path) -> None:
+    """Remove the checkpoints that are not needed any more, now that `newest` is sealed.
+
+    It and its best one are kept. Where they are one, so is the newest before it that needs no
+    other: training goes on from there, should `newest` be damaged.
+    """
+    every = _by_step(newest.parent)
+    best = _needs(newest) or newest
+    kept = {newest, best}
+    if best == newest:
+        before = every[: every.index(newest)]
+        alone = [path for path in before if (path / SEAL).exists() and _needs(path) in (None, path)]
+        kept |= set(alone[-1:])
+    for path in every:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
 def find_best(state: TrainerState, folder: Path) -> Path | None:
@@ -55,10 +71,24 @@ def _fault(checkpoint: Path) -> str:
     """Why nothing can go on from `checkpoint`; empty where it can."""
     if fault := _damage(checkpoint):
         return fault
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    best = find_best(state, checkpoint.parent)
+    best = _needs(checkpoint)
     damage = _damage(best) if best else ""
     return f"its best, {best.name}, is damaged ({damage})" if best and damage else ""
+
+
+def _needs(checkpoint: Path) -> Path | None:
+    """The best checkpoint that a training which goes on from `checkpoint` may end with."""
+    return find_best(_state(checkpoint), checkpoint.parent)
+
+
+def _state(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+
+
+def _by_step(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, the oldest first; what is called otherwise is none."""
+    found = {int(m[1]): p for p in folder.glob("*") if (m := FOLDER.fullmatch(p.name))}
+    return [found[step] for step in sorted(found)]
 
 
 def _damage(checkpoint: Path) -> str:
@@ -68,7 +98,7 @@ def _damage(checkpoint: Path) -> str:
         wrong = [name for name, known in digests.items() if _digest(checkpoint / name) != known]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         lost = Path(str(error.filename)).name
-        return "it was not written to its end" if lost == SEAL else f"{lost} is not there"
+        return f"incomplete, it has no {SEAL}" if lost == SEAL else f"{lost} is missing"
     except (ValueError, AttributeError, TypeError):  # not JSON, or of another form
         return f"{SEAL} is damaged"
     return f"{wrong[0]} is damaged" if wrong else ""

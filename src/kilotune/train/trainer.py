@@ -37,7 +37,7 @@ from kilotune.system_errors import naming
 from kilotune.train.activations import Activations, CacheUse, open_activations
 from kilotune.train.agreement import Agreement, agree, fast_path
 from kilotune.train.batches import Batch, collate
-from kilotune.train.checkpoints import find_best, newest_whole, seal
+from kilotune.train.checkpoints import find_best, newest_whole, rotate, seal
 from kilotune.train.gradients import GradientWatch, gradients_of
 from kilotune.train.loss import LabelledLoss, labelled_count
 from kilotune.train.memory import available_bytes, micro_batch_size
@@ -218,6 +218,7 @@ class LabelledTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 seal(checkpoint)
+                rotate(checkpoint)
 
     def _load_best_model(self) -> None:
         if not Path(self.state.best_model_checkpoint).is_dir():  # else a warning, and worse weights
@@ -495,7 +496,7 @@ def _arguments(
         eval_steps=steps,
         save_strategy=strategy if keep else "no",
         save_steps=steps,
-        save_total_limit=2,
+        save_total_limit=None,  # older ones go once a newer one is sealed
         load_best_model_at_end=keep and stops,
         metric_for_best_model=f"eval_{settings.stopping.metric}" if stops else None,
         greater_is_better=settings.stopping.metric != "loss",

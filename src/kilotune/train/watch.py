@@ -1,5 +1,6 @@
 """A training as it is seen: its log, the bar, and being asked to stop."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,9 @@ from kilotune.train.checkpoints import find_best
 
 # Among the metrics of an evaluation: how many tokens were generated for it.
 TOKENS = "eval_generated_tokens"
+# Seconds in which a second signal is the first one again: launchers pass on what their workers were
+# sent themselves.
+ONE_REQUEST = 0.5
 
 
 class Watch(TrainerCallback):
@@ -31,7 +35,7 @@ class Watch(TrainerCallback):
         self.folder = folder
         self.on_log_line, self.on_saved = on_log, on_save
         self.progress = progress
-        self.interrupted = False
+        self.interrupted, self.asked = False, 0.0
         self.open = ExitStack()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -76,9 +80,10 @@ class Watch(TrainerCallback):
         self.open.close()
 
     def _interrupt(self, *signal_arguments: object) -> None:
-        if self.interrupted:  # asked twice: now, without a checkpoint
-            raise KeyboardInterrupt
-        self.interrupted = True
+        now = time.monotonic()
+        if self.interrupted and now - self.asked > ONE_REQUEST:
+            raise KeyboardInterrupt  # asked twice: now, without a checkpoint
+        self.interrupted, self.asked = True, now
         self.progress.say("Interrupted: saving a checkpoint after this step (again to stop now)")
 
 
