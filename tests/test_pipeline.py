@@ -279,6 +279,24 @@ def test_what_the_model_has_not_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_tracker_that_is_not_there_is_said_before_anything_is_written(
+    labelled: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KilotuneError, match="nowhere is not supported") as caught:
+        kilotune.run(recipe(labelled, tiny_model, "tune.report_to=[nowhere]"), tmp_path / "run")
+    assert caught.value.where == "tune.report_to=nowhere"
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_largest_seed_and_a_training_part_of_one_label_come_to_their_end(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "films.csv"
+    file.write_text("text,label\n" + "".join(f"film {i},good\n" for i in range(40)) + "one,bad\n")
+    chosen = recipe(file, tiny_model, f"seed={2**32 - 1}", "tune.epochs=1")
+    assert RunFolder(kilotune.run(chosen, tmp_path / "run").folder).finished
+
+
 def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: Path) -> None:
     numbers = ("one two", "two three", "three four five", "four six", "five one", "six two one")
     rows = [

@@ -257,6 +257,21 @@ def test_a_run_goes_on_with_the_recipe_it_began_with_alone(
         moved.rename(chosen.data.train)
 
 
+def test_without_what_it_is_known_by_no_run_goes_on(
+    chosen: Recipe, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = killed_at("kilotune.session.tune", chosen, tmp_path / "run", monkeypatch)
+    (folder / "identity.json").unlink()
+    with pytest.raises(KilotuneError, match=r"identity\.json is missing"):
+        kilotune.resume(folder)
+    # As a run of an earlier version is, which says nowhere that there was one.
+    environment = json.loads((folder / "environment.json").read_text())
+    del environment["identity"]
+    (folder / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(KilotuneError, match="started by an earlier version"):
+        kilotune.resume(folder)
+
+
 def test_a_torn_line_of_the_training_log_is_cut_off_when_the_run_goes_on(
     chosen: Recipe, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ from kilotune.recipe.difference import Change, binding_settings, differences
 from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.session import references
+from kilotune.train.trainer import check_trackers
 from kilotune.trial import every_epoch
 
 # Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
@@ -83,6 +84,7 @@ def ablate(
     check_trained(source, recipe.model, recipe.tune)
     # What the final run needs is known before the trials.
     check_quantisable(source, recipe.model, recipe.tune)
+    check_trackers(recipe.tune.report_to)
     open_pool(prepared, progress)
     folds = _folds(prepared)
     if place:

@@ -48,7 +48,7 @@ from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
 from kilotune.session import Answers, Judged, Session, references
-from kilotune.train.trainer import Tuning
+from kilotune.train.trainer import Tuning, check_trackers
 from kilotune.unlabelled import Pool
 
 # Examples and their label probabilities, shape (examples, labels), by the tuned model.
@@ -91,6 +91,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     check_weights(source, recipe.model)
     check_quantisable(source, recipe.model, recipe.tune)
     check_trained(source, recipe.model, recipe.tune)
+    check_trackers(recipe.tune.report_to)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
     base = base_identity(recipe, source)
@@ -122,6 +123,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
         return _reported(folder, recipe, progress)
     prepared = prepare(recipe, progress)
     if begun := (folder / record.DATA).exists():
+        _check_known(folder)
         _check_unchanged(folder, prepared, progress)
     source = locate_model(prepared, progress)
     check_base(folder, recipe, source)
@@ -155,6 +157,18 @@ def _kept(folder: RunFolder, progress: Progress) -> Iterator[None]:
     except KeyboardInterrupt:
         progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
         raise
+
+
+def _check_known(folder: RunFolder) -> None:
+    """Raise KilotuneError for a run of which it is not on record what it is of."""
+    if not folder.read_identity():
+        raise KilotuneError(
+            f"started by an earlier version of kilotune, without {record.IDENTITY}: whether its "
+            "model and its checkpoints are what they were cannot be checked",
+            where=str(folder.path),
+            fix="Resume it with that version, or run it again: "
+            f"kilotune run {folder / record.RECIPE}",
+        )
 
 
 def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:

@@ -35,6 +35,24 @@ def test_weights_are_their_names_types_shapes_and_bytes(tmp_path: Path) -> None:
     assert weights_digest(parts) == digests[0]
 
 
+def test_what_a_model_is_called_within_its_base_and_a_tied_head_make_no_other(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    held = load_file(tiny_model / "model.safetensors")
+    head = held["model.embed_tokens.weight"].clone()
+    same = [
+        {name.removeprefix("model."): tensor for name, tensor in held.items()},
+        {**held, "lm_head.weight": head},
+    ]
+    others = [{**held, "lm_head.weight": head + 1}, {**held, "model.norm.weight": head[0]}]
+    digests = [weights_digest([tiny_model / "model.safetensors"])]
+    for number, tensors in enumerate([*same, *others]):
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+        digests.append(weights_digest([tmp_path / f"{number}.safetensors"]))
+    assert digests[0] == digests[1] == digests[2]
+    assert len({*digests}) == 3
+
+
 def test_the_template_is_its_text_wherever_it_stands(tiny_model: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     file = folder / "chat_template.jinja"

@@ -124,7 +124,7 @@ def stratified_folds(
     """
     groups = [whole[example.id] for example in examples]
     labels = stratifiable([example.label or "" for example in examples], folds)
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         # A class rarer than the folds is reported by the checks, with its rows.
         warnings.simplefilter("ignore", UserWarning)

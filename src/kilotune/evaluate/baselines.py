@@ -32,9 +32,9 @@ def majority(labels: Sequence[str], count: int) -> list[str]:
 def tfidf(train: Sequence[str], labels: Sequence[str], texts: Sequence[str]) -> list[str]:
     """Predictions for `texts` of TF-IDF with logistic regression, fitted on `train`.
 
-    Without a letter or sign to learn from (images alone), the commonest label.
+    Without a letter or sign to learn from (images alone), or with one label alone, the commonest.
     """
-    if blank(train):
+    if blank(train) or len(set(labels)) == 1:
         return majority(labels, len(texts))
     model = bag_of_words(train)
     model.fit(list(train), list(labels))

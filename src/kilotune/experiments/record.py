@@ -165,6 +165,8 @@ class RunFolder:
         Raises KilotuneError when it is damaged.
         """
         if not (self / IDENTITY).exists():
+            if (self / ENVIRONMENT).exists() and self.read_json(ENVIRONMENT).get("identity"):
+                raise self.unreadable(IDENTITY, "is missing")
             return {}
         found = self.read_json(IDENTITY)
         parts = found.values() if isinstance(found, dict) else [None]
@@ -305,12 +307,12 @@ def check_new(out: Path) -> None:
 
     What is left of a run that was killed before its first record is nothing.
     """
-    if out.exists() and (not out.is_dir() or RunFolder(out).begun):
+    if (out.exists() or out.is_symlink()) and (not out.is_dir() or RunFolder(out).begun):
         resume = f", or go on with it: kilotune resume {out}" if (out / RECIPE).exists() else ""
         raise KilotuneError(
             "exists already and is left as it is",
             where=str(out),
-            fix=f"Choose another place for --out{resume}",
+            fix=f"Choose another place{resume}",
         )
 
 
@@ -341,6 +343,7 @@ def environment(**facts: Any) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "code": code_digest(),
+        "identity": True,  # kept from here on, in a file of its own
         **facts,
     }
 

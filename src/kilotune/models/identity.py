@@ -7,6 +7,8 @@ texts and settings by what they say, not by how they are laid out.
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -42,6 +44,9 @@ SAID = {
     "tokenizer": "tokenizer",
     "chat_template": "chat template",
 }
+HEAD = "lm_head.weight"
+# What comes before the first layer's number or the last two parts of a name: `model.layers.`.
+PREFIX = re.compile(r"^(?:[^.]+\.)+?(?=\d+\.|[^.]+\.[^.]+$)")
 # Of a digest so much is shown.
 SHOWN = 12
 
@@ -111,27 +116,35 @@ def weights_digest(files: Iterable[Path]) -> str:
 @lru_cache(maxsize=8)
 def _weights(files: tuple[tuple[Path, int, int], ...]) -> str:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return _digest(sorted(line for file, *_ in files for line in _tensors(file, pool)))
+        tensors = [tensor for file, *_ in files for tensor in _tensors(file, pool)]
+    held = Counter(content for _, content in tensors)
+    # A head that is tied to the embeddings may be written out or not.
+    kept = [(n, c) for n, c in tensors if not (n == HEAD and held[c] > 1)]
+    return _digest(sorted(f"{name} {content}" for name, content in kept))
 
 
-def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[str]:
-    """A line for each tensor of a file. Its pages are read once, by several threads."""
+def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
+    """The name and the content of each tensor of a file, read once, by several threads.
+
+    Of names that part counts which a model and its base, saved each by itself, have in common.
+    """
     if file.suffix != ".safetensors":
         with file.open("rb") as opened:
-            yield f"{file.name} {hashlib.file_digest(opened, _hash).hexdigest()}"
+            yield file.name, hashlib.file_digest(opened, _hash).hexdigest()
         return
     with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as raw:
         start = 8 + int.from_bytes(raw[:8], "little")
         header = json.loads(raw[8:start])
         header.pop("__metadata__", None)
 
-        def line(name: str) -> str:
+        def content(name: str) -> tuple[str, str]:
             facts = header[name]
             first, last = facts["data_offsets"]
             with memoryview(raw) as whole, whole[start + first : start + last] as part:
-                return f"{name} {facts['dtype']} {facts['shape']} {_hash(part).hexdigest()}"
+                digest = _hash(part).hexdigest()
+            return PREFIX.sub("", name), f"{facts['dtype']} {facts['shape']} {digest}"
 
-        yield from pool.map(line, header)
+        yield from pool.map(content, header)
 
 
 def _weights_of(source: str) -> list[Path]:

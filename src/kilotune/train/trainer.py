@@ -19,6 +19,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -358,6 +359,20 @@ def tune(
         tokens=_trained_tokens(state, items),
         generated=int(sum(line.get(TOKENS, 0) for line in state.log_history)),
     )
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise KilotuneError for trackers that transformers does not know or cannot use here."""
+    for name in names:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()  # each looks for its own package
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise KilotuneError(
+                str(error).splitlines()[0].rstrip("."),
+                where=f"tune.report_to={name}",
+                fix="Install what it needs, or leave it out",
+            ) from error
 
 
 def _trained_tokens(state: TrainerState, items: Items) -> int:
