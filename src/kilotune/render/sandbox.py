@@ -41,7 +41,7 @@ class LimitError(Exception):
     """A template that takes too long, or makes too much."""
 
 
-def rendered(source: str, **variables: Any) -> str:
+def rendered(source: str, /, **variables: Any) -> str:
     """The text that the template `source` makes of `variables`.
 
     Raises LimitError beyond the limits above, and whatever else a template raises.

@@ -89,15 +89,11 @@ class ChatTemplate:
         if not messages:
             raise RenderError("empty-conversation")
         turns = [{"role": m.role, "content": self._content(m)} for m in self.fitting(messages)]
+        given: dict[str, Any] = {"tools": None, "documents": None}
+        given |= {**self.tokenizer.special_tokens_map, **self.arguments}
+        given |= {"messages": turns, "add_generation_prompt": generation_prompt}
         try:
-            return rendered(
-                self.source,
-                messages=turns,
-                tools=None,
-                documents=None,
-                add_generation_prompt=generation_prompt,
-                **{**self.tokenizer.special_tokens_map, **self.arguments},
-            )
+            return rendered(self.source, **given)
         except LimitError as error:
             raise KilotuneError(
                 f"the chat template {error}",
