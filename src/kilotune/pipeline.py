@@ -43,6 +43,7 @@ from kilotune.opening import base_identity, check_base, open_session
 from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
+from kilotune.recipe.advice import advised
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
@@ -143,7 +144,7 @@ def _kept(folder: RunFolder, progress: Progress) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
+        progress.say(f"Stopped; go on with: {advised('resume', folder.path)}")
         raise
 
 
@@ -155,7 +156,7 @@ def _as(kind: Any, content: Any) -> Any:
 def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     """Raise KilotuneError for other data than the run's; say so if the code is another's."""
     if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
-        again = f"kilotune run {folder / record.RECIPE}"
+        again = advised("run", folder / record.RECIPE)
         raise KilotuneError(
             "the data have changed since the run began",
             where=str(prepared.recipe.data.train),
@@ -171,7 +172,7 @@ def _reported(folder: RunFolder, progress: Progress) -> Run:
         raise KilotuneError(
             "the run is finished",
             where=str(folder.path),
-            fix=f"Start another: kilotune run {folder / record.RECIPE}",
+            fix=f"Start another: {advised('run', folder / record.RECIPE)}",
         )
     with folder.writing():
         progress.stage("The run is judged already: only its report is made")

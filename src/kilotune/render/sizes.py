@@ -121,7 +121,8 @@ def _replaced(text: Any, old: Any, new: Any, count: int | None = None) -> int:
 
 def _joined(between: Any, items: Any) -> int:
     many = len(items) if isinstance(items, Collection) else 1
-    return weight(items) + many * len(_text(between))
+    size: int = weight(items) + many * len(_text(between))
+    return size
 
 
 def _padded(_: Any, width: Any = 0, *__: Any) -> int:
@@ -134,7 +135,8 @@ def _in_bytes(_: int, length: Any = 1, *__: Any, **___: Any) -> int:
 
 def _without_tabs(text: Any, tabsize: Any = 8) -> int:
     tab = b"\t" if isinstance(text, bytes) else "\t"
-    return len(text) + text.count(tab) * _size(tabsize)
+    tabs: int = text.count(tab)
+    return len(text) + tabs * _size(tabsize)
 
 
 def _translated(text: Any, table: Any, *_: Any, **__: Any) -> int:
@@ -170,8 +172,9 @@ def _largest(values: Iterable[Any]) -> int:
 
 
 def _indented(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:
-    lines = 1 + sum(map(_text(text).count, LINE_ENDS))
-    return len(_text(text)) + lines * (len(width) if isinstance(width, str) else _size(width))
+    text = str(text)
+    lines: int = 1 + sum(map(text.count, LINE_ENDS))
+    return len(text) + lines * (len(width) if isinstance(width, str) else _size(width))
 
 
 def _batches(_: Any, linecount: Any, *__: Any, **___: Any) -> int:
@@ -202,13 +205,13 @@ def _printed(value: Any) -> int:
 
 def _linked(text: Any, /, *args: Any, **named: Any) -> int:
     texts = [other for other in (*args, *named.values()) if not isinstance(other, int)]
-    return len(_text(text)) * (1 + sum(map(weight, texts)))
+    return len(str(text)) * (1 + sum(map(weight, texts)))
 
 
 def _wrapped(
     text: Any, width: Any = 79, _: Any = True, wrapstring: Any = None, *__: Any, **___: Any
 ) -> int:
-    return len(_text(text)) * (1 + len(wrapstring or ""))
+    return len(str(text)) * (1 + len(wrapstring or ""))
 
 
 METHODS: dict[str, Callable[..., int]] = {

@@ -11,7 +11,8 @@ from kilotune.render.encoding import Encoder, Tokenizer
 from kilotune.render.faults import RenderError
 from kilotune.render.layout import Layout, Slot, lay_out
 from kilotune.render.pictures import Pictures, expanded
-from kilotune.render.sandbox import LimitError, rendered
+from kilotune.render.sandbox import rendered
+from kilotune.render.sizes import LimitError
 
 Arguments = Mapping[str, bool | int | str]
 
