@@ -147,9 +147,9 @@ class RunFolder:
         if name in MADE_FIRST:
             fix += f", or make the run again: {advised('run', self / RECIPE)}"
         elif (self / VERDICT).exists():
-            fix += f", or delete {VERDICT} and have it made again: {resume}"
+            fix += f", or delete {VERDICT} and have it recreated: {resume}"
         elif (self / name).exists():
-            fix += f", or delete it and have it made again: {resume}"
+            fix += f", or delete it and have it recreated: {resume}"
         else:
             fix = f"The run is not finished; go on with it: {resume}"
         return KilotuneError(f"{name} {what}", where=str(self.path), fix=fix)

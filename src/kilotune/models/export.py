@@ -168,7 +168,9 @@ def with_adapter(base: Model, folder: Path) -> Model:
     if missing := sorted(asked - held):
         raise _damaged(run, f"the adapter lacks {some(missing)}", file)
     if unknown := sorted(held - asked):
-        raise _damaged(run, f"the adapter holds {some(unknown)}, which the model has not", file)
+        raise _damaged(
+            run, f"the adapter holds {some(unknown)}, which the model does not have", file
+        )
     return model
 
 
@@ -205,7 +207,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _of_the_run(run: Path) -> Iterator[None]:
-    """What is broken inside was saved by `run`: that is how to have it again."""
+    """What is broken inside was saved by `run`: that is how to recreate it."""
     try:
         yield
     except KilotuneError as error:

@@ -84,9 +84,9 @@ def check_identity(recorded: Mapping[str, str], now: Identity, name: str, run: P
             for part in other
         )
         raise KilotuneError(
-            f"not the model that the run was begun with: other {said}",
+            f"not the model that the run was begun with: different {said}",
             where=name,
-            fix="Put back what was there then, or start another run with what is there now: "
+            fix="Restore the model, or start another run with this one: "
             + advised("run", run / RECIPE),
         )
 
