@@ -254,7 +254,7 @@ OTHERS: dict[str, tuple[Damage, str]] = {
     "a layer more": (
         lambda model: write_tiny_model(model, layers=4, seed=0), "different base weights"
     ),
-    "what the weights mean": (settings(rms_norm_eps=0.1), "other base model's config.json"),
+    "what the weights mean": (settings(rms_norm_eps=0.1), "different base model's config.json"),
     "tokenizer": (
         lambda model: byte_tokenizer(
             special=["<|im_end|>", "<|im_start|>", "<|endoftext|>"]

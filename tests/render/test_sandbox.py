@@ -143,6 +143,8 @@ HARMLESS = {
     "{{ nothing | default(1000000) }} {{ '7' | int(1700000000) }}": "1000000 7",
     "{{ '{name}-{text}-{on}'.format(name=1, text=2, on=3) }}": "1-2-3",
     "{{ '%(name)s-%(text)s-%(on)s' | format(name=1, text=2, on=3) }}": "1-2-3",
+    "{% for b in 'ab' %}{{ b.replace('a', 'c') }}{{ '{:>2}'.format(b) }}{% endfor %}": "c ab b",
+    "{% block b %}{{ 'a'.replace('a', 'c') }}{{ '-'.join('ab') }}{% endblock %}": "ca-b",
     "{{ '100%% of 1700000000, %5.1f' % 2 }}": "100% of 1700000000,   2.0",
     "{{ [x, x] | tojson(indent=4) | length }}": "80018",
     "{{ [1, 2] | map('string') | join('-') }} {{ '-'.join(['a', 'b']) }}": "1-2 a-b",

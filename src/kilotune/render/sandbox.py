@@ -8,7 +8,7 @@ far, and nothing is made whose size can be told beforehand to be too large.
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -36,6 +36,8 @@ from kilotune.render.sizes import (
 SECONDS = 10.0
 # Characters that may be made for one conversation.
 MADE = 100_000_000
+# What Jinja adds to the arguments of a call, within loops and blocks.
+JINJAS = {"_loop_vars", "_block_vars"}
 # Characters of a template; the longest known has 20,000.
 LONGEST = 1_000_000
 
@@ -178,7 +180,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         on = getattr(method, "__self__", None)
         if isinstance(on, str | bytes | int):
             args = _countable(method.__name__, args)
-            check_method(method.__name__, on, *args, **named)
+            check_method(method.__name__, on, *args, **_own(named))
         return self.made(super().call(context, function, *args, **named))
 
 
@@ -194,6 +196,11 @@ def _bounded(sandbox: Sandbox, name: str, function: Callable[..., Any]) -> Calla
         return sandbox.made(function(*args, **named))
 
     return run
+
+
+def _own(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a template gives by name, without those that Jinja adds."""
+    return {name: given for name, given in named.items() if name not in JINJAS}
 
 
 def _countable(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
