@@ -8,6 +8,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TQDM_DISABLE", "1")  # as the command line does before anything is loaded
 
 # Processes that test at the same time share the processor's cores. This is read when torch is
 # imported: threads that wait for a core which another process has are slower than one thread.

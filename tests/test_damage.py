@@ -190,7 +190,7 @@ TUNED: dict[str, tuple[Damage, str]] = {
     ),
     "other names": (
         tensors(lambda held: {n.replace("layers.2", "layers.9"): t for n, t in held.items()}),
-        "the adapter lacks|which the model has not",
+        "the adapter lacks|which the model does not have",
     ),
     "another shape": (
         tensors(lambda held: {n: t[:, :-1].clone() for n, t in held.items()}), "size mismatch"
@@ -245,16 +245,16 @@ OTHERS: dict[str, tuple[Damage, str]] = {
         lambda model: shutil.copy(
             write_tiny_model(model.parent / "other", seed=1) / WEIGHTS, model / WEIGHTS
         ),
-        "other base weights",
+        "different base weights",
     ),
     "one number": (
         tensors(lambda held: {**held, "model.norm.weight": held["model.norm.weight"] * 1.001}),
-        "other base weights",
+        "different base weights",
     ),
     "a layer more": (
-        lambda model: write_tiny_model(model, layers=4, seed=0), "other base weights"
+        lambda model: write_tiny_model(model, layers=4, seed=0), "different base weights"
     ),
-    "what the weights mean": (settings(rms_norm_eps=0.1), "other base model's config.json"),
+    "what the weights mean": (settings(rms_norm_eps=0.1), "different base model's config.json"),
     "tokenizer": (
         lambda model: byte_tokenizer(
             special=["<|im_end|>", "<|im_start|>", "<|endoftext|>"]
@@ -263,7 +263,7 @@ OTHERS: dict[str, tuple[Damage, str]] = {
     ),
     "template": (
         lambda model: (model / "chat_template.jinja").write_text("{{ messages }}"),
-        "other chat template",
+        "different chat template",
     ),
 }  # fmt: skip
 
@@ -286,7 +286,7 @@ def test_another_base_model_than_the_runs_is_refused(
     for use in uses:
         with pytest.raises(KilotuneError, match=said) as caught:
             use()
-        assert "Put back what was there then" in caught.value.fix
+        assert "Restore the model" in caught.value.fix
     assert not (tmp_path / "out.csv").exists()
     assert not (tmp_path / "exported").exists()
 

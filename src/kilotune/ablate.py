@@ -29,6 +29,7 @@ from kilotune.opening import base_identity, check_base
 from kilotune.preparation import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import open_pool
+from kilotune.recipe.advice import advised
 from kilotune.recipe.difference import Change, binding_settings, differences
 from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
@@ -180,7 +181,7 @@ def _go_on(
             files = (folder / record.ABLATION, folder / record.BEST)
             trackers.note(recipe.tune.report_to, best, files)
     except KeyboardInterrupt:
-        progress.say(f"Stopped; go on with: kilotune ablate {folder.path}")
+        progress.say(f"Stopped; go on with: {advised('ablate', folder.path)}")
         raise
     return Experiment(
         folder.path,
@@ -234,7 +235,7 @@ def _found(prepared: Prepared, runner: Runner, folder: RunFolder, progress: Prog
             f"nothing was tried against the base recipe: {found.ended.partition(';')[0]}",
             where=str(folder.path),
             fix="Go on, with more --minutes or --trials (base and one candidate take "
-            f"{2 * planned}): kilotune ablate {folder.path}",
+            f"{2 * planned}): {advised('ablate', folder.path)}",
         )
     return found
 
@@ -260,7 +261,7 @@ def _final(best: Recipe, folder: RunFolder, progress: Progress) -> Path:
         raise KilotuneError(
             "the final run is there already, by another recipe, and the test may be opened once",
             where=str(place),
-            fix=f"Keep it, or move it away and run: kilotune run {folder / record.BEST}",
+            fix=f"Keep it, or move it away and run: {advised('run', folder / record.BEST)}",
         )
     if final.finished:
         return place

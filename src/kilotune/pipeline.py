@@ -44,6 +44,7 @@ from kilotune.opening import base_identity, check_base, open_session
 from kilotune.preparation import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.pseudo_labels import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
+from kilotune.recipe.advice import advised
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.schema import Recipe
 from kilotune.report.build import build_report
@@ -117,7 +118,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
         raise KilotuneError(
             "the run is finished",
             where=str(path),
-            fix=f"Nothing is left to do; to run it again: kilotune run {folder / record.RECIPE}",
+            fix=f"Nothing is left to do; to run it again: {advised('run', folder / record.RECIPE)}",
         )
     if state == "judged":
         return _reported(folder, recipe, progress)
@@ -155,7 +156,7 @@ def _kept(folder: RunFolder, progress: Progress) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        progress.say(f"Stopped; go on with: kilotune resume {folder.path}")
+        progress.say(f"Stopped; go on with: {advised('resume', folder.path)}")
         raise
 
 
@@ -167,14 +168,14 @@ def _check_known(folder: RunFolder) -> None:
             "model and its checkpoints are what they were cannot be checked",
             where=str(folder.path),
             fix="Resume it with that version, or run it again: "
-            f"kilotune run {folder / record.RECIPE}",
+            f"{advised('run', folder / record.RECIPE)}",
         )
 
 
 def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     """Raise KilotuneError for other data than the run's; say so if the code is another's."""
     if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
-        again = f"kilotune run {folder / record.RECIPE}"
+        again = advised("run", folder / record.RECIPE)
         raise KilotuneError(
             "the data have changed since the run began",
             where=str(prepared.recipe.data.train),

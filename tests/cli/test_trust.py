@@ -9,8 +9,12 @@ import yaml
 from typer.testing import CliRunner
 
 import kilotune
+from kilotune import pipeline
 from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
+from kilotune.experiments import record
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
 from tests.tiny import write_tiny_model
 
 runner = CliRunner()
@@ -26,6 +30,16 @@ def same(example, rng):
 """
 TRAINING = ("run", "plan", "ablate", "augment")
 ASKING = ("predict", "select", "chat", "export")
+
+
+class Heard(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
 
 
 def invoke(*arguments: str | Path, **more: str):  # type: ignore[no-untyped-def]
@@ -106,6 +120,9 @@ def their_run(tiny_run: Path, tmp_path: Path) -> Path:
     tree = yaml.safe_load((run / "recipe.yaml").read_text())
     tree["model"] |= {"name": str(base), "trust_remote_code": True}
     (run / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    identity = json.loads((run / "identity.json").read_text())
+    identity["settings"]["model.trust_remote_code"] = True
+    (run / "identity.json").write_text(json.dumps(identity))
     return run
 
 
@@ -130,6 +147,49 @@ def test_a_run_of_a_model_with_code_is_refused(
     if command != "resume":  # which says that the run is finished
         said = "running Python code named by the recipe: model.trust_remote_code"
         assert said in trusted.stderr
+
+
+@pytest.mark.parametrize("command", ["ablate", "resume"])
+def test_the_code_of_an_ablation_that_goes_on_is_named(
+    command: str, recipe: Path, imported: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ablation"
+    folder.mkdir()
+    shutil.copy(recipe, folder / "recipe.yaml")
+    (folder / "folds.json").write_text("[]")
+    refused = invoke(command, folder)
+    assert refused.exit_code == 2
+    assert "would be run: augment.operations=strangers:same, judge.metric=" in refused.stderr
+    assert not imported.exists()
+    said = "running Python code named by the recipe: augment.operations=strangers:same, judge."
+    assert invoke(command, folder, "--trust-code").stderr.count(said) == 1
+
+
+def test_a_run_that_began_with_code_is_told_to_go_on_with_it(
+    tmp_path: Path, labelled: Path, tiny_model: Path, imported: Path
+) -> None:
+    """What `--set` gave stands in the run's own recipe, which is a file."""
+    for name, code in (("own", "judge.metric=strangers:score"), ("plain", "seed=1")):
+        folder = record.RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        settings = {"data": {"train": str(labelled)}}
+        folder.write_recipe(load_recipe(settings=settings, overrides=[code]))
+        again = f"kilotune resume {folder.path}{' --trust-code' * (name == 'own')}"
+        heard = Heard()
+        with pytest.raises(KeyboardInterrupt), pipeline._kept(folder, heard):
+            raise KeyboardInterrupt
+        assert heard.said == [f"Stopped; go on with: {again}"]
+        with pytest.raises(KilotuneError) as caught:
+            folder.check_finished()
+        assert caught.value.fix == f"Go on with it: {again}"
+        with pytest.raises(KilotuneError) as caught:
+            record.check_new(folder.path)
+        assert caught.value.fix.endswith(f"or go on with it: {again}")
+        with pytest.raises(KilotuneError) as caught:
+            folder.read_json(record.DATA)
+        assert caught.value.fix.endswith(
+            again.replace("resume", "run").replace(str(folder.path), str(folder / record.RECIPE))
+        )
 
 
 def test_what_only_reads_a_run_reads_any(their_run: Path, tmp_path: Path) -> None:

@@ -93,5 +93,5 @@ def test_what_is_not_on_record_is_not_compared_and_what_differs_is_named(tiny_mo
     check_identity({}, now, "model", Path("run"))
     check_identity(asdict(now) | {"recipe": "0", "tuned": "0"}, now, "model", Path("run"))
     changed = asdict(now) | {"tokenizer": "0123456789abcdef"}
-    with pytest.raises(KilotuneError, match=r"other tokenizer \(.*, and was 0123456789ab\)"):
+    with pytest.raises(KilotuneError, match=r"different tokenizer \(.*, and was 0123456789ab\)"):
         check_identity(changed, now, "model", Path("run"))

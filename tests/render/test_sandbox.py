@@ -1,6 +1,7 @@
 """Templates of strangers: rendered as transformers does it, and stopped where it never would."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from kilotune.data.example import Message
 from kilotune.errors import KilotuneError
 from kilotune.render import sandbox
 from kilotune.render.probe import chat_template
-from kilotune.render.sandbox import LimitError, rendered
+from kilotune.render.sandbox import rendered
+from kilotune.render.sizes import LimitError
 from tests.tiny import CHATML, byte_tokenizer, write_tiny_model
 
 TEMPLATES = sorted((Path(__file__).parent / "templates").glob("*.jinja"))
@@ -83,23 +85,69 @@ TOO_LARGE = {
     "{{ 'a' * 1000000000 }}": "at once",
     "{{ 1000000000 * messages[0].content }}": "at once",
     "{{ [1] * 1000000000 }}": "at once",
-    "{{ '%1000000000d' % 1 }}": "width",
-    "{{ '%*d' % (1000000000, 1) }}": "width",
-    "{{ '%1000000000d' | format(1) }}": "width",
-    "{{ '{:1000000000}'.format(1) }}": "width",
-    "{{ '{:{}}'.format(1, 1000000000) }}": "width",
-    "{{ '{a:1000000000}'.format_map({'a': 1}) }}": "width",
-    "{{ 'a'.ljust(1000000000) }}": "to ljust",
-    "{{ 'a' | center(1000000000) }}": "to center",
-    "{% filter center(1000000000) %}a{% endfilter %}": "to center",
-    "{{ [1] | batch(1000000000, 'x') | list }}": "to batch",
-    "{{ [1] | tojson(indent=1000000000) }}": "to tojson",
-    "{{ 2 | round(1000000000, 'ceil') }}": "to round",
-    "{{ (1).to_bytes(1000000000, 'big') }}": "to to_bytes",
+    "{{ '%1000000000d' % 1 }}": "at once",
+    "{{ '%.1000000000d' % 1 }}": "at once",
+    "{{ '%(a)1000000000d' % {'a': 1} }}": "at once",
+    "{{ '%5%%1000000000d' % 1 }}": "at once",
+    "{{ '%(a(b))1000000000d' % {'a(b)': 1} }}": "a name with brackets",
+    "{{ '%1000000000d'.encode() % 1 }}": "at once",
+    "{{ '%*d' % (1000000000, 1) }}": "width that is computed",
+    "{{ '%1000000000d' | format(1) }}": "at once",
+    "{{ ['%1000000000d'] | format(1) }}": "at once",
+    "{{ ('%(a)s' * 100000) | format(a='b' * 100000) }}": "at once",
+    "{{ ('%(a)s' * 100000) % {'a': 'b' * 100000} }}": "at once",
+    "{{ '{:1000000000}'.format(1) }}": "at once",
+    "{{ '{:.1000000000}'.format('') }}": "at once",
+    "{{ '%a{:1000000000}'.format(1) }}": "at once",
+    "{{ ('%a{0:99999}' * 4000).format(1) }}": "at once",
+    "{{ ('{0}' * 100000).format('b' * 100000) }}": "at once",
+    "{{ '{:{}}'.format(1, 1000000000) }}": "width that is computed",
+    "{{ '{a:1000000000}'.format_map({'a': 1}) }}": "at once",
+    "{{ 'a'.ljust(1000000000) }}": "at once",
+    "{{ 'a' | center(1000000000) }}": "at once",
+    "{{ 'a' | center(width=1000000000) }}": "at once",
+    "{{ ('a' | escape).center(1000000000) }}": "at once",
+    "{% filter center(1000000000) %}a{% endfilter %}": "at once",
+    "{{ '\\t'.expandtabs(1000000000) }}": "at once",
+    "{{ [1] | batch(1000000000, 'x') | list }}": "at once",
+    "{{ [1] | slice(1000000000) | list }}": "at once",
+    "{{ [1] | tojson(indent=1000000000) }}": "at once",
+    "{{ ([1] * 100000) | tojson(separators=('b' * 100000, '')) }}": "at once",
+    "{{ 2 | round(1000000000, 'ceil') }}": "too large a number",
+    "{{ (1).to_bytes(1000000000, 'big') }}": "at once",
+    "{{ (1).to_bytes(length=1000000000, byteorder='big') }}": "at once",
     "{{ 10 ** 1000000000 }}": "too large a number",
     "{{ ('a' * 100000).replace('a', 'b' * 100000) }}": "at once",
+    "{{ ('a' * 100000).replace('', 'b' * 100000) }}": "at once",
+    "{{ ('a' * 100000) | replace(new='b' * 100000, old='a') }}": "at once",
+    "{{ ('a' * 100000).translate({97: 'b' * 100000}) }}": "at once",
     "{{ ('a' * 100000) | join('b' * 100000) }}": "at once",
+    "{{ range(9999) | map('string') | join('b' * 100000) }}": "at once",
+    "{{ ('b' * 100000).join(range(9999) | map('string')) }}": "at once",
     "{{ ('a\\n' * 100000) | indent(99999) }}": "at once",
+    "{{ ('a\u2028' * 100000) | indent('b' * 99999) }}": "at once",
+    "{{ ('a ' * 100000) | wordwrap(1, wrapstring='b' * 100000) }}": "at once",
+    "{{ ('http://a.b ' * 10000) | urlize(target='b' * 100000) }}": "at once",
+}
+# What looks as if it were large.
+HARMLESS = {
+    "{{ x.replace(y, '') | length }}": "40000",
+    "{{ x | replace(y, '') | length }}": "40000",
+    "{{ x.replace('', y, 2) | length }}": "55002",
+    "{{ x | truncate(9000) | length }}": "9000",
+    "{{ x.startswith(y) }} {{ x.strip(y) | length }} {{ (x | trim(y)) | length }}": "False 0 0",
+    "{{ x.split(y) | length }} {{ x.count(y) }} {{ x.find(y) }}": "1 0 -1",
+    "{{ x | wordwrap(100000) | length }}": "40000",
+    "{{ '{}'.format(1700000000) }}": "1700000000",
+    "{{ '%s-%s' | format(1700000000, 2) }}": "1700000000-2",
+    "{{ nothing | default(1000000) }} {{ '7' | int(1700000000) }}": "1000000 7",
+    "{{ '{name}-{text}-{on}'.format(name=1, text=2, on=3) }}": "1-2-3",
+    "{{ '%(name)s-%(text)s-%(on)s' | format(name=1, text=2, on=3) }}": "1-2-3",
+    "{% for b in 'ab' %}{{ b.replace('a', 'c') }}{{ '{:>2}'.format(b) }}{% endfor %}": "c ab b",
+    "{% block b %}{{ 'a'.replace('a', 'c') }}{{ '-'.join('ab') }}{% endblock %}": "ca-b",
+    "{{ '100%% of 1700000000, %5.1f' % 2 }}": "100% of 1700000000,   2.0",
+    "{{ [x, x] | tojson(indent=4) | length }}": "80018",
+    "{{ [1, 2] | map('string') | join('-') }} {{ '-'.join(['a', 'b']) }}": "1-2 a-b",
 }
 # These grow step by step, to a limit that the tests set low.
 GROWING = {
@@ -133,6 +181,11 @@ def test_what_would_be_too_large_is_not_made(source: str) -> None:
         rendered(source, **TALK)
 
 
+@pytest.mark.parametrize("source", HARMLESS)
+def test_what_is_not_large_is_made(source: str) -> None:
+    assert rendered(source, x="a" * 40_000, y="ba" * 3750 + "a") == HARMLESS[source]
+
+
 @pytest.mark.parametrize("source", GROWING)
 def test_what_grows_too_large_is_stopped(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered(source, **TALK)  # by itself it is harmless
@@ -162,6 +215,32 @@ def test_it_is_stopped_in_a_thread_too(monkeypatch: pytest.MonkeyPatch) -> None:
     thread.start()
     thread.join()
     assert said == ["takes more than 0.01 seconds for one conversation"]
+
+
+def test_each_thread_has_limits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the midst of a conversation another thread renders one by the same template."""
+    source = "{{ 'a' * 700 }}{{ meanwhile() }}{{ 'a' * 700 }}"
+    while time.thread_time() < 1:
+        pass
+    monkeypatch.setattr(sandbox, "SECONDS", 0.5)
+    monkeypatch.setattr(sandbox, "MADE", 3000)  # an `a` counts when it is made and when written
+    done: list[str] = []
+
+    def meanwhile() -> str:
+        run = threading.Thread(target=lambda: done.append(rendered(source, meanwhile=str)))
+        run.start()
+        run.join()
+        return ""
+
+    assert rendered(source, meanwhile=meanwhile) == "a" * 1400 == done[0]
+
+
+def test_what_a_template_is_given_may_have_any_name() -> None:
+    given = {"source": "a", "self": "b", "tools": "c", "variables": "d"}
+    template = chat_template(byte_tokenizer("{{ source }}{{ tools }}" + CHATML), arguments=given)
+    assert template.text([Message("user", "x")]).startswith("ac<|im_start|>")
+    mine = chat_template(byte_tokenizer(CHATML), arguments={"messages": "theirs"})
+    assert "ours" in mine.text([Message("user", "ours")])
 
 
 def test_long_conversations_are_within_the_limits() -> None:

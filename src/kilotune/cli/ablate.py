@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kilotune.cli import options
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
-from kilotune.cli.trust import TrustCode, say_code
+from kilotune.cli.trust import TrustCode, read_run, say_code
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -126,6 +126,9 @@ def go_on(
     as_json: bool = False,
 ) -> None:
     """Go on with the ablation in `folder`, and show how it ended."""
+    from kilotune.recipe.functions import PARTS
+
+    read_run(folder, trust_code, PARTS)  # a wrong folder is said before torch loads
     from kilotune import ablate as experiment
 
     found = experiment.resume(

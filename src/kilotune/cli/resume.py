@@ -28,13 +28,12 @@ def resume(
         from kilotune.experiments.record import RunFolder
         from kilotune.recipe.functions import PARTS
 
-        folder = RunFolder(run)
-        read_run(run, trust_code, PARTS)  # a wrong folder is said before torch loads
-        if folder.ablation:
+        if RunFolder(run).ablation:
             from kilotune.cli.ablate import go_on
 
             go_on(run, trust_code=trust_code, as_json=as_json)
             return
+        read_run(run, trust_code, PARTS)  # a wrong folder is said before torch loads
 
         from kilotune import pipeline
 

@@ -15,17 +15,17 @@ TrustCode = Annotated[
     bool,
     typer.Option(
         "--trust-code",
-        help="Run the Python code that a recipe's file, or a run's, names; what --set names is "
-        "run without it.",
+        help="Allow Python code named in the recipe or run folder; code named by --set is always "
+        "allowed.",
         show_default="refused",
     ),
 ]
 
 
 def read_run(run: Path, trust_code: bool, runs: Collection[str]) -> "Recipe":
-    """The recipe of `run`; that code of its parts `runs` is going to be run is said.
+    """The recipe of `run`; code of its parts `runs`, which is going to be run, is named.
 
-    Raises KilotuneError for what is no run, and for such code that is not trusted.
+    Raises KilotuneError for a folder that is not a run, and for such code that is not trusted.
     """
     from kilotune.experiments.record import RunFolder
 

@@ -29,12 +29,14 @@ from kilotune.data.writers import (
 )
 from kilotune.errors import KilotuneError, some
 from kilotune.experiments.shapes import ANSWERS, LOG_LINE, SHAPES, Shape, problem
+from kilotune.recipe.advice import RECIPE as RECIPE
+from kilotune.recipe.advice import advised
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.functions import PARTS
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.schema import Recipe
 
-RECIPE, DATA, ENVIRONMENT = "recipe.yaml", "data.json", "environment.json"
+DATA, ENVIRONMENT = "data.json", "environment.json"
 FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
 PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
 AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
@@ -97,7 +99,7 @@ class RunFolder:
             raise KilotuneError(
                 "the run is not finished",
                 where=str(self.path),
-                fix=f"Go on with it: kilotune resume {self.path}",
+                fix=f"Go on with it: {advised('resume', self.path)}",
             )
 
     @contextmanager
@@ -141,17 +143,15 @@ class RunFolder:
 
     def unreadable(self, name: str, what: str) -> KilotuneError:
         """What is said of a record, with the way to another one."""
-        fix = "Restore it from a copy"
+        fix, resume = "Restore it from a copy", advised("resume", self.path)
         if name in MADE_FIRST:
-            fix += f", or make the run again: kilotune run {self / RECIPE}"
+            fix += f", or make the run again: {advised('run', self / RECIPE)}"
         elif (self / VERDICT).exists():
-            fix += (
-                f", or delete it and {VERDICT} to have them made again: kilotune resume {self.path}"
-            )
+            fix += f", or delete it and {VERDICT} to have both recreated: {resume}"
         elif (self / name).exists():
-            fix += f", or delete it to have it made again: kilotune resume {self.path}"
+            fix += f", or delete it to have it recreated: {resume}"
         else:
-            fix = f"The run is not finished; go on with it: kilotune resume {self.path}"
+            fix = f"The run is not finished; go on with it: {resume}"
         return KilotuneError(f"{name} {what}", where=str(self.path), fix=fix)
 
     def note_identity(self, **parts: Any) -> None:
@@ -308,7 +308,7 @@ def check_new(out: Path) -> None:
     What is left of a run that was killed before its first record is nothing.
     """
     if (out.exists() or out.is_symlink()) and (not out.is_dir() or RunFolder(out).begun):
-        resume = f", or go on with it: kilotune resume {out}" if (out / RECIPE).exists() else ""
+        resume = f", or go on with it: {advised('resume', out)}" if (out / RECIPE).exists() else ""
         raise KilotuneError(
             "exists already and is left as it is",
             where=str(out),

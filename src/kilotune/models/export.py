@@ -40,11 +40,11 @@ from kilotune.models.qwen import GENERATION
 from kilotune.models.sharding import whole
 from kilotune.models.streaming import load_base
 from kilotune.models.vision import Vision
+from kilotune.recipe.advice import RECIPE, advised
 from kilotune.recipe.schema import Recipe
 from kilotune.system_errors import naming
 
 ADAPTER, WHOLE = "adapter", "model"
-RECIPE = "recipe.yaml"
 
 
 def save_tuned(
@@ -123,7 +123,7 @@ def check_tuned(run: Path, recorded: Mapping[str, str]) -> None:
             f"weights that are not finite: {some(broken)}; the run {why}",
             where=str(folder),
             fix="Tune again, with a lower tune.learning_rate: "
-            f"kilotune run {run / RECIPE} --set tune.learning_rate=…",
+            f"{advised('run', run / RECIPE)} --set tune.learning_rate=…",
         )
 
 
@@ -168,7 +168,9 @@ def with_adapter(base: Model, folder: Path) -> Model:
     if missing := sorted(asked - held):
         raise _damaged(run, f"the adapter lacks {some(missing)}", file)
     if unknown := sorted(held - asked):
-        raise _damaged(run, f"the adapter holds {some(unknown)}, which the model has not", file)
+        raise _damaged(
+            run, f"the adapter holds {some(unknown)}, which the model does not have", file
+        )
     return model
 
 
@@ -205,7 +207,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _of_the_run(run: Path) -> Iterator[None]:
-    """What is broken inside was saved by `run`: that is how to have it again."""
+    """What is broken inside was saved by `run`: that is how to recreate it."""
     try:
         yield
     except KilotuneError as error:
@@ -213,5 +215,5 @@ def _of_the_run(run: Path) -> Iterator[None]:
 
 
 def _damaged(run: Path, what: str, where: Path | str) -> KilotuneError:
-    fix = f"Restore it from a copy, or tune again: kilotune run {run / RECIPE}"
+    fix = f"Restore it from a copy, or tune again: {advised('run', run / RECIPE)}"
     return KilotuneError(what, where=str(where), fix=fix)

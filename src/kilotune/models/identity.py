@@ -22,6 +22,7 @@ from kilotune.models.checkpoint import checkpoint_folder
 from kilotune.models.hub import file_of, how_to_get, weight_files
 from kilotune.models.integrity import read_json
 from kilotune.models.load import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
+from kilotune.recipe.advice import RECIPE, advised
 from kilotune.recipe.schema import TEMPLATES, ModelSettings
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -88,10 +89,10 @@ def check_identity(recorded: Mapping[str, str], now: Identity, name: str, run: P
             for part in other
         )
         raise KilotuneError(
-            f"not the model that the run was begun with: other {said}",
+            f"not the model that the run was begun with: different {said}",
             where=name,
-            fix="Put back what was there then, or start another run with what is there now: "
-            f"kilotune run {run / 'recipe.yaml'}",
+            fix="Restore the model, or start another run with this one: "
+            + advised("run", run / RECIPE),
         )
 
 

@@ -200,9 +200,9 @@ def _stops(config: GenerationConfig, source: str) -> tuple[int, ...]:
     stops = tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
     if any(isinstance(token, bool) or not isinstance(token, int) for token in stops):
         raise KilotuneError(
-            f"eos_token_id is no number of a token: {ends!r}",
+            f"eos_token_id is not a token id: {ends!r}",
             where=str(file_of(source, GENERATION) or source),
-            fix="Write the number of the token that ends an answer, or a list of such",
+            fix="Write the id of the token that ends an answer, or a list of such ids",
         )
     return stops
 
@@ -386,7 +386,7 @@ def _check_vocabulary(source: str, settings: ModelSettings) -> None:
 
 def _broken_config(source: str, error: Exception) -> KilotuneError:
     return KilotuneError(
-        f"transformers makes no model of it ({first_line(error)})",
+        f"transformers cannot build a model from it ({first_line(error)})",
         where=str(file_of(source, "config.json") or source),
         fix="Put back the config.json that the weights were saved with",
     )

@@ -36,7 +36,7 @@ def _places(model: Model, settings: LoraSettings, targets: list[str]) -> dict[st
     """Which modules get adapters, in PEFT's words.
 
     By names and numbers of layers; beside a vision tower, whose modules may have the same names,
-    by a pattern of whole names. Raises KilotuneError for parts that the model has not.
+    by a pattern of whole names. Raises KilotuneError for parts that the model does not have.
     """
     list_name, _ = decoder_layers(model)
     indices = layer_indices(settings.layers, layer_count(model))

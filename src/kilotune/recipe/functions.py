@@ -39,7 +39,7 @@ def own_function(path: str, where: str) -> Callable[..., Any]:
             fix="Write it as module:function, in a module that Python finds (PYTHONPATH)",
         ) from error
     if not callable(found):
-        raise KilotuneError("this is no function", where=where, fix="Name a function")
+        raise KilotuneError("not a function", where=where, fix="Name a function")
     function: Callable[..., Any] = found
     return function
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.constructor import ConstructorError
 
 from kilotune.errors import KilotuneError, shorten, some
 from kilotune.recipe.functions import PARTS, named_code
@@ -142,9 +143,10 @@ def _read(path: Path) -> Tree:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{path}:{line + 1}" if line is not None else str(path)
-        limit = error.problem if isinstance(error, LimitError) else None
-        fix = "Correct it there" if limit else "Check indentation and quoting there"
-        raise KilotuneError(limit or "not valid YAML", where=where, fix=fix) from error
+        known = isinstance(error, LimitError | ConstructorError) and error.problem
+        fix = "Correct it there" if known else "Check indentation and quoting there"
+        what = shorten(str(known), 200) if known else "not valid YAML"
+        raise KilotuneError(what, where=where, fix=fix) from error
     if not isinstance(tree, dict):
         raise KilotuneError("a recipe is a YAML mapping", where=str(path), fix="See docs/recipe.md")
     for part, keys in PATHS.items():
@@ -164,7 +166,7 @@ def _read(path: Path) -> Tree:
 def _text(path: Path) -> str:
     """The text of a recipe's file. Raises KilotuneError for none, or for more than a recipe is."""
     if not path.is_file():
-        what = "this is no file" if path.exists() else "no such recipe"
+        what = "not a file" if path.exists() else "no such recipe"
         raise KilotuneError(what, where=str(path), fix="Check the path")
     with path.open("rb") as file:
         content = file.read(LARGEST + 1)
@@ -204,7 +206,7 @@ def _override(argument: str) -> Tree:
 
 
 def _value(text: str, key: str) -> Any:
-    """YAML, but prose stays prose: `Text: {text}` and `{text}` are no mappings."""
+    """YAML, but prose stays prose: `Text: {text}`, `{text}` and `{text}: why?` are no mappings."""
     written_as_mapping = text.lstrip().startswith("{") and ":" in text
     try:
         value = parse_yaml(text)

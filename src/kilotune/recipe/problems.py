@@ -30,7 +30,7 @@ METHODS: dict[str, type[BaseModel]] = {
 KINDS = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text",
     "path": "a path", "tuple": "a list", "dict": "a group of settings",
-    "model": "a group of settings", "finite": "a finite number",
+    "model": "a group of settings", "finite": "a whole number",  # infinity, for one
 }  # fmt: skip
 BOUNDS = {
     "greater_than": ("gt", "more than {}"), "greater_than_equal": ("ge", "{} or more"),

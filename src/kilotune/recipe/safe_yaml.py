@@ -15,14 +15,15 @@ LONG, BITS = 100, 256
 
 
 class LimitError(ComposerError):
-    """YAML that means something else than it seems to, or far too much."""
+    """YAML in which something would be lost, or which means far too much."""
 
 
 def parse_yaml(text: str) -> Any:
     """The one document in `text`, of dicts, lists and scalars; names are texts, as written.
 
     Raises LimitError for a name that is given twice, for nesting deeper than DEPTH and for more
-    than VALUES values once aliases are followed, and yaml.YAMLError for what is no YAML.
+    than VALUES values once aliases are followed; ConstructorError for a key or a value that cannot
+    be read; and another yaml.YAMLError for what is not YAML.
     """
     return yaml.load(text, Loader=_Loader)
 
@@ -46,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         if not isinstance(event, yaml.AliasEvent):
             self.sizes[id(node)] = self._size(node)
         elif id(node) not in self.sizes:  # it is still being composed
-            raise LimitError(None, None, "a value that holds itself", mark)
+            raise LimitError(None, None, "an alias that refers to itself", mark)
         if self.sizes[id(node)] > VALUES:
             raise LimitError(None, None, f"more than {VALUES:,} values", mark)
         return node
@@ -57,7 +58,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             mark: Any = key.start_mark
             if not isinstance(key, yaml.ScalarNode):
-                raise LimitError(None, None, "a list or a mapping for a name", mark)
+                raise ConstructorError(None, None, "a key must be plain text", mark)
             if key.value in seen:
                 raise LimitError(
                     None, None, f"'{shorten(key.value)}' is given twice", key.start_mark
@@ -79,7 +80,7 @@ class _Loader(yaml.SafeLoader):
             raise
         except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
             # As of a month 13, or `!!int x`: PyYAML takes the tag's word for it.
-            what = f"cannot read this as {node.tag.rpartition(':')[2]}"
+            what = f"not a valid {node.tag.rpartition(':')[2]}"
             raise ConstructorError(None, None, what, node.start_mark) from error
 
     def _size(self, node: Any) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -41,7 +42,7 @@ Layers = Annotated[
 ]
 
 # Numbers are bounded by what a machine can do, so that a slip of the hand is said and not tried.
-# numpy takes no larger seed.
+# All have an upper bound, which refuses infinity and NaN too. numpy takes no larger seed.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)]
 
@@ -49,9 +50,18 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)]
 class Settings(BaseModel):
     """Base of every part: frozen, and an unknown key is an error rather than a silent default."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def _no_conversation(arguments: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+    """Raise ValueError for what the template is given of each conversation."""
+    taken = sorted(arguments.keys() & {"messages", "add_generation_prompt"})
+    if taken:
+        raise ValueError(f"{' and '.join(taken)} cannot be set: each conversation gives its own")
+    return arguments
+
+
+TemplateArguments = Annotated[dict[str, bool | int | str], AfterValidator(_no_conversation)]
 
 
 class ModelSettings(Settings):
@@ -59,7 +69,7 @@ class ModelSettings(Settings):
 
     name: str = Field("smollm2", description="a built-in name, a folder, a GGUF file, or a hub id")
     chat_template: str = Field("auto", description="auto, chatml, plain, or a Jinja file")
-    template_arguments: dict[str, bool | int | str] = Field(
+    template_arguments: TemplateArguments = Field(
         default_factory=dict, description="what the chat template takes, as enable_thinking"
     )
     precision: Literal["auto", "bfloat16", "float32"] = "auto"

@@ -6,9 +6,12 @@ from typing import Any
 
 import yaml
 
+from kilotune.recipe.load import PATHS
 from kilotune.recipe.schema import Recipe
 
-# Settings that are texts and may name a file or a folder; others that do are paths.
+# Settings that are paths; among the values that an ablation tries they are still texts.
+FILES = {f"{part}.{name}" for part, names in PATHS.items() for name in names}
+# Settings that are texts and may name a file or a folder.
 PLACES = {
     "preset", "model.name", "model.chat_template", "judge.model", "augment.masked",
     "augment.embedding", "augment.translators",
@@ -33,6 +36,7 @@ def _shown(value: Any, name: str) -> Any:
         return {key: _shown(item, f"{name}.{key}".removeprefix(".")) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(item, name) for item in value]
-    if isinstance(value, Path):
-        return value.name
-    return shown_place(value) if name in PLACES and isinstance(value, str) else value
+    name = name.removeprefix("ablation.factors.")
+    if isinstance(value, Path) or (isinstance(value, str) and name in FILES):
+        return Path(value).name
+    return shown_place(value) if isinstance(value, str) and name in PLACES else value

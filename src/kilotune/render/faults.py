@@ -84,7 +84,7 @@ KINDS: dict[str, Kind] = {
     ),
     "beyond-vocabulary": Kind(
         "error",
-        "tokens that the model has not; the tokenizer is of another model",
+        "token ids outside the model's vocabulary; the tokenizer is another model's",
         "Give the tokenizer that came with the model, or a chat template without these tokens",
     ),
     "prompt-mismatch": Kind(

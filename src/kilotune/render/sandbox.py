@@ -6,11 +6,10 @@ far, and nothing is made whose size can be told beforehand to be too large.
 """
 
 import json
-import re
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache, wraps
-from string import Formatter
 from typing import Any
 
 import jinja2
@@ -22,26 +21,28 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 
+from kilotune.render.sizes import (
+    ITEM,
+    LimitError,
+    check_filter,
+    check_method,
+    check_percent,
+    check_power,
+    check_product,
+    weight,
+)
+
 # Seconds of processor time that one conversation may take; those of real templates take 0.001.
 SECONDS = 10.0
-# Characters that may be made for one conversation, and in one operation on the way. An item of a
-# list counts as so many.
-MADE, AT_ONCE, ITEM = 100_000_000, 300_000_000, 100
-# A number that a text function is given, such as a width; as Jinja's sandbox has it of ranges.
-NUMBER, BITS = 100_000, 4096
+# Characters that may be made for one conversation.
+MADE = 100_000_000
+# What Jinja adds to the arguments of a call, within loops and blocks.
+JINJAS = {"_loop_vars", "_block_vars"}
 # Characters of a template; the longest known has 20,000.
 LONGEST = 1_000_000
 
-# In `%` and `format`: a width that is computed, or has six digits and more.
-WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(\*|\d{6})")
-WIDE_FIELD = re.compile(r"\{|\d{6}")
 
-
-class LimitError(Exception):
-    """A template that takes too long, or makes too much."""
-
-
-def rendered(source: str, **variables: Any) -> str:
+def rendered(source: str, /, **variables: Any) -> str:
     """The text that the template `source` makes of `variables`.
 
     Raises LimitError beyond the limits above, and whatever else a template raises.
@@ -113,8 +114,14 @@ class Generation(Extension):
         return nodes.Scope(body, lineno=line)
 
 
+class _Left(threading.local):
+    """What is left to the conversation that a thread renders; the time is the thread's own."""
+
+    characters, until = 0, 0.0
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """transformers' sandbox with limits. What is left of them is of the rendering under way."""
+    """transformers' sandbox with limits, for any number of threads."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -123,18 +130,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         # Constants would be computed while the template is compiled, in one piece.
         super().__init__(optimized=False, **settings)
         self.finalize = pass_context(lambda _, value: self.shown(value))
-        self.left, self.deadline = 0, 0.0
+        self.left = _Left()
 
     def begin(self) -> None:
         """Another conversation."""
-        self.left, self.deadline = MADE, time.thread_time() + SECONDS
+        self.left.characters, self.left.until = MADE, time.thread_time() + SECONDS
 
     def step(self, made: int) -> None:
         """A block is entered, or a function called; `made` characters come of it."""
-        self.left -= made + 1
-        if self.left < 0:
+        self.left.characters -= made + 1
+        if self.left.characters < 0:
             raise LimitError(f"makes more than {MADE:,} characters of one conversation")
-        if time.thread_time() > self.deadline:
+        if time.thread_time() > self.left.until:
             raise LimitError(f"takes more than {SECONDS:g} seconds for one conversation")
 
     def made(self, value: Any) -> Any:
@@ -157,37 +164,24 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """One of the operators that are looked at."""
-        if operator == "%" and isinstance(left, str):
-            _check_format(left, "%")
+        if operator == "%" and isinstance(left, str | bytes):
+            check_percent(left, right)
         if operator == "*":
-            _check_product(left, right)
-        if operator == "**" and _bits(left) * abs(right) > BITS:
-            raise LimitError("computes with too large a number")
+            check_product(left, right)
+        if operator == "**":
+            check_power(left, right)
         return self.made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, function: Any, /, *args: Any, **named: Any) -> Any:
         """A macro, a function or a method of a value."""
-        method = getattr(function, "__wrapped__", function)  # format is wrapped by the sandbox
+        method = function
+        if not hasattr(method, "__self__"):  # the sandbox wraps format
+            method = getattr(method, "__wrapped__", method)
         on = getattr(method, "__self__", None)
-        if isinstance(on, str | bytes | int | float):
-            _check_operands(method.__name__, on, (*args, *named.values()))
+        if isinstance(on, str | bytes | int):
+            args = _countable(method.__name__, args)
+            check_method(method.__name__, on, *args, **_own(named))
         return self.made(super().call(context, function, *args, **named))
-
-
-def weight(value: Any, most: int) -> int:
-    """The characters in `value` and ITEM for each item, counted until they are more than `most`."""
-    if isinstance(value, str | bytes | range):
-        return len(value)
-    if isinstance(value, Namespace):
-        value = value._Namespace__attrs
-    if not isinstance(value, Collection):
-        return 1
-    total = ITEM
-    for part in (*value.keys(), *value.values()) if isinstance(value, Mapping) else value:
-        total += ITEM + weight(part, most - total)
-        if total > most:
-            break
-    return total
 
 
 def _bounded(sandbox: Sandbox, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -195,46 +189,25 @@ def _bounded(sandbox: Sandbox, name: str, function: Callable[..., Any]) -> Calla
 
     @wraps(function)
     def run(*args: Any, **named: Any) -> Any:
+        args = _countable(name, args)
         # Some are given the context first.
         given = args[1:] if hasattr(function, "jinja_pass_arg") else args
-        _check_operands(name, given[0], (*given[1:], *named.values()))
+        check_filter(name, *given, **named)
         return sandbox.made(function(*args, **named))
 
     return run
 
 
-def _check_operands(name: str, on: Any, others: tuple[Any, ...]) -> None:
-    """Raise LimitError where what `name` makes of `on` and `others` may be too large."""
-    if name in ("format", "format_map") and isinstance(on, str):
-        _check_format(on, "%" if name == "format" and "%" in on else "{")
-    for other in others:
-        if isinstance(other, int) and abs(other) > NUMBER:
-            raise LimitError(f"gives the number {other:.3g} to {name}")
-        _check_product(on, other)
+def _own(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a template gives by name, without those that Jinja adds."""
+    return {name: given for name, given in named.items() if name not in JINJAS}
 
 
-def _check_product(left: Any, right: Any) -> None:
-    """Raise LimitError where as many times as there are of one the other is too much."""
-    if isinstance(left, int) and isinstance(right, int):
-        if _bits(left) + _bits(right) > BITS:
-            raise LimitError("computes with too large a number")
-        return
-    size = 1
-    for side in (left, right):
-        size *= max(1, abs(side) if isinstance(side, int) else weight(side, AT_ONCE))
-    if size > AT_ONCE:
-        raise LimitError(f"makes more than {AT_ONCE:,} characters at once")
-
-
-def _check_format(text: str, kind: str) -> None:
-    fields = (spec or "" for _, _, spec, _ in Formatter().parse(text)) if kind == "{" else ()
-    wide = WIDE_PERCENT.search(text) if kind == "%" else any(map(WIDE_FIELD.search, fields))
-    if wide:
-        raise LimitError("formats with too large a width")
-
-
-def _bits(value: Any) -> int:
-    return value.bit_length() if isinstance(value, int) else 1
+def _countable(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """With lists in place of generators, whose items `join` would not tell the number of."""
+    if name != "join":
+        return args
+    return tuple(list(each) if isinstance(each, Iterator) else each for each in args)
 
 
 def _constant(block: Iterable[nodes.Node]) -> int:

@@ -11,7 +11,8 @@ from kilotune.render.encoding import Encoder, Tokenizer
 from kilotune.render.faults import RenderError
 from kilotune.render.layout import Layout, Slot, lay_out
 from kilotune.render.pictures import Pictures, expanded
-from kilotune.render.sandbox import LimitError, rendered
+from kilotune.render.sandbox import rendered
+from kilotune.render.sizes import LimitError
 
 Arguments = Mapping[str, bool | int | str]
 
@@ -89,15 +90,11 @@ class ChatTemplate:
         if not messages:
             raise RenderError("empty-conversation")
         turns = [{"role": m.role, "content": self._content(m)} for m in self.fitting(messages)]
+        given: dict[str, Any] = {"tools": None, "documents": None}
+        given |= {**self.tokenizer.special_tokens_map, **self.arguments}
+        given |= {"messages": turns, "add_generation_prompt": generation_prompt}
         try:
-            return rendered(
-                self.source,
-                messages=turns,
-                tools=None,
-                documents=None,
-                add_generation_prompt=generation_prompt,
-                **{**self.tokenizer.special_tokens_map, **self.arguments},
-            )
+            return rendered(self.source, **given)
         except LimitError as error:
             raise KilotuneError(
                 f"the chat template {error}",

@@ -1,0 +1,28 @@
+"""A command that is advised can be given as it is."""
+
+from pathlib import Path
+
+import pytest
+
+from kilotune.recipe.advice import advised
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("data: {train: a.csv}", ""),
+        ("data: {train: a.csv}\njudge: {metric: 'own:score'}", " --trust-code"),
+        ("data: {train: a.csv}\nmodel: {trust_remote_code: true}", " --trust-code"),
+        ("data: {train: a.csv}\nablation: {factors: {judge.metric: ['a:b']}}", " --trust-code"),
+        ("judge: {metric: 'own:score'}", ""),  # damaged, which the command itself says
+        (None, ""),
+    ],
+)
+def test_code_that_the_recipe_names_is_trusted_in_it(
+    text: str | None, option: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    if text is not None:
+        recipe.write_text(text)
+    assert advised("resume", tmp_path) == f"kilotune resume {tmp_path}{option}"
+    assert advised("run", recipe) == f"kilotune run {recipe}{option}"
