@@ -15,10 +15,10 @@ MEMORY_FIX = (
     "Close other programs, allow more (ulimit -v), or take a smaller model or a smaller "
     "tune.batch_size: kilotune plan says what is needed"
 )
-# How libraries say it that have no error of their own for it: torch's allocators, and the loader of
-# shared libraries.
+# How it is said where it is no MemoryError: by torch's allocators, by the loader of shared
+# libraries, and by Python in another process.
 NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory"
+    r"MemoryError|can't allocate memory|cannot allocate memory|not enough memory|out of memory"
     r"|failed to map segment|std::bad_alloc|can't start new thread",
     re.IGNORECASE,
 )
