@@ -62,6 +62,36 @@ def test_parquet_that_says_one_text_many_times_is_counted_in_rows(tmp_path: Path
     assert "holds more than" in refused(path)
 
 
+def categories(texts: list[str], rows: int, kind: pa.DataType = pa.string()) -> pa.Array:
+    numbers = pa.array([row % len(texts) for row in range(rows)], pa.int32())
+    return pa.DictionaryArray.from_arrays(numbers, pa.array(texts, kind))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_texts_that_rows_share_count_once_a_row(nested: bool, tmp_path: Path) -> None:
+    def written(name: str, texts: list[str]) -> Path:
+        column = categories(texts, 4_000)
+        if nested:
+            column = pa.StructArray.from_arrays(
+                [pa.ListArray.from_arrays(pa.array(range(4_001), pa.int32()), column)], ["said"]
+            )
+        pq.write_table(pa.table({"text": column}), tmp_path / name)
+        return tmp_path / name
+
+    different = [f"{number:0100d}" for number in range(4_000)]
+    texts = [row.values["text"] for row in read_table(written("many.parquet", different)).rows]
+    assert texts == ([{"said": [text]} for text in different] if nested else different)
+    few = written("few.parquet", ["a" * 2_000, "b" * 2_000])
+    assert few.stat().st_size < 20_000
+    assert "3.0 MB" in refused(few)
+
+
+def test_numbers_that_rows_share_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"n": categories([7, 8], 3, pa.int64())}), path)
+    assert [row.values["n"] for row in read_table(path).rows] == [7, 8, 7]
+
+
 def test_a_folder_of_datasets_is_counted_too(tmp_path: Path) -> None:
     folder = tmp_path / "hub"
     Dataset.from_dict({"text": ["film"] * 50_000, "label": ["good"] * 50_000}).save_to_disk(folder)
