@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from kilotune.data.bounds import ROW, Room, bounded
+from kilotune.data.bounds import ROW, VALUE, Room, bounded
 from kilotune.data.finding import Finding
 from kilotune.data.table import Read, Row
 from kilotune.errors import KilotuneError
@@ -141,21 +141,21 @@ def _rows(batches: Iterable[Any], features: Mapping[str, Any], before: int = 0) 
 
 
 def _size(column: Any) -> int:
-    """The bytes of a column's values; one that is said once for many rows, once for each."""
+    """What a column's values take; one that is said once for many rows, once for each."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind, types = column.type, pa.types
+    kind, types, objects = column.type, pa.types, VALUE * len(column)
     if types.is_list(kind) or types.is_large_list(kind):
-        return _size(column.flatten())
+        return objects + _size(column.flatten())
     if types.is_struct(kind):
-        return sum(map(_size, column.flatten()))
+        return objects + sum(map(_size, column.flatten()))
     if not types.is_dictionary(kind):
-        return int(column.nbytes)
+        return objects + int(column.nbytes)
     if not _is_sized(kind.value_type):
-        return int(column.dictionary_decode().nbytes)
+        return objects + int(column.dictionary_decode().nbytes)
     lengths = pc.binary_length(column.dictionary)
-    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+    return objects + int(pc.sum(lengths.take(column.indices)).as_py() or 0)
 
 
 def _is_sized(kind: Any) -> bool:

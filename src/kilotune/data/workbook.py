@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from kilotune.data.bounds import Room, TooLargeError
+from kilotune.data.bounds import ROW, VALUE, Room, TooLargeError
 from kilotune.data.finding import Finding
 from kilotune.data.table import Read, Row, check_names, unnamed
 from kilotune.errors import KilotuneError, some
@@ -78,7 +78,9 @@ def _sheets(raw: bytes) -> dict[str, dict[int, list[Any]]]:
         sheets[sheet.title] = {}
         for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
             if any(cell is not None for cell in cells):
-                room.take(CELL * len(cells))  # up to the last one, however far out it is
+                filled = sum(cell is not None for cell in cells)
+                # Up to the last one, however far out it is.
+                room.take(ROW + CELL * len(cells) + VALUE * filled)
                 sheets[sheet.title][number] = [_plain(cell) for cell in cells]
     return sheets
 
