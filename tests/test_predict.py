@@ -96,9 +96,13 @@ def test_a_second_process_is_refused_before_it_answers_and_leaves_nothing(
     out = tmp_path / "out.csv"
     with claimed(out):
         before = names(tmp_path)
-        with pytest.raises(KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"):
+        with pytest.raises(
+            KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"
+        ):
             predict(tiny_run, file, out)
-        with pytest.raises(KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"):
+        with pytest.raises(
+            KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"
+        ):
             select(tiny_run, file, 3, out)
         assert names(tmp_path) == before
     assert chunks == []

@@ -18,7 +18,9 @@ def test_one_process_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     with (
         claimed(out),
-        pytest.raises(KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"),
+        pytest.raises(
+            KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"
+        ),
         claimed(out),
     ):
         pass

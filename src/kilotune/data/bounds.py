@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
+from kilotune.data.free_memory import free_memory
 from kilotune.errors import KilotuneError
 
 # Bytes of memory: far beyond what a thousand examples need, images in them included.
@@ -24,8 +23,8 @@ COPIES = 13
 # Beside that, what follows on each of these: measured for rows of a character or two.
 FOLLOWING = {b"\n": 450, b"{": ROW, b"[": VALUE, **dict.fromkeys((b",", b";", b"\t", b"|"), VALUE)}
 FIX = (
-    "Give kilotune fewer examples (a few thousand teach what there is to learn), and images as "
-    "files beside them"
+    "Use fewer examples (a few thousand are enough to fine-tune on), and keep images in files of "
+    "their own"
 )
 
 
@@ -52,7 +51,7 @@ def bounded(path: Path) -> Iterator[None]:
 
 def largest() -> int:
     """How many bytes of memory the reading of one file may take."""
-    return min(LARGEST, psutil.virtual_memory().available // SHARE)
+    return min(LARGEST, free_memory() // SHARE)
 
 
 def check_text(raw: bytes) -> None:

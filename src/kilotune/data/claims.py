@@ -52,9 +52,7 @@ def _tidy(*paths: Path) -> None:
 
 
 @contextmanager
-def held(
-    lock: Path, place: Path, *, wait: Callable[[], object] | None = None
-) -> Iterator[None]:
+def held(lock: Path, place: Path, *, wait: Callable[[], object] | None = None) -> Iterator[None]:
     """Hold the file `lock`, which is the system's own lock, gone with the process.
 
     While another process holds it: raise KilotuneError about `place`; or, with `wait`, call that

@@ -20,7 +20,7 @@ def is_formula(text: str) -> bool:
 
 
 def formulas(out: Path, generated: Iterable[tuple[str, str]]) -> list[Finding]:
-    """A note on what was `generated` for the file `out` and is a formula there: rows with their texts.
+    """A note on the rows whose text, `generated` for the file `out`, is a formula there.
 
     The texts are written as they are all the same: a mark before them would be part of the answer
     to every program that reads the file, and in training data would be learnt.
@@ -29,5 +29,5 @@ def formulas(out: Path, generated: Iterable[tuple[str, str]]) -> list[Finding]:
         return []
     rows = list(dict.fromkeys(row for row, text in generated if is_formula(text)))
     what = "generated texts that a spreadsheet would take for formulas"
-    fix = "To open them there, write .xlsx, where they are texts; programs read them as they are"
+    fix = "To open the file in a spreadsheet, write .xlsx, which stores them as text"
     return about_rows("formula", "note", rows, what, fix)

@@ -50,7 +50,9 @@ def check_writable(path: Path, force: bool = False) -> None:
         raise KilotuneError("no such folder", where=str(path.parent), fix="Create it first")
     if not os.access(path.parent, os.W_OK):  # said before the work, not after it
         raise KilotuneError(
-            "the folder may not be written", where=str(path.parent), fix="Choose another place"
+            "no permission to write in the folder",
+            where=str(path.parent),
+            fix="Choose another place",
         )
 
 
