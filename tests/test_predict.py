@@ -81,7 +81,7 @@ def test_what_another_job_kept_is_neither_used_nor_overwritten(
             predict(tiny_run, file, tmp_path / "out.csv")
     before = (tmp_path / "out.csv.part").read_bytes()
     file.write_text(file.read_text() + "one more film\n")
-    with pytest.raises(KilotuneError, match=r"out\.csv\.part: it holds the beginning of another"):
+    with pytest.raises(KilotuneError, match=r"out\.csv\.part: it holds the results of another"):
         predict(tiny_run, file, tmp_path / "out.csv")
     assert (tmp_path / "out.csv.part").read_bytes() == before
 

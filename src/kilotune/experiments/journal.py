@@ -106,5 +106,5 @@ def _damaged(path: Path, number: int) -> KilotuneError:
     return KilotuneError(
         "the results saved there are damaged",
         where=f"{path}:{number}",
-        fix="Delete it from that line on, or the whole file: what is missing is computed again",
+        fix="Cut it off before that line, or delete it: what is missing is computed again",
     )
