@@ -142,12 +142,14 @@ def test_the_base_model_judges_labels(tmp_path: Path, tiny_model: Path) -> None:
 
 
 def test_texts_that_were_made_and_are_formulas_are_named_and_the_users_own_are_not() -> None:
-    def example(id: str, text: str) -> Example:
-        turns = (Message("user", text), Message("assistant", "good"))
+    def example(id: str, text: str, answer: str = "good") -> Example:
+        turns = (Message("user", text), Message("assistant", answer))
         return Example(id=id, messages=turns, origin=Origin("films.csv", 2))
 
     own = [example("data:2", "=mine"), example("data:3", "one")]
     made = [example("data:2+swap", "=mine"), example("data:3+write", "=made()")]
     (found,) = _formulas(Path("out.csv"), own, made)
+    assert found.rows == ("data:3+write",)
+    (found,) = _formulas(Path("out.csv"), own, [example("data:3+write", "=made()", "a new one")])
     assert found.rows == ("data:3+write",)
     assert _formulas(Path("out.jsonl"), own, made) == []

@@ -70,7 +70,9 @@ def test_one_process_at_a_time_tries_and_what_a_killed_one_left_goes(
     (out / "trials").mkdir(parents=True)
     with (
         held(out / "trial.lock", out),
-        pytest.raises(KilotuneError, match="trial: another process is writing it"),
+        pytest.raises(
+            KilotuneError, match="trial: locked: another kilotune process is writing to it"
+        ),
     ):
         run_trial(chosen, out, Silent(), folds=2, seeds=1)
     for half in (out / ".trial.json.12.part", out / "trials" / ".abc.json.12.part"):

@@ -81,7 +81,7 @@ def test_what_another_job_kept_is_neither_used_nor_overwritten(
             predict(tiny_run, file, tmp_path / "out.csv")
     before = (tmp_path / "out.csv.part").read_bytes()
     file.write_text(file.read_text() + "one more film\n")
-    with pytest.raises(KilotuneError, match=r"out\.csv\.part: it holds the beginning of another"):
+    with pytest.raises(KilotuneError, match=r"out\.csv\.part: it holds the results of another"):
         predict(tiny_run, file, tmp_path / "out.csv")
     assert (tmp_path / "out.csv.part").read_bytes() == before
 
@@ -96,9 +96,13 @@ def test_a_second_process_is_refused_before_it_answers_and_leaves_nothing(
     out = tmp_path / "out.csv"
     with claimed(out):
         before = names(tmp_path)
-        with pytest.raises(KilotuneError, match=r"out\.csv: another process is writing it"):
+        with pytest.raises(
+            KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"
+        ):
             predict(tiny_run, file, out)
-        with pytest.raises(KilotuneError, match=r"out\.csv: another process is writing it"):
+        with pytest.raises(
+            KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"
+        ):
             select(tiny_run, file, 3, out)
         assert names(tmp_path) == before
     assert chunks == []

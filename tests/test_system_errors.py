@@ -59,14 +59,14 @@ def test_a_write_without_room_names_the_file_and_leaves_nothing(tmp_path: Path) 
         [sys.executable, "-c", WRITES, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    large = "File too large. A file may not be that large there: allow more (ulimit -f), or choose"
-    gone = "FOLDER/gone: the folder is gone, or never was there. Where it was moved or removed"
+    large = "File too large. Raise the limit on the size of files (ulimit -f), or choose"
+    gone = "FOLDER/gone: the folder does not exist. Put it back if it was moved"
     lines = done.stdout.splitlines()
     assert [line.partition(" another place")[0] for line in lines[:4]] == [
         f"FOLDER/x.parquet: {large}",
         f"FOLDER/x.safetensors: {large}",
-        "FOLDER/x.pt: could not be written to its end, as where the disk is full. "
-        "Make room on the disk, then give the same command again",
+        "FOLDER/x.pt: could not be written completely; the disk may be full. "
+        "Free some disk space, then run the same command again",
         f"FOLDER/x.csv: {large}",
     ]
     assert [line[: len(gone)] for line in lines[4:]] == [gone] * 4
@@ -75,7 +75,7 @@ def test_a_write_without_room_names_the_file_and_leaves_nothing(tmp_path: Path) 
 
 def test_a_full_disk_is_said_with_and_without_a_name(tmp_path: Path) -> None:
     full = "No space left on device"
-    room = f"{full}. Make room on the disk, then give the same command again"
+    room = f"{full}. Free some disk space, then run the same command again"
     assert (
         str(refusal(OSError(errno.ENOSPC, full, str(tmp_path / "x"))))
         == f"{tmp_path / 'x'}: {room}"
@@ -132,7 +132,7 @@ def test_a_current_folder_that_is_gone_is_said(
 ) -> None:
     monkeypatch.setattr(os.path, "isdir", lambda path: False)
     found = refusal(OSError(errno.ENOENT, "No such file or directory"))
-    assert str(found) == "the current folder is gone. Go to another one"
+    assert str(found) == "the current folder no longer exists. Change to another folder"
 
 
 def test_a_folder_that_cannot_be_copied_whole_is_one_line(tmp_path: Path) -> None:
@@ -146,5 +146,5 @@ def test_a_folder_that_cannot_be_copied_whole_is_one_line(tmp_path: Path) -> Non
     out = tmp_path / "out"
     with pytest.raises(OSError, match="No space left") as caught, naming(out):
         shutil.copytree(tmp_path / "run", out, copy_function=full)
-    said = "No space left on device. Make room on the disk, then give the same command again"
+    said = "No space left on device. Free some disk space, then run the same command again"
     assert str(refusal(caught.value)) == f"{out}: {said}"

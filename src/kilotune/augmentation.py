@@ -240,7 +240,7 @@ def write_augmented(recipe: Recipe, out: Path, progress: Progress) -> Written:
 def _formulas(out: Path, own: Sequence[Example], made: Sequence[Example]) -> list[Finding]:
     """A note on texts that were made and are formulas in `out`; the user's own are not meant."""
     known = {message.text for example in own for message in example.messages}
-    new = {e.id: m.text for e in made for m in e.messages if m.text not in known}
+    new = ((e.id, m.text) for e in made for m in e.messages if m.text not in known)
     return formulas(out, new)
 
 

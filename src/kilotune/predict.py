@@ -114,7 +114,7 @@ def _predicted(
             row[NOT_ANSWERED] = refused.get(source.id("file"), "")
     # Labels are the user's own.
     said = {} if labels else {id: str(answer[COLUMN]) for id, answer in answers.items()}
-    for finding in (found := formulas(out, said)):
+    for finding in (found := formulas(out, said.items())):
         progress.say(f"{finding.severity}: {finding}")
     if journal.path.exists():
         journal.complete()

@@ -12,19 +12,19 @@ from kilotune.errors import KilotuneError
 
 MEMORY = "not enough memory"
 MEMORY_FIX = (
-    "Close other programs, allow more (ulimit -v), or take a smaller model or a smaller "
-    "tune.batch_size: kilotune plan says what is needed"
+    "Close other programs, raise the limit (ulimit -v), or use a smaller model or a smaller "
+    "tune.batch_size; kilotune plan estimates what is needed"
 )
-# How libraries say it that have no error of their own for it: torch's allocators, and the loader of
-# shared libraries.
+# How it is said where it is no MemoryError: by torch's allocators, by the loader of shared
+# libraries, and by Python in another process.
 NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|not enough memory|out of memory"
+    r"MemoryError|can't allocate memory|cannot allocate memory|not enough memory|out of memory"
     r"|failed to map segment|std::bad_alloc|can't start new thread",
     re.IGNORECASE,
 )
 # torch.save says that it could not write, and not why.
 TORCH_WRITES = re.compile(r"PytorchStreamWriter|inline_container")
-NOT_TO_ITS_END = "could not be written to its end, as where the disk is full"
+NOT_TO_ITS_END = "could not be written completely; the disk may be full"
 NO_PARENT = re.compile(r"Parent directory (.+) does not exist")
 OF_PYTHON = re.compile(r"\[Errno (\d+)\]")
 # Arrow says in whose words the system refused.
@@ -33,14 +33,13 @@ OF_ARROW = re.compile(r"Detail: \[errno \d+\]")
 OF_RUST = re.compile(r"\(os error (\d+)\)(?: at path \"(.+)\")?")
 
 FIXES = {
-    errno.ENOSPC: "Make room on the disk, then give the same command again",
-    errno.EDQUOT: "Make room there, then give the same command again",
-    errno.EFBIG: "A file may not be that large there: allow more (ulimit -f), or choose another "
-    "place",
-    errno.EIO: "The disk could not do it: check it, or choose another place",
-    errno.EROFS: "It can only be read there: choose another place",
-    errno.EMFILE: "Allow more open files: ulimit -n",
-    errno.ENFILE: "Close other programs, or allow more open files",
+    errno.ENOSPC: "Free some disk space, then run the same command again",
+    errno.EDQUOT: "Free some space within the quota, then run the same command again",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or choose another place",
+    errno.EIO: "Check the disk, or choose another place",
+    errno.EROFS: "The file system is read-only: choose another place",
+    errno.EMFILE: "Raise the limit on open files: ulimit -n",
+    errno.ENFILE: "Close other programs, or raise the system's limit on open files",
     errno.ENOENT: "Check the path",
 }
 # What is about the user's machine even where no file is named.
@@ -59,17 +58,17 @@ def refusal(error: BaseException) -> KilotuneError | None:
     path = Path(os.fsdecode(refused.filename))
     if refused.errno == errno.ENOENT and not path.parent.is_dir():
         return KilotuneError(
-            "the folder is gone, or never was there",
+            "the folder does not exist",
             where=str(path.parent),
-            fix="Where it was moved or removed during the work, put it back; else create it",
+            fix="Put it back if it was moved or deleted; otherwise create it",
         )
-    fix = "Check its permissions and the space there, or choose another place"
+    fix = "Check its permissions and the free space, or choose another place"
     return KilotuneError(refused.strerror, where=str(path), fix=FIXES.get(refused.errno or 0, fix))
 
 
 def _about_no_file(refused: OSError) -> KilotuneError | None:
     if refused.errno == errno.ENOENT and not os.path.isdir(os.curdir):
-        return KilotuneError("the current folder is gone", fix="Go to another one")
+        return KilotuneError("the current folder no longer exists", fix="Change to another folder")
     if refused.errno not in NAMELESS:
         return None  # not about a file of the user's
     return KilotuneError(str(refused.strerror), fix=FIXES[refused.errno])

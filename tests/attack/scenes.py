@@ -1,11 +1,16 @@
 """The commands that are struck, each as small as it can be, and what they start from."""
 
+import io
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 
 from tests.attack import zygote
 from tests.attack.strikes import Strike
@@ -58,6 +63,14 @@ class Stage:
             f"film {i} was caf\u00c3\u00a9 good {i},{('Good', 'bad')[i % 2]}" for i in range(30)
         ]
         return _written(self.root / "faulty.csv", ["text,label", *lines, lines[0], lines[1]])
+
+    @cached_property
+    def pictured(self) -> Path:
+        """Rows with an image in each, one of them twice."""
+        rows = [{"text": f"film {n}", "label": "ab"[n % 2], "image": _picture(n)} for n in range(4)]
+        path = self.root / "pictured.parquet"
+        pq.write_table(pa.Table.from_pylist([*rows, rows[0]]), path)
+        return path
 
     @cached_property
     def finished(self) -> Path:
@@ -131,6 +144,12 @@ def _written(path: Path, lines: Sequence[str]) -> Path:
     return path
 
 
+def _picture(number: int) -> bytes:
+    raw = io.BytesIO()
+    Image.new("RGB", (8, 8), (number * 60, 0, 0)).save(raw, "PNG")
+    return raw.getvalue()
+
+
 def _set(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
@@ -161,8 +180,12 @@ def _predict(stage: Stage) -> list[str]:
     return ["predict", str(stage.finished), str(stage.unanswered), "-o", "answered.csv"]
 
 
-def _augment(stage: Stage) -> list[str]:
-    return ["augment", str(stage.films), "--op", "swap", "--op", "delete", "-o", "more.csv"]
+def _augment(out: str) -> Argv:
+    return lambda stage: ["augment", str(stage.films), "--op", "swap", "--op", "delete", "-o", out]
+
+
+def _fix(source: str, out: str) -> Argv:
+    return lambda stage: ["check", str(getattr(stage, source)), "--fix", out]
 
 
 SCENES = {
@@ -181,10 +204,11 @@ SCENES = {
         ),
         Scene("ablate", "abl", _training("ablate", "abl", ABLATION), ("resume", "abl")),
         Scene("predict", "answered", _predict),
-        Scene("augment", "more", _augment),
-        Scene(
-            "fix", "fixed", lambda s: ["check", str(s.faulty), "--fix", "fixed.csv"], ends=(0, 1)
-        ),
+        Scene("augment", "more", _augment("more.csv")),
+        Scene("workbook", "more", _augment("more.xlsx")),
+        Scene("parquet", "more", _augment("more.parquet")),
+        Scene("fix", "fixed", _fix("faulty", "fixed.csv"), ends=(0, 1)),
+        Scene("pictures", "fixed", _fix("pictured", "fixed.jsonl"), ends=(0, 1)),
         Scene("convert", "films", lambda s: ["convert", str(s.films), "films.jsonl.gz"]),
         Scene("export", "merged", _of_run("export", "RUN", "--to", "merged", "-o", "merged")),
         Scene("vllm", "served", _of_run("export", "RUN", "--to", "vllm", "-o", "served")),

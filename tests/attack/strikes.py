@@ -86,7 +86,7 @@ class Hook:
     def _paths(self, event: str, args: tuple[Any, ...]) -> list[str]:
         if event != "open":
             given = [args[place] for place in self.NAMES[event]]
-        elif (args[2] or 0) & self.WRITING:
+        elif (args[2] or 0) & self.WRITING and not self._is_lock(args[0]):
             given = [args[0]]
         else:
             return []
@@ -96,6 +96,13 @@ class Hook:
         beside = event in ("os.remove", "os.rmdir") and args[1] >= 0  # in an open folder
         at = os.readlink(f"/proc/self/fd/{args[1]}") if beside else os.getcwd()
         return [os.path.join(at, name) for name in names]
+
+    @staticmethod
+    def _is_lock(path: Any) -> bool:
+        """Whether it is a lock, or the folder of one: how filelock opens them is its own affair."""
+        return not isinstance(path, int) and (
+            os.fsdecode(path).endswith(".lock") or os.path.isdir(path)
+        )
 
     def _happens(self, event: str, paths: Sequence[str]) -> None:
         self.count += 1

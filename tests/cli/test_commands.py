@@ -267,7 +267,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
     result = invoke("convert", labelled, tmp_path / "out.jsonl")
     assert result.exit_code == 2
-    assert "the folder may not be written" in result.stderr
+    assert "no permission to write in the folder" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "render"])

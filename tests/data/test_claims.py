@@ -1,10 +1,12 @@
 """One process at a time writes a file, and what a killed one left goes."""
 
+import fcntl
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from kilotune.data.claims import claimed, held
+from kilotune.data.claims import check_new, claimed, held
 from kilotune.errors import KilotuneError
 
 
@@ -16,7 +18,9 @@ def test_one_process_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     with (
         claimed(out),
-        pytest.raises(KilotuneError, match=r"out\.csv: another process is writing it"),
+        pytest.raises(
+            KilotuneError, match=r"out\.csv: locked: another kilotune process is writing to it"
+        ),
         claimed(out),
     ):
         pass
@@ -50,6 +54,56 @@ def test_files_beside_are_refused_unless_a_process_was_killed(tmp_path: Path) ->
     assert lock.exists()  # what is beside may still be from the killed one
     with claimed(out, beside):
         out.write_text("whole")
+    assert names(tmp_path) == ["beside.csv", "out.csv"]
+
+
+def test_a_removed_lock_is_not_held_beside_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "x.lock"
+    flock, others = fcntl.flock, []
+
+    def late(file: int, how: int) -> None:
+        """Between the opening and the locking its holder removed it, and another one made it."""
+        if not others:
+            lock.unlink()
+            others.append(lock.open("wb"))
+            flock(others[0].fileno(), fcntl.LOCK_EX)
+        flock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with pytest.raises(KilotuneError, match="locked"), held(lock, tmp_path):
+        pass
+    others[0].close()
+    with held(lock, tmp_path):
+        pass
+
+
+def test_who_waits_says_so_once_and_then_holds_it(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    with ExitStack() as other:
+        other.enter_context(held(lock, tmp_path))
+        said = []
+
+        def wait() -> None:
+            said.append("waiting")
+            other.close()
+
+        with (
+            held(lock, tmp_path, wait=wait),
+            pytest.raises(KilotuneError, match="locked"),
+            held(lock, tmp_path),
+        ):
+            pass
+    assert said == ["waiting"]
+
+
+def test_what_a_process_left_that_was_killed_at_its_end_goes(tmp_path: Path) -> None:
+    out, beside = tmp_path / "out.csv", tmp_path / "beside.csv"
+    for name in ("out.csv", "beside.csv", ".out.csv.kilotune.lock", ".out.csv.12.part"):
+        (tmp_path / name).write_text("whole")
+    with pytest.raises(KilotuneError, match=r"out\.csv: the file exists"):
+        check_new(out, beside)
     assert names(tmp_path) == ["beside.csv", "out.csv"]
 
 

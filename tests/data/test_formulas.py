@@ -23,8 +23,14 @@ def test_numbers_and_other_texts_are_none(text: str) -> None:
 def test_the_rows_are_named_where_cells_have_no_type() -> None:
     generated = {"file:2": "=1+1", "file:3": "fine", "file:4": "-2", "file:5": "@a"}
     for name in ("x.csv", "x.TSV.gz"):
-        (finding,) = formulas(Path(name), generated)
+        (finding,) = formulas(Path(name), generated.items())
         assert (finding.code, finding.severity) == ("formula", "note")
         assert finding.rows == ("file:2", "file:5")
     for name in ("x.xlsx", "x.jsonl", "x.parquet"):
-        assert formulas(Path(name), generated) == []
+        assert formulas(Path(name), generated.items()) == []
+
+
+def test_one_of_a_rows_texts_is_enough_and_names_it_once() -> None:
+    generated = [("data:2", "=1+1"), ("data:2", "good"), ("data:2", "@a"), ("data:3", "fine")]
+    (finding,) = formulas(Path("x.csv"), generated)
+    assert finding.rows == ("data:2",)

@@ -1,12 +1,18 @@
 """Whatever is written is there whole or not at all."""
 
+import fcntl
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from kilotune.data.readers import read_table
 from kilotune.data.writers import (
+    WRITERS,
+    on_disk,
     remove_leftovers,
+    table_bytes,
     write_atomically,
     write_together,
     written_atomically,
@@ -133,3 +139,37 @@ def test_leftovers_go_by_their_exact_names_and_other_holders_folders_are_left(
     left = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()]
     assert sorted(left) == sorted(kept)
     assert not (tmp_path / ".adapter.12.part").exists()
+
+
+@pytest.mark.parametrize("kind", [*WRITERS, ".csv.gz"])
+def test_the_same_rows_give_the_same_bytes_at_any_time(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rows = tmp_path / f"x{kind}", [{"text": "2025-01-01T00:00:00Z", "label": "a"}]
+    first = table_bytes(path, ["text", "label"], rows)
+    later = datetime(2040, 1, 1, tzinfo=UTC)
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return later
+
+    monkeypatch.setattr("datetime.datetime", Later)
+    monkeypatch.setattr("time.time", later.timestamp)
+    assert table_bytes(path, ["text", "label"], rows) == first
+    monkeypatch.undo()
+    path.write_bytes(first)
+    assert read_table(path).rows[0].values == rows[0]
+
+
+def test_files_are_put_on_disk_without_being_opened_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inside").mkdir()
+    for name in ("weights", "inside/more"):
+        (tmp_path / name).write_bytes(b"1")
+        (tmp_path / name).chmod(0o444)
+    modes = []
+    monkeypatch.setattr("os.fsync", lambda file: modes.append(fcntl.fcntl(file, fcntl.F_GETFL)))
+    on_disk(tmp_path)
+    assert [mode & os.O_ACCMODE for mode in modes] == [os.O_RDONLY] * 2

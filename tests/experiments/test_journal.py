@@ -49,7 +49,7 @@ def test_a_damaged_line_is_named(journal: Journal, line: int, damage: bytes) -> 
 
 
 def test_another_job_is_refused(journal: Journal, tmp_path: Path) -> None:
-    with pytest.raises(KilotuneError, match="the beginning of another job"):
+    with pytest.raises(KilotuneError, match="the results of another job"):
         Journal(tmp_path / "out.csv", "xyz", "prediction").read()
 
 

@@ -51,7 +51,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     folder = create_run(tmp_path / "run", "x")
     with (
         folder.writing(),
-        pytest.raises(KilotuneError, match="another process"),
+        pytest.raises(KilotuneError, match="locked: another kilotune process"),
         RunFolder(folder.path).writing(),
     ):
         pass

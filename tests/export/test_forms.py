@@ -61,6 +61,15 @@ def test_an_adapter_is_copied_and_for_qwens_own_code_renamed(
     }  # fmt: skip
 
 
+def test_copies_of_an_archived_run_can_be_written_to(qwen_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(qwen_run, run)
+    for path in (*run.rglob("*"), run):
+        path.chmod(path.stat().st_mode & ~0o222)
+    out = export(run, "adapter", tmp_path / "a")
+    assert all(path.stat().st_mode & 0o200 for path in (*out.rglob("*"), out))
+
+
 def test_nothing_is_overwritten_and_what_has_no_such_form_is_refused(
     qwen_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

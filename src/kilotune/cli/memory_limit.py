@@ -8,6 +8,8 @@ from types import ModuleType
 
 import psutil
 
+from kilotune.system_errors import NO_MEMORY
+
 # In a process of its own, with as much room as there is here: where its libraries do not fit, torch
 # may end the whole process, which no one can catch.
 TRY = (
@@ -32,13 +34,19 @@ class _FirstTried(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> None:
-        """Raise MemoryError if `name` is torch and it does not fit."""
+        """Raise MemoryError if `name` is torch and it does not fit.
+
+        Of any other trouble the import itself tells.
+        """
         limit = _limit()
         if name != "torch" or limit is None:
             return
         room = max(0, limit - psutil.Process().memory_info().vms)
-        code = [sys.executable, "-c", TRY.format(room=room)]
-        if subprocess.run(code, capture_output=True).returncode:
+        # -P: a module in the current folder, which may be anybody's, is not torch.
+        code = [sys.executable, "-P", "-c", TRY.format(room=room)]
+        tried = subprocess.run(code, capture_output=True, text=True, errors="replace")
+        killed = tried.returncode < 0
+        if killed or (tried.returncode and NO_MEMORY.search(tried.stderr)):
             raise MemoryError
 
 

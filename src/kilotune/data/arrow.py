@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from kilotune.data.bounds import ROW, Room, bounded
+from kilotune.data.bounds import ROW, VALUE, Room, bounded
 from kilotune.data.finding import Finding
 from kilotune.data.table import Read, Row
 from kilotune.errors import KilotuneError
@@ -124,7 +124,7 @@ def _rows(batches: Iterable[Any], features: Mapping[str, Any], before: int = 0) 
     room = Room()
     for batch in batches:
         # What is said once for a million rows takes no room in the file.
-        room.take(batch.nbytes + ROW * batch.num_rows)
+        room.take(sum(map(_size, batch.columns)) + ROW * batch.num_rows)
         names = batch.schema.names
         if len(set(names)) < len(names):
             raise ValueError("two columns of one name")
@@ -138,6 +138,33 @@ def _rows(batches: Iterable[Any], features: Mapping[str, Any], before: int = 0) 
             for number, cells in enumerate(zip(*columns, strict=True), start)
         ]
     return rows
+
+
+def _size(column: Any) -> int:
+    """What a column's values take; one that is said once for many rows, once for each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, types, objects = column.type, pa.types, VALUE * len(column)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return objects + _size(column.flatten())
+    if types.is_struct(kind):
+        return objects + sum(map(_size, column.flatten()))
+    if not types.is_dictionary(kind):
+        return objects + int(column.nbytes)
+    if not _is_sized(kind.value_type):
+        return objects + int(column.dictionary_decode().nbytes)
+    lengths = pc.binary_length(column.dictionary)
+    return objects + int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+
+
+def _is_sized(kind: Any) -> bool:
+    """Whether a type's values are texts or bytes, each of its own length."""
+    import pyarrow as pa
+
+    types = pa.types
+    sized = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in sized)
 
 
 def _values(column: Any, kind: Any, feature: Any) -> list[Any]:
@@ -165,11 +192,8 @@ def _is_plain(kind: Any) -> bool:
         return False
     if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
         return _is_plain(kind.value_type)
-    simple = (
-        types.is_string, types.is_large_string, types.is_integer, types.is_floating,
-        types.is_boolean, types.is_binary, types.is_large_binary, types.is_null,
-    )  # fmt: skip
-    return any(test(kind) for test in simple)
+    simple = (types.is_integer, types.is_floating, types.is_boolean, types.is_null)
+    return _is_sized(kind) or any(test(kind) for test in simple)
 
 
 def _plain(value: Any) -> Any:

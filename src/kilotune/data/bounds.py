@@ -7,26 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
+from kilotune.data.free_memory import free_memory
 from kilotune.errors import KilotuneError
 
-# Far beyond what a thousand examples need, images in them included.
-LARGEST = 4_000_000_000
-# Its bytes, its text, its lines and its rows are in memory at the same time: of CSV and JSON Lines
-# seven times their size was measured; images in Parquet take less.
-COPIES = 4
+# Bytes of memory: far beyond what a thousand examples need, images in them included.
+LARGEST = 32_000_000_000
+# The share of the free memory that reading may take: what is done with the rows takes as much.
+SHARE = 2
 AT_ONCE = 1 << 20
-# What a row takes beside its values.
-ROW = 250
+# What a row takes, and what a value does beside its bytes, as Python's objects.
+ROW, VALUE = 300, 100
+# A text file is in memory as bytes, text, lines and values at the same time; where one character
+# of it is an emoji, the text takes four bytes for each.
+COPIES = 13
+# Beside that, what follows on each of these: measured for rows of a character or two.
+FOLLOWING = {b"\n": 450, b"{": ROW, b"[": VALUE, **dict.fromkeys((b",", b";", b"\t", b"|"), VALUE)}
 FIX = (
-    "Give kilotune fewer examples (a few thousand teach what there is to learn), and images as "
-    "files beside them"
+    "Use fewer examples (a few thousand are enough to fine-tune on), and keep images in files of "
+    "their own"
 )
 
 
 class TooLargeError(Exception):
-    """More than `limit` bytes."""
+    """More than `limit` bytes of memory."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
@@ -39,16 +42,22 @@ def bounded(path: Path) -> Iterator[None]:
     try:
         yield
     except TooLargeError as error:
-        what = f"{_of(path)} and holds more than the {_gb(error.limit)} that can be read here"
+        what = f"{_of(path)}, more than {_gb(error.limit)} in memory: too large to read here"
         raise KilotuneError(what, where=str(path), fix=FIX) from error
     except MemoryError as error:
-        what = f"{_of(path)}, and there is not enough memory to read it"
+        what = f"{_of(path)}: not enough memory to read it"
         raise KilotuneError(what, where=str(path), fix=FIX) from error
 
 
 def largest() -> int:
-    """How many bytes may be read of one file, unpacked."""
-    return min(LARGEST, psutil.virtual_memory().available // COPIES)
+    """How many bytes of memory the reading of one file may take."""
+    return min(LARGEST, free_memory() // SHARE)
+
+
+def check_text(raw: bytes) -> None:
+    """Raise TooLargeError where rows of CSV or JSON would take more memory than there is room."""
+    following = sum(size * raw.count(mark) for mark, size in FOLLOWING.items())
+    Room().take(COPIES * len(raw) + following)
 
 
 class Room:
@@ -84,7 +93,7 @@ def read_bounded(file: Readable) -> bytes:
 
 
 def _of(path: Path) -> str:
-    return f"the file has {_gb(os.path.getsize(path))}"
+    return f"{_gb(os.path.getsize(path))} on disk"
 
 
 def _gb(size: int) -> str:

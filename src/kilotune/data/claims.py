@@ -1,12 +1,12 @@
 """Places to write to: one process at a time, and gone on with after one that was killed."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kilotune.data.writers import check_writable, remove_parts
+from kilotune.data.writers import check_writable, remove, remove_parts
 from kilotune.errors import KilotuneError
 
 Check = Callable[[Path], object]
@@ -20,20 +20,17 @@ def claimed(out: Path, *beside: Path, check: Check = check_writable) -> Iterator
     process was killed: the next one removes what that left half written, and what is `beside` may
     be that one's (`write_together` tells). Raises KilotuneError while another process holds it.
     """
+    check_new(out, *beside, check=check)  # before anything is touched
     unfinished = _lock(out).exists()
-    if not unfinished:
-        check_new(out, *beside, check=check)  # before anything is touched
     with held(_lock(out), out):
         try:
-            for path in (out, *beside):
-                remove_parts(path)
+            _tidy(out, *beside)
             check(out)
             yield
             unfinished = False
         finally:
             if not unfinished or out.exists():
-                with suppress(OSError):
-                    _lock(out).unlink()
+                remove(_lock(out))
 
 
 def check_new(out: Path, *beside: Path, check: Check = check_writable) -> None:
@@ -41,28 +38,38 @@ def check_new(out: Path, *beside: Path, check: Check = check_writable) -> None:
 
     Not of what may be from a process that was killed before it wrote `out` itself.
     """
-    if out.exists() and _lock(out).exists():
-        with claimed(out, *beside, check=check):  # tidies up after one that was killed at its end
-            return
+    if out.exists() and _lock(out).exists():  # killed after it wrote `out`, before it was tidy
+        with held(_lock(out), out):
+            _tidy(out, *beside)
+            remove(_lock(out))
     for path in (out, *(() if _lock(out).exists() else beside)):
         check(path)
 
 
+def _tidy(*paths: Path) -> None:
+    for path in paths:
+        remove_parts(path)
+
+
 @contextmanager
-def held(lock: Path, place: Path) -> Iterator[None]:
-    """Hold the file `lock`. Raises KilotuneError about `place` while another process holds it."""
+def held(lock: Path, place: Path, *, wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold the file `lock`, which is the system's own lock, gone with the process.
+
+    While another process holds it: raise KilotuneError about `place`; or, with `wait`, call that
+    and wait.
+    """
     own = FileLock(lock)
     try:
         own.acquire(timeout=0)
-        while not lock.exists():  # its last holder took it away
-            own.release()
-            own.acquire(timeout=0)
     except Timeout as error:
-        raise KilotuneError(
-            "another process is writing it",
-            where=str(place),
-            fix="Wait for it to end, or choose another place",
-        ) from error
+        if wait is None:
+            raise KilotuneError(
+                "locked: another kilotune process is writing to it",
+                where=str(place),
+                fix="Wait for it to end, or choose another place",
+            ) from error
+        wait()
+        own.acquire()
     try:
         yield
     finally:

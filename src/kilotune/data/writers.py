@@ -30,6 +30,8 @@ Rows = Sequence[Mapping[str, Any]]
 # files, which stand in checkpoints.
 PART, OF_SAFETENSORS = re.compile(r"\..+\.\d+\.part"), re.compile(r"\.tmp[A-Za-z0-9]{6}")
 CHECKPOINT = re.compile(r"checkpoint-\d+")
+# Files may be read-only, as copies of an archived run are; Windows alone wants them writable.
+TO_SYNC = os.O_RDWR if os.name == "nt" else os.O_RDONLY
 
 
 def check_writable(path: Path, force: bool = False) -> None:
@@ -48,7 +50,9 @@ def check_writable(path: Path, force: bool = False) -> None:
         raise KilotuneError("no such folder", where=str(path.parent), fix="Create it first")
     if not os.access(path.parent, os.W_OK):  # said before the work, not after it
         raise KilotuneError(
-            "the folder may not be written", where=str(path.parent), fix="Choose another place"
+            "no permission to write in the folder",
+            where=str(path.parent),
+            fix="Choose another place",
         )
 
 
@@ -144,8 +148,11 @@ def on_disk(path: Path) -> None:
     """Wait until a file, or all files of a folder, have left the system's memory."""
     for file in sorted(path.rglob("*")) if path.is_dir() else (path,):
         if file.is_file():
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
+            opened = os.open(file, TO_SYNC)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
 
 
 def remove(path: Path) -> None:

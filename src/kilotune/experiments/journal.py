@@ -42,7 +42,7 @@ class Journal:
             raise _damaged(self.path, 1)
         if lines and lines[0] != {"job": self._job}:
             raise KilotuneError(
-                "it holds the beginning of another job",
+                "it holds the results of another job",
                 where=str(self.path),
                 fix="Delete it, or choose another name to write to",
             )
@@ -104,7 +104,7 @@ def _line(raw: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def _damaged(path: Path, number: int) -> KilotuneError:
     return KilotuneError(
-        "the answers kept there are damaged",
+        "the results saved there are damaged",
         where=f"{path}:{number}",
-        fix="Cut it off before that line, or delete it: what it lacks is answered anew",
+        fix="Cut it off before that line, or delete it: what is missing is computed again",
     )

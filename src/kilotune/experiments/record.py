@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from kilotune import processes
+from kilotune.data.claims import held
 from kilotune.data.example import Example, Part
 from kilotune.data.pictures import digest
 from kilotune.data.writers import (
@@ -104,21 +104,11 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the run's one lock. Raises KilotuneError while another process holds it.
-
-        The lock is the system's own, gone with the process: a killed run leaves none behind.
-        """
-        try:
-            with FileLock(self / LOCK, timeout=0) if self.writes else nullcontext():
-                if self.writes:
-                    remove_leftovers(self.path)
-                yield
-        except Timeout as error:
-            raise KilotuneError(
-                "another process is writing this run",
-                where=str(self.path),
-                fix="Wait for it to end",
-            ) from error
+        """Hold the run's one lock. Raises KilotuneError while another process holds it."""
+        with held(self / LOCK, self.path) if self.writes else nullcontext():
+            if self.writes:
+                remove_leftovers(self.path)
+            yield
 
     def write_json(self, name: str, content: Any) -> None:
         """Write `content` (dataclasses and all) as JSON."""

@@ -164,8 +164,12 @@ def _vllm_takes_adapter(finished: Finished, source: str) -> bool:
 
 def _copy_tuned(finished: Finished, out: Path) -> None:
     """All but the card, which is that of the run's own folder."""
-    ignored = shutil.ignore_patterns(CARD)
-    shutil.copytree(finished.tuned, out, ignore=ignored, dirs_exist_ok=True)
+    ignored, mode = shutil.ignore_patterns(CARD), out.stat().st_mode
+    # The content alone: an archived run is read-only, and to these copies more is written.
+    shutil.copytree(
+        finished.tuned, out, ignore=ignored, dirs_exist_ok=True, copy_function=shutil.copyfile
+    )
+    out.chmod(mode)
 
 
 def _write_template(finished: Finished, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Tuned weights to a folder that plain transformers and peft load, and back."""
 
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from safetensors import safe_open
 from transformers import GenerationConfig
 
 from kilotune import processes
-from kilotune.data.writers import on_disk, temporary
+from kilotune.data.writers import remove, written_atomically
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import WHOLE as WEIGHTS
 from kilotune.models.checkpoint import tensor_files
@@ -42,7 +41,6 @@ from kilotune.models.streaming import load_base
 from kilotune.models.vision import Vision
 from kilotune.recipe.advice import RECIPE, advised
 from kilotune.recipe.schema import Recipe
-from kilotune.system_errors import naming
 
 ADAPTER, WHOLE = "adapter", "model"
 
@@ -65,24 +63,21 @@ def save_tuned(
     merged = tunable.adapted and not tunable.adapter
     tensors = tunable.to_save() if tunable.adapter else _tensors(model)
     state = {} if merged else {name: whole(tensor) for name, tensor in tensors}
-    part = temporary(folder)
-    if processes.leads():
-        shutil.rmtree(part, ignore_errors=True)
+    if not processes.leads():
+        if merged:
+            write_merged(model, folder)  # takes part, and writes nothing
+        return folder
+    remove(folder)  # of a run that ended between this and its verdict
+    with written_atomically(folder) as part:
         part.mkdir()
-    with naming(folder):
         if merged:
             write_merged(model, part)
-        if not processes.leads():
-            return folder
-        if not merged:
+        else:
             model.save_pretrained(part, state_dict=state)
         if vision is not None:
             vision.save(part, tokenizer)
         tokenizer.save_pretrained(part)
         generation.save_pretrained(part)
-        on_disk(part)
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that ended between this and its verdict
-    part.rename(folder)
     return folder
 
 

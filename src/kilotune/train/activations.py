@@ -9,13 +9,14 @@ import os
 import shutil
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
+from kilotune.data.claims import held
 from kilotune.data.packages import cache_folder
 from kilotune.data.pictures import digest
 from kilotune.errors import KilotuneError, some
@@ -276,9 +277,9 @@ class _Cache:
             self.progress.bar("hidden states", len(spans) * len(missing)) as bar,
         ):
             for span in spans:
-                with ExitStack() as held:
+                with ExitStack() as stack:
                     for layer in layers[span.start : span.stop]:
-                        held.enter_context(layer.held(self.model.device))
+                        stack.enter_context(layer.held(self.model.device))
                     for batch in batches:
                         self._advance(writer, span, batch)
                         bar.advance(len(batch))
@@ -401,19 +402,11 @@ class _Cache:
         if needed > free:
             raise NotUsedError(f"the states need {_gb(needed)} on disk, and {_gb(free)} are free")
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> AbstractContextManager[None]:
         """One process at a time looks and writes; another one then finds what it wrote."""
-        lock = FileLock(self.root / "cache.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.progress.say("Waiting for another run that is filling the hidden-state cache")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        said = "Waiting for another run that is filling the hidden-state cache"
+        wait = partial(self.progress.say, said)
+        return held(self.root / "cache.lock", self.root, wait=wait)
 
 
 def _batches(renderings: Sequence[Rendering]) -> Iterator[list[Rendering]]:

@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {
     "image-outside": Kind(
         "note",
         "rows whose image is outside the folder of the data file",
-        "Nothing, if the file is yours: they are read; of somebody else's file look at the paths",
+        "Nothing if the file is yours; check the paths if the file came from someone else",
     ),
 }
 
