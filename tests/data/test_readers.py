@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -563,3 +564,10 @@ def test_truncated_files_are_refused(kind: str, share: float) -> None:
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     packed = io.BytesIO(gzip.compress(b"text,label\na,b\n" * 50, mtime=0)).getvalue()
     assert "not a complete gzip" in refused(write(tmp_path / "a.csv.gz", packed[:-9])).what
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "films.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(KilotuneError, match="not a regular file"):
+        read_table(pipe)

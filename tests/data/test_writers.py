@@ -10,6 +10,7 @@ import pytest
 from kilotune.data.readers import read_table
 from kilotune.data.writers import (
     WRITERS,
+    check_writable,
     on_disk,
     remove_leftovers,
     table_bytes,
@@ -173,3 +174,11 @@ def test_files_are_put_on_disk_without_being_opened_for_writing(
     monkeypatch.setattr("os.fsync", lambda file: modes.append(fcntl.fcntl(file, fcntl.F_GETFL)))
     on_disk(tmp_path)
     assert [mode & os.O_ACCMODE for mode in modes] == [os.O_RDONLY] * 2
+
+
+def test_a_link_that_leads_nowhere_is_left_as_it_is(tmp_path: Path) -> None:
+    link = tmp_path / "out.csv"
+    link.symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(KilotuneError, match="left as it is"):
+        check_writable(link)
+    assert link.is_symlink()

@@ -397,3 +397,20 @@ def test_a_number_beyond_what_a_machine_can_do_is_refused(override: str, words: 
     with pytest.raises(KilotuneError) as caught:
         load_recipe(settings=DATA, overrides=[override])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["decoding", "augment", "unlabeled"])
+def test_a_temperature_is_none_or_large_enough_to_divide_by(name: str, tmp_path: Path) -> None:
+    settings = {"data": {"train": "x.csv"}}
+    with pytest.raises(KilotuneError, match=r"temperature: must be 0 or at least 0\.001"):
+        load_recipe(settings=settings, overrides=[f"{name}.temperature=1e-300"])
+    load_recipe(settings=settings, overrides=[f"{name}.temperature=0.001"])
+
+
+def test_an_empty_path_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    for part in ("train", "validation", "test"):
+        known = "" if part == "train" else "  train: x.csv\n"
+        file.write_text(f"data:\n{known}  {part}: ''\n")
+        with pytest.raises(KilotuneError, match=f"data.{part}: must name a file"):
+            load_recipe(file)

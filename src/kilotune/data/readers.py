@@ -55,6 +55,8 @@ def read_table(path: Path, *, partial: bool = False) -> Table:
 
 
 def _read_file(path: Path, partial: bool) -> Read:
+    if not path.is_file():  # reading a pipe would wait for whoever writes to it
+        raise KilotuneError("not a regular file", where=str(path), fix="Write its content to one")
     kind = ending(path)
     if kind not in READERS:
         old = " (Excel's old format)" if kind == ".xls" else ""

@@ -42,7 +42,8 @@ def check_writable(path: Path, force: bool = False) -> None:
             where=str(path),
             fix=f"Choose one of: {', '.join(WRITERS)}",
         )
-    if path.is_dir() or (path.exists() and not force):
+    there = path.exists() or path.is_symlink()  # a link that leads nowhere is the user's too
+    if path.is_dir() or (there and not force):
         raise KilotuneError(
             "the file exists and is left as it is", where=str(path), fix="Choose another name"
         )

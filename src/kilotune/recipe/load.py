@@ -153,7 +153,7 @@ def _read(path: Path) -> Tree:
         settings = tree.get(part)
         if isinstance(settings, dict):
             for key in keys:
-                if isinstance(settings.get(key), str):
+                if isinstance(settings.get(key), str) and settings[key]:
                     settings[key] = str(path.parent / settings[key])
     model = tree.get("model")
     if isinstance(model, dict):

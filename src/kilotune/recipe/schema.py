@@ -91,6 +91,23 @@ class ModelSettings(Settings):
     )
 
 
+def _named(value: object) -> object:
+    if value == "":
+        raise ValueError("must name a file")
+    return value
+
+
+def _warm(value: float) -> float:
+    """Logits divided by less are beyond what their numbers can hold."""
+    if 0 < value < 0.001:
+        raise ValueError("must be 0 or at least 0.001")
+    return value
+
+
+File = Annotated[Path, BeforeValidator(_named)]
+Temperature = Annotated[float, AfterValidator(_warm)]
+
+
 def _texts(value: object) -> object:
     """A mapping with numbers as texts: YAML reads a label 1 as a number."""
     if not isinstance(value, dict):
@@ -111,9 +128,9 @@ LabelWording = Annotated[
 class DataSettings(Settings):
     """Where the examples are and how they are split."""
 
-    train: Path
-    validation: Path | None = None
-    test: Path | None = None
+    train: File
+    validation: File | None = None
+    test: File | None = None
     format: str = Field("auto", description="the schema of the rows, or auto")
     columns: dict[str, str] = Field(
         default_factory=dict, description="the format's fields, and the file's columns for them"
@@ -242,7 +259,7 @@ Method = LoraSettings | TopLayersSettings | FullSettings | BitFitSettings
 class DecodingSettings(Settings):
     """How answers are generated; exported with the adapter."""
 
-    temperature: float = Field(0.0, ge=0, le=100, description="0 is greedy")
+    temperature: Temperature = Field(0.0, ge=0, le=100, description="0 is greedy")
     top_k: int = Field(0, ge=0, le=10**7)
     top_p: float = Field(1.0, gt=0, le=1)
     repetition_penalty: float = Field(
@@ -345,7 +362,7 @@ class AugmentSettings(Settings):
     synonyms: Path | None = Field(None, description="two columns, a word and a synonym")
     translators: tuple[str, ...] = Field((), description="there and back, each a pivot")
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
-    temperature: float = Field(0.8, ge=0, le=100, description="of what the model writes")
+    temperature: Temperature = Field(0.8, ge=0, le=100, description="of what the model writes")
     masked: str | None = Field(None, description="masked language model for words in context")
     embedding: str | None = Field(None, description="encoder that filters.meaning asks")
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
@@ -386,7 +403,7 @@ class UnlabeledSettings(Settings):
     samples: int = Field(
         5, ge=2, le=1000, description="answers drawn where there are no labels to score"
     )
-    temperature: float = Field(0.8, gt=0, le=100, description="of those answers")
+    temperature: Temperature = Field(0.8, gt=0, le=100, description="of those answers")
 
 
 class AblationSettings(Settings):
