@@ -16,6 +16,7 @@ from kilotune.experiments.record import RunFolder
 from kilotune.pipeline import Run, open_run
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
+from tests.earlier import without_identity
 
 
 class Killed(BaseException):
@@ -264,10 +265,8 @@ def test_without_what_it_is_known_by_no_run_goes_on(
     (folder / "identity.json").unlink()
     with pytest.raises(KilotuneError, match=r"identity\.json is missing"):
         kilotune.resume(folder)
-    # As a run of an earlier version is, which says nowhere that there was one.
-    environment = json.loads((folder / "environment.json").read_text())
-    del environment["identity"]
-    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "identity.json").write_text("{}")
+    without_identity(folder)
     with pytest.raises(KilotuneError, match="started by an earlier version"):
         kilotune.resume(folder)
 

@@ -163,7 +163,7 @@ def test_what_judging_made_is_made_again_by_the_way_that_is_said(
     figures = json.loads((run / record.JUDGEMENT).read_bytes())["test"]
     (run / record.JUDGEMENT).write_bytes(b"")
     said = CliRunner().invoke(app, ["report", str(run)]).stderr
-    assert f"delete verdict.json and have it recreated: kilotune resume {run}" in said
+    assert f"delete it and verdict.json to have both recreated: kilotune resume {run}" in said
     (run / record.VERDICT).unlink()
     result = CliRunner().invoke(app, ["resume", str(run)])
     assert result.exit_code == 0, result.output

@@ -91,6 +91,6 @@ def test_what_a_model_is_too_small_for_is_said_before_a_folder_is_made(
     result = runner.invoke(app, [command, str(labelled), *given])
     assert (result.exit_code, words in result.stderr) == (2, True), result.output
     assert not out.exists()
-    fitting = ["--set", "tune.rank=32", "--set", "decoding.max_new_tokens=2047"]
+    fitting = ["--set", "tune.rank=32", "--set", "decoding.max_new_tokens=1500"]
     result = runner.invoke(app, ["plan", str(labelled), "--model", str(tiny_model), *fitting])
     assert result.exit_code == 0, result.output

@@ -86,4 +86,5 @@ def write_run(
     )
     folder.write_json(record.JUDGEMENT, judgement_record(validation=[judged], test=[judged]))
     folder.write_json(record.VERDICT, Verdict("healthy", "healthy", (), {}, ()))
+    (folder / record.REPORT).touch()
     return folder

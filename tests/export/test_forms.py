@@ -16,6 +16,7 @@ from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
 from kilotune.export import export
 from kilotune.models.qwen import load_qwen
+from tests.earlier import without_identity
 
 IDS = torch.tensor([[4, 9, 33, 2, 60, 61, 17]])
 
@@ -87,7 +88,7 @@ def test_nothing_is_overwritten_and_what_has_no_such_form_is_refused(
     text = recipe.read_text()
     name = next(line for line in text.splitlines() if line.startswith("  name: "))
     recipe.write_text(text.replace(name, f"  name: {tiny_model}"))
-    (other / "identity.json").unlink()  # as of an earlier version
+    without_identity(other)
     with pytest.raises(KilotuneError, match="no first-generation Qwen"):
         export(other, "qwen-adapter", tmp_path / "x")
     shutil.rmtree(other / "adapter")

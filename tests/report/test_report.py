@@ -135,6 +135,7 @@ def test_the_most_changed_come_first() -> None:
 
 
 def test_a_run_without_its_records_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "data.json").touch()
     with pytest.raises(KilotuneError, match="not a run folder"):
         build_report(RunFolder(tmp_path))
 
