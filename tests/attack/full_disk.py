@@ -13,7 +13,8 @@ from tests.attack.scenes import Scene, Stage
 from tests.attack.zygote import Done
 
 ROOMY = "256m"
-REASONS = ("No space left on device", "File too large")
+# torch says that it could not write, and not why.
+REASONS = ("No space left on device", "File too large", "the disk may be full")
 
 
 @cache

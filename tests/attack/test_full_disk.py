@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.attack.full_disk import REASONS, fill_disk, may_mount
+from tests.attack.full_disk import fill_disk, may_mount
 from tests.attack.scenes import SCENES, Stage
 
 pytestmark = pytest.mark.slow
@@ -12,7 +12,7 @@ KIB = 1024
 SIZES = tuple(kib * KIB for kib in (8, 24, 48, 96, 160, 300, 480, 700, 1000, 2500))
 SAME_UNCACHED = ("adapter/adapter_model.safetensors", "verdict.json", "findings.json", "data.json")
 OTHERS = [("predict", 4), ("augment", 4), ("fix", 4), ("convert", 4), ("export", 60), ("vllm", 60),
-    ("report", 600)]  # fmt: skip
+    ("report", 7000)]  # fmt: skip
 
 
 def check(stage: Stage, scene: str, size: int, *, full: str = "work", mounted: bool) -> None:
@@ -50,7 +50,7 @@ def test_a_full_cache_is_said_and_gone_without(stage: Stage, kib: int) -> None:
         stage, case.name, SCENES["run"], kib * KIB, full="cache", mounted=may_mount()
     )
     assert done.status == 0, str(done)
-    assert any(word in done.output for word in REASONS), done.output
+    assert "Without the hidden-state cache: " in done.output, done.output
     assert "Traceback" not in done.output
     for name in SAME_UNCACHED:
         expected, found = (folder / "work" / "run" / name for folder in (uncached, case))

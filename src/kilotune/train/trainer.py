@@ -1,6 +1,7 @@
 """Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -214,6 +215,9 @@ class LabelledTrainer(Trainer):
     def _save_checkpoint(self, model: Model, trial: Any) -> None:
         """As the Trainer's, and sealed once all processes have written their parts."""
         checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # one of these steps that was skipped: PEFT would read its card
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         with naming(checkpoint):  # a full disk comes without a name
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
