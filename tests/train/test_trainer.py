@@ -325,6 +325,19 @@ def test_resuming_after_the_end_trains_no_step_and_finds_the_best_in_a_moved_fol
     assert torch.equal(again.flat(), first.flat())
 
 
+def test_resuming_after_the_end_without_a_best_has_the_last_weights(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    chosen = recipe("tune.stopping.metric=none", "tune.epochs=1")
+    first = Trial(tiny_model, tmp_path, chosen)
+    before = first.run()
+    again = Trial(tiny_model, tmp_path, chosen, [])
+    assert again.run().steps == before.steps
+    assert again.losses() == []
+    assert torch.equal(again.flat(), first.flat())
+    assert again.tunable.prove().unmoved == ()
+
+
 @pytest.mark.parametrize(
     ("preset", "precision"),
     [("auto", "float32"), ("article-top-layers", "float32"), ("article-top-layers", "bfloat16")],

@@ -446,7 +446,7 @@ def _last_checkpoint(folder: Path, progress: Progress) -> Path | None:
 
 
 def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
-    """Whether training had come to its end at `checkpoint`; if so its best is restored.
+    """Whether training had come to its end at `checkpoint`; if so its best is restored, or itself.
 
     The Trainer would go on after an early stop: on resuming it forgets that a callback asked.
     """
@@ -454,9 +454,11 @@ def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
     if not (_stopping(state).stopped or state.global_step >= state.max_steps):
         return False
     trainer.state = state
-    find_best(state, checkpoint.parent)
-    if state.best_model_checkpoint:
-        trainer._load_best_model()
+    best = find_best(state, checkpoint.parent)
+    state.best_model_checkpoint = str(
+        best or checkpoint
+    )  # with nothing to be the best by, the last
+    trainer._load_best_model()
     return True
 
 
