@@ -15,6 +15,7 @@ from kilotune.errors import KilotuneError
 from kilotune.experiments.record import RunFolder
 from kilotune.export import export
 from kilotune.export.finished import open_finished
+from kilotune.export.scripts import _base
 from kilotune.models.identity import tuned_digest
 from kilotune.render.go_template import go_template
 
@@ -36,6 +37,22 @@ def executed(script: Path, **environment: str) -> list[list[str]]:
     return [part.split("\0") for part in said.read_text().removesuffix("\0\0").split("\0\0")]
 
 
+@pytest.mark.parametrize("name", ["org/model", "/models/mine"])
+def test_the_base_model_is_looked_for_from_where_the_script_is_called(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir()
+    script = "\n".join([*_base(name), 'cd /; printf %s "$BASE"'])
+
+    def base(**given: str) -> str:
+        run = ["sh", "-c", script]
+        return subprocess.run(run, cwd=tmp_path, env=given, capture_output=True, text=True).stdout
+
+    assert base(BASE="base") == str(tmp_path / "base")
+    assert base(BASE="other/id") == "other/id"
+    assert base() == ("org/model" if name == "org/model" else "")
+
+
 def copied(run: Path, to: Path, **decoding: object) -> Path:
     """A copy of a run whose answers were decoded otherwise."""
     shutil.copytree(run, to)
@@ -48,7 +65,8 @@ def test_vllm_gets_the_adapter_beside_its_base_with_template_ends_and_decoding(
     llama_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     out = export(llama_run, "vllm", tmp_path / "a b" / "out")
-    assert executed(out / "serve.sh", BASE=str(tiny_model)) == [
+    # A folder is found from where the script is called.
+    assert executed(out / "serve.sh", BASE=str(tiny_model).removeprefix("/")) == [
         [
             "vllm", "serve", str(tiny_model), "--enable-lora", "--max-lora-rank", "8",
             "--lora-modules", f"tiny-films={out}", "--dtype", "float32",

@@ -81,11 +81,12 @@ def create_script(finished: Finished) -> str:
 
 def _base(name: str) -> list[str]:
     """Where the base model is: on the Hub, or wherever whoever serves it has it."""
+    given = "BASE=${BASE:?is to say where the base model is: BASE=FOLDER sh serve.sh}"
     if on_hub(name):
-        return [f"BASE=${{BASE:-{shlex.quote(public_name(name))}}}"]
+        given = f"BASE=${{BASE:-{shlex.quote(public_name(name))}}}"
     return [
         f"# The base model is called {json.dumps(public_name(name))}.",
-        "BASE=${BASE:?is to say where the base model is: BASE=FOLDER sh serve.sh}",
+        given,
         'if [ -d "$BASE" ]; then BASE=$(cd "$BASE" && pwd); fi',
     ]
 
