@@ -93,8 +93,10 @@ def _finite(tensor: torch.Tensor) -> bool:
     if not tensor.is_floating_point() or not tensor.numel() or tensor.is_meta:
         return True
     numbers = tensor.detach().float() if tensor.itemsize == 1 else tensor.detach()
-    # NaN goes through the extremes, which take no memory of the tensor's size.
-    return all(bool(extreme.isfinite()) for extreme in numbers.aminmax())
+    flat = numbers.flatten()
+    # One that is not makes the sum of squares so, which takes a tenth of the time that looking at
+    # each takes; it may also be too large by itself.
+    return bool(torch.dot(flat, flat).isfinite()) or bool(flat.isfinite().all())
 
 
 def _refusal(said: str, where: str) -> KilotuneError:
