@@ -90,7 +90,7 @@ def test_each_model_goes_on_from_its_own_answers_where_the_task_is_to_converse(
     def generate(model, tokenizer, prompts, *_, show, **__):  # type: ignore[no-untyped-def]
         asked.append(tokenizer.decode(prompts[0]))
         show("half")
-        return [Generation(f"answer {len(asked)}", stopped=True, tokens=1)]
+        return [Generation(f"answer {len(asked)}", stopped=True, token_ids=(1,))]
 
     monkeypatch.setattr("kilotune.generate.answer.generate", generate)
     chat.task = "generate"

@@ -84,7 +84,7 @@ def test_a_free_answer_is_the_commonest_of_several_samples(
         assert self.generation.temperature == 0.7
         seeds.append(self.seed)
         texts = [said[place][len(seeds) - 1] for place in range(len(given))]
-        return [Generation(text, text != "cut off", 2) for text in texts]
+        return [Generation(text, text != "cut off", (5, 6)) for text in texts]
 
     monkeypatch.setattr(Prompting, "answers", answers)
     before = asked.spent.generated

@@ -477,7 +477,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """From here on every model says `text` to everything."""
 
     def generate(*args: object, **_: object) -> list[Generation]:
-        return [Generation(text, stopped=True, tokens=1) for _ in args[2]]  # type: ignore[attr-defined]
+        return [Generation(text, stopped=True, token_ids=(1,)) for _ in args[2]]  # type: ignore[attr-defined]
 
     monkeypatch.setattr("kilotune.generate.answer.generate", generate)
 

@@ -279,23 +279,17 @@ class Session:
             before = prompting.answers(base, examples, self.progress, "general prompts, base")
         after = prompting.answers(model, examples, self.progress, "general prompts, tuned")
         self.spent.generated += sum(answer.tokens for answer in (*before, *after))
-        answers = [prompting.answer_ids(answer) for answer in before]
-        said = [i for i, ids in enumerate(answers) if ids]
-        if not said:
-            self.progress.say("forgetting: not measured, the base model says nothing")
-            return None
-        prompts = prompting.token_ids([examples[i] for i in said])
         drifts = apart(
             model,
             self.tunable.as_base,
-            prompts,
-            [answers[i] for i in said],
+            prompting.token_ids(examples),
+            [answer.token_ids for answer in before],
             pad_id=prompting.generation.pad_token_id,
             progress=self.progress,
         )
         judge = self.prepared.recipe.judge
         return forgetting(
-            [asked[i].kind for i in said],
+            [one.kind for one in asked],
             drifts,
             base_health=_general_health(asked, before),
             health=_general_health(asked, after, before),

@@ -129,7 +129,7 @@ def test_answers_that_are_labels_are_not_generated_again_and_the_same(
     few = examples[:2]
     sampled, _ = prompting.at(1.0).scored_answers(model, few, REVIEWS, Silent(), "")
     assert sampled == prompting.at(1.0).answers(model, few, Silent(), "")
-    monkeypatch.setattr(answer, "read_answer", lambda *rest: Generation("no", True, 1))
+    monkeypatch.setattr(answer, "read_answer", lambda *rest: Generation("no", True, (1,)))
     told = Told()
     said, _ = prompting.scored_answers(model, examples, REVIEWS, told, "")
     assert said == plain

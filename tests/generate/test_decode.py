@@ -72,10 +72,17 @@ def test_an_answer_ends_at_a_stop_token_and_says_so(loaded: tuple[Any, Any]) -> 
     stop = tokenizer.eos_token_id
     word = tokenizer.encode("yes", add_special_tokens=False)
     ended = decode.read_answer(tokenizer, [*word, stop, *word], {stop})
-    assert ended == Generation("yes", stopped=True, tokens=len(word) + 1)
-    assert decode.read_answer(tokenizer, word, {stop}) == Generation(
-        "yes", stopped=False, tokens=len(word)
-    )
+    assert ended == Generation("yes", stopped=True, token_ids=(*word, stop))
+    assert decode.read_answer(tokenizer, word, {stop}) == Generation("yes", False, tuple(word))
+
+
+def test_an_answer_keeps_the_tokens_that_were_said(loaded: tuple[Any, Any]) -> None:
+    """Half of a character's bytes are a sign that is three bytes when its text is encoded again."""
+    _, tokenizer = loaded
+    half = tokenizer.encode("é", add_special_tokens=False)[:1]
+    said = decode.read_answer(tokenizer, half * 2, set())
+    assert (said.token_ids, said.tokens) == (tuple(half * 2), 2)
+    assert len(tokenizer.encode(said.text, add_special_tokens=False)) > 2
 
 
 def test_decoding_settings_reach_transformers() -> None:
@@ -112,11 +119,11 @@ def test_room_is_the_99th_percentile_and_a_fifth_more_at_least_four() -> None:
 
 
 def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(loaded: tuple[Any, Any]) -> None:
+    model, tokenizer = loaded
     plain = answers(loaded, PROMPTS)
-    assert plain[:2] == [Generation(s * 8, False, 8) for s in "/;"]
+    assert plain[:2] == [Generation(s * 8, False, tuple(8 * tokenizer.encode(s))) for s in "/;"]
     found = answers(loaded, PROMPTS, stop=("none such", ";;;"))
-    assert found == [plain[0], Generation("", True, 3), *plain[2:]]
-    model, _ = loaded
+    assert found == [plain[0], Generation("", True, plain[1].token_ids[:3]), *plain[2:]]
     steps = []
     forward = model.register_forward_hook(lambda *_: steps.append(1))
     answers(loaded, [PROMPTS[1]], stop=(";;;",))

@@ -125,11 +125,6 @@ class Prompting:
         plain = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         return self.decoding(settings.model_copy(update=plain))
 
-    def answer_ids(self, answer: Generation) -> list[int]:
-        """The tokens of an answer, with the one that ends it where it ended by itself."""
-        end = [self.template.stop_id] if answer.stopped else []
-        return [*self.template.encode(answer.text), *end]
-
     def token_ids(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
         """What generation starts from, of each of `examples`."""
         return [prompt.token_ids for prompt in self._prompts(examples)]
@@ -233,8 +228,7 @@ class Prompting:
         return answer_losses(
             model,
             [prompt.token_ids for prompt in prompts],
-            # Of an answer without a sign all that is known is that it came to its end.
-            [self.answer_ids(answer) or [self.template.stop_id] for answer in answers],
+            [answer.token_ids for answer in answers],
             pad_id=self.generation.pad_token_id,
             progress=progress,
             title=title,

@@ -42,12 +42,18 @@ USUAL, MARGIN, LEAST_MARGIN = 0.99, 0.2, 4
 class Generation:
     """One answer. `stopped` says that it ended by itself and not at the length limit.
 
-    `tokens` counts what was generated for it, the one that ended it included.
+    `token_ids` are what was generated for it, the one that ended it included: `text` encoded again
+    may be other tokens, and more.
     """
 
     text: str
     stopped: bool
-    tokens: int
+    token_ids: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were generated for it."""
+        return len(self.token_ids)
 
 
 def generation_config(
@@ -230,10 +236,11 @@ def read_answer(
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
     places = [place for ending in endings if (place := text.find(ending)) >= 0]
     if places:
-        said = (tokenizer.decode(ids[:n], skip_special_tokens=True) for n in range(1, len(ids)))
-        tokens = 1 + sum(not any(ending in so_far for ending in endings) for so_far in said)
-        return Generation(text[: min(places)].strip(), True, tokens)
-    return Generation(text.strip(), end is not None, len(ids) if end is None else end + 1)
+        starts = (tokenizer.decode(ids[:n], skip_special_tokens=True) for n in range(1, len(ids)))
+        tokens = 1 + sum(not any(ending in so_far for ending in endings) for so_far in starts)
+        return Generation(text[: min(places)].strip(), True, tuple(ids[:tokens]))
+    said = ids if end is None else ids[: end + 1]
+    return Generation(text.strip(), end is not None, tuple(said))
 
 
 def _penalty(config: GenerationConfig, mask: torch.Tensor) -> LogitsProcessorList:
