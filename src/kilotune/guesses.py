@@ -43,7 +43,8 @@ def guess(
     """
     recipe, prompting = session.prepared.recipe, session.prompting
     asked = [without_answer(example) for example in examples]
-    refused = {row for finding in prompting.refusals(asked) for row in finding.rows}
+    refusals = prompting.refusals(asked, session.prepared.labels)
+    refused = {row for finding in refusals for row in finding.rows}
     usable = [example for example in asked if example.id not in refused]
     closed = session.prepared.task == "classify"
     answer = partial(_scored, kept=kept) if closed else _sampled

@@ -95,7 +95,7 @@ def _predicted(
     model, prompting = open_tuned(
         folder.path, recipe, labels, pictured=any(e.images for e in examples)
     )
-    findings = (*dataset.findings, *prompting.refusals(examples))
+    findings = (*dataset.findings, *prompting.refusals(examples, labels))
     refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
     journal = Journal(out, _job(folder, examples), COLUMN)

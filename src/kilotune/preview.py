@@ -83,10 +83,11 @@ def rendered_and_asked(
         pad_id=template.tokenizer.pad_token_id,
     )
     prompting = Prompting(template, words, generation, data.max_length, recipe.seed, limits)
-    if not prompting.tight:
+    if not prompting.tight(labels):
         return rendered
     ids = {example.id for example in rendered.examples}
-    refused = prompting.refusals([example for example in examples if example.id in ids])
+    asked = [example for example in examples if example.id in ids]
+    refused = prompting.refusals(asked, labels)
     return replace(rendered, findings=tuple(errors_first([*rendered.findings, *refused])))
 
 

@@ -229,7 +229,7 @@ class _Asked:
 
     def leave_out_refused(self, pool: _Pool) -> None:
         """Take out of `pool` what cannot be put to the model."""
-        pool.refused = self.prompting.refusals(pool.examples)
+        pool.refused = self.prompting.refusals(pool.examples, self.labels)
         rows = {row for finding in pool.refused for row in finding.rows}
         pool.left_out["cannot be put to the model"] = len(rows)
         pool.examples = [example for example in pool.examples if example.id not in rows]

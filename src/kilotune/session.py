@@ -117,8 +117,9 @@ class Session:
         )
         # The test is asked last, hours too late to say that it cannot be; of training a sample.
         known = [example for example in parts.train if not example.origin.parent]
-        asked = (*(known if self.prompting.tight else ()), *parts.validation, *parts.test)
-        refused = self.prompting.refusals(asked)
+        labels = self.prepared.labels
+        asked = (*(known if self.prompting.tight(labels) else ()), *parts.validation, *parts.test)
+        refused = self.prompting.refusals(asked, labels)
         stop_on_errors([*rendered.findings, *refused], self.prepared.recipe.model.name)
         self.progress.say(rendered.share())
         border = len(parts.train)

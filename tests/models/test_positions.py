@@ -98,6 +98,15 @@ def test_an_answer_needs_its_room_within_the_positions(kind: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_that_are_scored_need_their_room_too(tmp_path: Path) -> None:
+    """A label takes more than the one token that an answer may have."""
+    chosen = recipe(tmp_path, "learned", "decoding.max_new_tokens=1", "data.max_length=158")
+    findings = {finding.code: finding for finding in preview(chosen).findings}
+    assert findings["beyond-length"].rows == ("data:9",)
+    with pytest.raises(KilotuneError, match=r"160 tokens, of which an answer may take.*data:9"):
+        kilotune.run(chosen, tmp_path / "run")
+
+
 def test_what_is_cut_to_fit_is_tuned_and_judged_to_the_end(tmp_path: Path) -> None:
     chosen = recipe(tmp_path, "learned", "data.max_length=140", "judge.base_check=say")
     assert preview(chosen).findings

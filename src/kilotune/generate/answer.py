@@ -62,15 +62,22 @@ class Prompting:
         """The example in words, cut to `max_length` tokens, and whether that took anything."""
         return fit(self.template, self.wording, example, self.max_length)
 
-    @property
-    def tight(self) -> bool:
+    def tight(self, labels: Sequence[str] = ()) -> bool:
         """Whether a prompt of `max_length` tokens may leave an answer no room."""
-        positions, room = self.limits.positions, self.generation.max_new_tokens
-        return positions is not None and self.max_length + room > positions
+        positions = self.limits.positions
+        return positions is not None and self.max_length + self._room(labels) > positions
 
-    def refusals(self, examples: Sequence[Example]) -> list[Finding]:
-        """The examples that cannot be put to a model, by what keeps them from it."""
-        return self._asked(examples)[1]
+    def _room(self, labels: Sequence[str]) -> int:
+        """The most tokens that may follow a prompt: of an answer, or of one of `labels`."""
+        scored = label_ids(self.template, self.wording.told(labels))
+        return max((self.generation.max_new_tokens, *map(len, scored)))
+
+    def refusals(self, examples: Sequence[Example], labels: Sequence[str] = ()) -> list[Finding]:
+        """The examples that cannot be put to a model, by what keeps them from it.
+
+        `labels` are those that will be scored: each needs its room, too.
+        """
+        return self._asked(examples, labels)[1]
 
     def answers(
         self,
@@ -152,7 +159,7 @@ class Prompting:
         `kept` are states of models with the same frozen layers. With `greedy` the greedy answers
         too, as far as they are known.
         """
-        prompts = self._prompts(examples)
+        prompts = self._prompts(examples, labels)
         return score_labels(
             model,
             [prompt.token_ids for prompt in prompts],
@@ -240,12 +247,15 @@ class Prompting:
         # What is asked must not depend on how long the right answer is.
         return self.fit(without_answer(example))[0]
 
-    def _prompts(self, examples: Sequence[Example]) -> list["Prompt"]:
-        prompts, refusals = self._asked(examples)
+    def _prompts(self, examples: Sequence[Example], labels: Sequence[str] = ()) -> list["Prompt"]:
+        prompts, refusals = self._asked(examples, labels)
         stop_on_errors(refusals, "prompts for generation")
         return prompts
 
-    def _asked(self, examples: Sequence[Example]) -> tuple[list["Prompt"], list[Finding]]:
+    def _asked(
+        self, examples: Sequence[Example], labels: Sequence[str]
+    ) -> tuple[list["Prompt"], list[Finding]]:
+        room = self._room(labels)
         prompts: list[Prompt] = []
         refused: dict[tuple[str, str], list[str]] = {}
         for example in examples:
@@ -255,7 +265,7 @@ class Prompting:
                 if images and self.template.image_text is None:
                     raise RenderError("images-unsupported")
                 ids = self.template.prompt_ids(asked.prompt)
-                self.limits.check(ids, self.generation.max_new_tokens)
+                self.limits.check(ids, room)
                 prompts.append(Prompt(tuple(ids), images))
             except RenderError as error:
                 refused.setdefault((error.code, error.detail), []).append(example.id)
