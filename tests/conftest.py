@@ -1,6 +1,7 @@
 """What several test files need. Nothing here reaches a network."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")  # as the command line does before anything is loaded
+
+# A shell's background jobs are born deaf to Ctrl-C, and tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Processes that test at the same time share the processor's cores. This is read when torch is
 # imported: threads that wait for a core which another process has are slower than one thread.

@@ -66,7 +66,7 @@ def test_what_cannot_be_asked_has_no_guess(
     asked = session(labelled, tiny_model)
     first, second = examples(asked, 2)
     refused = Finding("prompt-too-long", "error", (second.id,), "too long", "Shorten it")
-    monkeypatch.setattr(Prompting, "refusals", lambda self, given: [refused])
+    monkeypatch.setattr(Prompting, "refusals", lambda *_: [refused])
     found = guess(asked, [first, second])
     assert found[0].answer in asked.prepared.labels
     assert found[1] is NOTHING

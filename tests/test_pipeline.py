@@ -477,7 +477,9 @@ def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """From here on every model says `text` to everything."""
 
     def generate(*args: object, **_: object) -> list[Generation]:
-        return [Generation(text, stopped=True, token_ids=(1,)) for _ in args[2]]  # type: ignore[attr-defined]
+        _, tokenizer, prompts, *_ = args
+        ids = (*tokenizer.encode(text), tokenizer.eos_token_id)  # type: ignore[attr-defined]
+        return [Generation(text, stopped=True, token_ids=ids) for _ in prompts]  # type: ignore[attr-defined]
 
     monkeypatch.setattr("kilotune.generate.answer.generate", generate)
 

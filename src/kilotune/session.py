@@ -280,17 +280,21 @@ class Session:
             before = prompting.answers(base, examples, self.progress, "general prompts, base")
         after = prompting.answers(model, examples, self.progress, "general prompts, tuned")
         self.spent.generated += sum(answer.tokens for answer in (*before, *after))
+        said = [i for i, answer in enumerate(before) if answer.text or answer.stopped]
+        if not said:
+            self.progress.say("forgetting: not measured, the base model says nothing")
+            return None
         drifts = apart(
             model,
             self.tunable.as_base,
-            prompting.token_ids(examples),
-            [answer.token_ids for answer in before],
+            prompting.token_ids([examples[i] for i in said]),
+            [before[i].token_ids for i in said],
             pad_id=prompting.generation.pad_token_id,
             progress=self.progress,
         )
         judge = self.prepared.recipe.judge
         return forgetting(
-            [one.kind for one in asked],
+            [asked[i].kind for i in said],
             drifts,
             base_health=_general_health(asked, before),
             health=_general_health(asked, after, before),
