@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 assets: $(READY)
 	@$(BIN)/kilotune fetch smollm2
 	@$(BIN)/kilotune sample movie-reviews --out demo
-	@$(BIN)/python -m tests.assets
+	@$(BIN)/python -m tests.support.assets
 
 demo: assets
 	HF_HUB_OFFLINE=1 $(BIN)/kilotune run demo/movie_reviews.csv --text text --label label \
@@ -38,8 +38,8 @@ test-fast: assets
 
 # For long tests alone: 161 MB of pictures out of a Debian package, and a sentence encoder (84 MB).
 long-assets: assets
-	@$(BIN)/python -m tests.stamps
-	@$(BIN)/python -m tests.encoder
+	@$(BIN)/python -m tests.support.stamps
+	@$(BIN)/python -m tests.support.encoder
 
 test-long: long-assets test-trackers test-ray
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long --dist worksteal
@@ -57,7 +57,7 @@ $(TRACKERS)/.ready: $(READY)
 
 .PHONY: test-trackers
 test-trackers: $(TRACKERS)/.ready
-	HF_HUB_OFFLINE=1 $(TRACKERS)/bin/python -m pytest -n 0 tests/with_trackers.py
+	HF_HUB_OFFLINE=1 $(TRACKERS)/bin/python -m pytest -n 0 tests/runs/with_trackers.py
 
 # Ray, in an environment of its own too: nothing else needs it.
 RAY := .venv-ray
@@ -71,11 +71,11 @@ $(RAY)/.ready: $(READY)
 
 .PHONY: test-ray
 test-ray: $(RAY)/.ready
-	HF_HUB_OFFLINE=1 $(RAY)/bin/python -m pytest -n 0 tests/with_ray.py
+	HF_HUB_OFFLINE=1 $(RAY)/bin/python -m pytest -n 0 tests/ablation/with_ray.py
 
 # Five minutes of broken files for `kilotune check`.
 fuzz: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz --seconds 300
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.support.fuzz --seconds 300
 
 clean:
 	rm -rf .venv .venv-trackers .venv-ray build dist src/*.egg-info

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random Llama of 3 layers."""
-    from tests.tiny import write_tiny_model
+    from tests.support.tiny import write_tiny_model
 
     return write_tiny_model(tmp_path_factory.mktemp("tiny"))
 
@@ -61,18 +61,18 @@ def cached_states(
 ) -> Path:
     """The folder under which tests cache hidden states: never the user's own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("kilotune.train.activations.cache_folder", lambda: folder)
+    monkeypatch.setattr("kilotune.training.activations.cache_folder", lambda: folder)
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_general_prompts() -> Iterator[None]:
     """What a run asks to see what was forgotten: one prompt of each kind and language."""
-    from kilotune.evaluate.forgetting import general_prompts
+    from kilotune.evaluation.forgetting import general_prompts
 
     few = general_prompts()[::10]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kilotune.session.general_prompts", lambda: few)
+        patch.setattr("kilotune.session.model_session.general_prompts", lambda: few)
         yield
 
 
@@ -81,7 +81,7 @@ def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The folder of a finished run of closed labels; copy it before changing it."""
     import kilotune
     from kilotune.recipe.load import load_recipe
-    from tests.tiny import labelled_csv
+    from tests.support.tiny import labelled_csv
 
     folder = tmp_path_factory.mktemp("tiny_run")
     data = labelled_csv(folder / "films.csv", 80)
@@ -97,6 +97,6 @@ def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """A labelled file of 40 rows."""
-    from tests.tiny import labelled_csv
+    from tests.support.tiny import labelled_csv
 
     return labelled_csv(tmp_path / "films.csv")

@@ -15,14 +15,14 @@ from pathlib import Path
 from PIL import Image as Pillow
 from sklearn.datasets import load_sample_image
 
-from kilotune.augment.image import CHANGES, Bounds, contact_sheet
-from kilotune.augment.operation import Draw, rng_of
-from kilotune.augment.plan import Tools, operation
-from kilotune.augmentation import OwnModels
+from kilotune.augmentation.image import CHANGES, Bounds, contact_sheet
+from kilotune.augmentation.operation import Draw, rng_of
+from kilotune.augmentation.policy import Tools, operation
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import AugmentSettings, OperationSettings
+from kilotune.session.training_augmentation import OwnModels
 
 HERE = Path(__file__).parent
 SENTENCES = (

@@ -47,7 +47,7 @@ def write_chats(
 
 def main(folder: Path, count: int = 1000) -> None:
     """Write everything that the example needs into `folder`."""
-    from tests.tiny_vision import write_learner
+    from tests.support.tiny_vision import write_learner
 
     folder.mkdir(parents=True, exist_ok=True)
     shown = write_images(folder, range(count))

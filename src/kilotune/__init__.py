@@ -1,8 +1,8 @@
 """Supervised fine-tuning on about a thousand labelled examples, with proof of each step.
 
-`kilotune.run(recipe)` does the whole job; `Recipe` holds every setting of it and
-`load_examples(path)` reads a labelled file. They are loaded on first use, so that importing
-kilotune (and `kilotune --help`) stays fast.
+Every command is a function here: `kilotune.run(recipe)` does the whole job. `Recipe` holds every
+setting of it, `load_recipe` reads one, and `load_examples(path)` reads a labelled file. They are
+loaded on first use, so that importing kilotune (and `kilotune --help`) stays fast.
 """
 
 from importlib import import_module
@@ -10,21 +10,63 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kilotune.data.normalise import load_examples
-    from kilotune.pipeline import resume, run
+    from kilotune.exports import export
+    from kilotune.preparation.inspection import check
     from kilotune.recipe.load import load_recipe
     from kilotune.recipe.schema import Recipe
+    from kilotune.runs.comparison import compare
+    from kilotune.workflows.ablate import ablate
+    from kilotune.workflows.augment import augment
+    from kilotune.workflows.chat import chat
+    from kilotune.workflows.decode import decode
+    from kilotune.workflows.plan import plan
+    from kilotune.workflows.predict import predict
+    from kilotune.workflows.render import render
+    from kilotune.workflows.run import open_run, resume, run
+    from kilotune.workflows.select import select
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "__version__", "load_examples", "load_recipe", "resume", "run"]
-
 _HOMES = {
     "Recipe": "kilotune.recipe.schema",
+    "ablate": "kilotune.workflows.ablate",
+    "augment": "kilotune.workflows.augment",
+    "chat": "kilotune.workflows.chat",
+    "check": "kilotune.preparation.inspection",
+    "compare": "kilotune.runs.comparison",
+    "decode": "kilotune.workflows.decode",
+    "export": "kilotune.exports",
     "load_examples": "kilotune.data.normalise",
     "load_recipe": "kilotune.recipe.load",
-    "resume": "kilotune.pipeline",
-    "run": "kilotune.pipeline",
+    "open_run": "kilotune.workflows.run",
+    "plan": "kilotune.workflows.plan",
+    "predict": "kilotune.workflows.predict",
+    "render": "kilotune.workflows.render",
+    "resume": "kilotune.workflows.run",
+    "run": "kilotune.workflows.run",
+    "select": "kilotune.workflows.select",
 }
+
+__all__ = [
+    "Recipe",
+    "__version__",
+    "ablate",
+    "augment",
+    "chat",
+    "check",
+    "compare",
+    "decode",
+    "export",
+    "load_examples",
+    "load_recipe",
+    "open_run",
+    "plan",
+    "predict",
+    "render",
+    "resume",
+    "run",
+    "select",
+]
 
 
 def __getattr__(name: str) -> Any:

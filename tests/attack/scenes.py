@@ -15,7 +15,7 @@ from PIL import Image
 from tests.attack import zygote
 from tests.attack.strikes import Strike
 from tests.attack.zygote import Done
-from tests.tiny import labelled_csv, write_tiny_model
+from tests.support.tiny import labelled_csv, write_tiny_model
 
 SMALL = (
     "model.precision=float32", "tune.learning_rate=2e-2", "tune.epochs=4", "tune.batch_size=4",

@@ -25,12 +25,13 @@ from tests.attack.watched import Watched
 
 # What a command imports on its way; in the fork server it is there already.
 LIBRARIES = (
-    "kilotune.cli.main", "kilotune.ablate", "kilotune.augmentation", "kilotune.data.convert",
-    "kilotune.export", "kilotune.inspection", "kilotune.pipeline", "kilotune.predict",
-    "kilotune.report.build", "kilotune.trial", "plotly.graph_objects", "plotly.offline",
-    "sklearn.linear_model", "sklearn.feature_extraction.text", "scipy.stats", "pyarrow.parquet",
-    "plotly.io", "transformers.generation",
-    "transformers.models.llama.modeling_llama", "peft", "safetensors.torch",
+    "kilotune.cli.main", "kilotune.workflows.ablate", "kilotune.session.training_augmentation",
+    "kilotune.data.conversion", "kilotune.exports", "kilotune.preparation.inspection",
+    "kilotune.workflows.run", "kilotune.workflows.predict", "kilotune.reports.build",
+    "kilotune.session.workbench", "plotly.graph_objects", "plotly.offline", "sklearn.linear_model",
+    "sklearn.feature_extraction.text", "scipy.stats", "pyarrow.parquet", "plotly.io",
+    "transformers.generation", "transformers.models.llama.modeling_llama", "peft",
+    "safetensors.torch",
 )  # fmt: skip
 # Beyond it a command hangs.
 PATIENCE = 600.0
@@ -228,9 +229,9 @@ def _quick() -> None:
     """As the tests' conftest: one thread, and one general prompt of each kind and language."""
     import torch
 
-    from kilotune import session
-    from kilotune.evaluate.forgetting import general_prompts
+    from kilotune.evaluation.forgetting import general_prompts
+    from kilotune.session import model_session
 
     torch.set_num_threads(1)
     few = general_prompts()[::10]
-    session.general_prompts = lambda: few
+    model_session.general_prompts = lambda: few

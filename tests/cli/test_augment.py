@@ -8,15 +8,15 @@ import pytest
 from PIL import Image as Pillow
 from typer.testing import CliRunner
 
-from kilotune import augmentation_trial
-from kilotune.augmentation_trial import LONGER, WITHOUT, decided
 from kilotune.cli.main import app
 from kilotune.data.checks.duplicates import check_leakage
+from kilotune.data.images.pixels import open_picture
 from kilotune.data.normalise import load_examples
-from kilotune.data.pictures import open_picture
-from kilotune.experiments.trials import Unit
-from tests.made import sentences
-from tests.test_augmentation_trial import tried
+from kilotune.runs.trials import Unit
+from kilotune.workflows import augmentation_trial
+from kilotune.workflows.augmentation_trial import LONGER, WITHOUT, decided
+from tests.support.made import sentences
+from tests.workflows.test_augmentation_trial import tried
 
 runner = CliRunner()
 

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from kilotune.chat import BASE, TUNED, Chat
 from kilotune.cli import chat
 from kilotune.cli.main import app
+from kilotune.workflows.chat import BASE, TUNED, Chat
 
 runner = CliRunner()
 

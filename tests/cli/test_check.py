@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
-from tests.made import sentences
+from tests.support.made import sentences
 
 runner = CliRunner()
 

@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
-from kilotune.experiments import record
+from kilotune.runs import record
 
 Damage = Callable[[bytes], bytes | None]
 

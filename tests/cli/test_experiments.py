@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
-from tests.experiments.made import write_run
+from tests.support.records import write_run
 
 runner = CliRunner()
 
@@ -58,7 +58,7 @@ def test_resume_goes_on_with_an_ablation_as_with_a_run(
     def gone_on(folder: Path, *given: object, **budget: object) -> None:
         raise KilotuneError(f"went on with {folder.name}, {budget}")
 
-    monkeypatch.setattr("kilotune.ablate.resume", gone_on)
+    monkeypatch.setattr("kilotune.workflows.ablate.resume", gone_on)
     (runs / "first" / "folds.json").write_text("[]")
     said = runner.invoke(app, ["resume", str(runs / "first")]).stderr
     assert "went on with first, {'minutes': None, 'trials': None, 'trust_code': False}" in said

@@ -77,7 +77,7 @@ def test_too_little_memory_is_one_line_of_a_command(
     def full(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("kilotune.inspection.inspect", full)
+    monkeypatch.setattr("kilotune.preparation.inspection.check", full)
     result = CliRunner().invoke(app, ["check", str(labelled)])
     assert result.exit_code == 2
     assert result.stderr.startswith("kilotune: not enough memory. Close other programs")

@@ -68,7 +68,11 @@ def test_run_plan_and_render_make_the_same_recipe_of_the_same_options(
         raise KilotuneError("caught")
 
     # The last one last: a module that is imported meanwhile would keep what is patched here.
-    for place in ("kilotune.plan.plan", "kilotune.preview.preview", "kilotune.preparation.prepare"):
+    for place in (
+        "kilotune.workflows.plan.plan",
+        "kilotune.workflows.render.render",
+        "kilotune.preparation.prepare.prepare",
+    ):
         monkeypatch.setattr(place, caught)
     source = tmp_path / "a.csv"
     source.write_text("body,kind,author\nx,y,z\n")

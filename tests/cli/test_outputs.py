@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
-from kilotune.data.claims import claimed
-from tests.made import sentences
+from kilotune.data.files.claims import claimed
+from tests.support.made import sentences
 
 
 def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import kilotune.plan
+import kilotune.workflows.plan
 from kilotune.cli.main import app
-from kilotune.plan import Speed
+from kilotune.workflows.plan import Speed
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[1] / "support" / "configs"
 runner = CliRunner()
 
 
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kilotune.plan, "measure_speed", lambda *_: Speed(2e11, 1e10))
-    monkeypatch.setattr(kilotune.plan, "available_bytes", lambda: 10_000_000_000)
+    monkeypatch.setattr(kilotune.workflows.plan, "measure_speed", lambda *_: Speed(2e11, 1e10))
+    monkeypatch.setattr(kilotune.workflows.plan, "available_bytes", lambda: 10_000_000_000)
 
 
 def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from kilotune.cli.main import app
 from kilotune.cli.render import PLAIN, SPECIAL, TRAINED, TRAINED_SPECIAL, mask_text
-from kilotune.preview import preview
 from kilotune.recipe.load import load_recipe
-from tests.tiny_vision import picture, write_kind
+from kilotune.workflows.render import render
+from tests.support.tiny_vision import picture, write_kind
 
 runner = CliRunner()
 
@@ -44,7 +44,7 @@ def test_three_styles_tell_trained_from_not_trained_from_special(
     labelled: Path, tiny_model: Path
 ) -> None:
     tree = {"data": {"train": str(labelled)}, "model": {"name": str(tiny_model)}}
-    seen = preview(load_recipe(settings=tree))
+    seen = render(load_recipe(settings=tree))
     text = mask_text(seen, seen.rendered.renderings[0])
     styles = {str(span.style): text.plain[span.start : span.end] for span in text.spans}
     assert styles[TRAINED] in ("good", "⟧")

@@ -9,13 +9,13 @@ import yaml
 from typer.testing import CliRunner
 
 import kilotune
-from kilotune import pipeline
 from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
-from kilotune.experiments import record
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
-from tests.tiny import write_tiny_model
+from kilotune.runs import record
+from kilotune.workflows import run as pipeline
+from tests.support.tiny import write_tiny_model
 
 runner = CliRunner()
 

@@ -12,8 +12,8 @@ from kilotune.data.checks.labels import missing_value
 from kilotune.data.example import Image, Task
 from kilotune.data.finding import SEVERITIES, stop_on_errors
 from kilotune.errors import KilotuneError
-from tests.made import answered, conversation, pictured, sentences
-from tests.made import classified as made
+from tests.support.made import answered, conversation, pictured, sentences
+from tests.support.made import classified as made
 
 
 def clean(count: int = 20) -> list[tuple[str, str | None]]:

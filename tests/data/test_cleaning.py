@@ -3,7 +3,7 @@
 import pytest
 
 from kilotune.data.cleaning import cleaned
-from tests.made import classified
+from tests.support.made import classified
 
 FIRST = "The council will repair the old bridge over the river before winter, an engineer said"
 SECOND = "Three new trains run daily between the harbour and the airport from next Monday on"

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilotune.data.example import Example, Image, Message, Origin, Part
-from kilotune.render.template import without_system
-from kilotune.render.wording import Wording
+from kilotune.rendering.template import without_system
+from kilotune.rendering.wording import Wording
 
 A, B = Image("a.png"), Image("b.png")
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kilotune.data.example import Image, Message
+from kilotune.data.files.writers import write_table
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
 from kilotune.data.normalise import Dataset, load_dataset, load_examples
 from kilotune.data.turns import inline_images
-from kilotune.data.writers import write_table
 from kilotune.errors import KilotuneError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)

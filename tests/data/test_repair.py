@@ -34,7 +34,7 @@ from tests.data.corpus import (
     changed,
     picture,
 )
-from tests.fuzz import mutate
+from tests.support.fuzz import mutate
 
 
 def repaired(path: Path, out: Path) -> tuple[list[dict], list[dict]]:  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ from kilotune.data.checks.conversation import MINIMUM_EXAMPLES
 from kilotune.data.example import Example, Message, Origin, comparable
 from kilotune.data.split import Split, hold_out, split_examples
 from kilotune.errors import KilotuneError
-from tests.made import conversation
+from tests.support.made import conversation
 
 
 def made(texts: list[str], labels: list[str]) -> list[Example]:

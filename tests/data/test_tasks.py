@@ -4,7 +4,7 @@ import pytest
 
 from kilotune.data.example import Example, Message, Origin
 from kilotune.data.tasks import detect_task, several_answers
-from tests.made import conversation
+from tests.support.made import conversation
 
 
 def made(*answers: str | None, turns: int = 1) -> list[Example]:

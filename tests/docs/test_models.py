@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from kilotune.export import FORMS
+from kilotune.exports import FORMS
 from kilotune.models.qwen import CONVERT
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")

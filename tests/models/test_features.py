@@ -7,11 +7,11 @@ import torch
 from kilotune.models.features import _owners, obstacle, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.vision import Eyes, Vision
-from kilotune.train.batches import collate
-from kilotune.train.loss import LabelledLoss
-from kilotune.train.packing import pack
+from kilotune.training.batches import collate
+from kilotune.training.loss import LabelledLoss
+from kilotune.training.packing import pack
 from tests.models.test_vision import LORA, model_of, rendered, vision_of
-from tests.tiny_vision import KINDS, seen_images, write_kind
+from tests.support.tiny_vision import KINDS, seen_images, write_kind
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Gradients, Tunable
-from kilotune.models.load import load_model
+from kilotune.models.pretrained import load_model
 from kilotune.recipe.schema import LoraSettings, Method, ModelSettings, TopLayersSettings
 
 LORA = LoraSettings(learning_rate=1e-3)

@@ -6,9 +6,9 @@ from transformers import AutoModelForCausalLM
 
 from kilotune.models.freeze import Tunable
 from kilotune.models.fused_lora import fused_linears, fused_lora
-from kilotune.models.load import Model
+from kilotune.models.pretrained import Model
 from kilotune.recipe.schema import LoraSettings
-from tests.families import FAMILIES, perturb, tiny
+from tests.support.families import FAMILIES, perturb, tiny
 
 IDS = torch.arange(40).view(2, 20)
 

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from kilotune.errors import KilotuneError
 from kilotune.models.gguf import gguf_folder
-from kilotune.models.load import load_model, load_tokenizer, locate, locate_tokenizer
+from kilotune.models.pretrained import load_model, load_tokenizer, locate, locate_tokenizer
 from kilotune.models.size import empty_model, model_size, read_config
 from kilotune.recipe.schema import ModelSettings
-from tests.tiny import CHATML, byte_tokenizer
+from tests.support.tiny import CHATML, byte_tokenizer
 
 IDS = torch.arange(12)[None]
 NAMES = {

@@ -5,7 +5,7 @@ import pytest
 
 from kilotune.errors import KilotuneError
 from kilotune.models.hub import missing_files
-from kilotune.models.load import check_weights, locate
+from kilotune.models.pretrained import check_weights, locate
 from kilotune.recipe.schema import ModelSettings
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from kilotune.errors import KilotuneError
 from kilotune.models.identity import check_identity, identify, weights_digest
 from kilotune.recipe.schema import ModelSettings
-from tests.first_qwen import write_tiny_qwen
+from tests.support.first_qwen import write_tiny_qwen
 
 
 def test_weights_are_their_names_types_shapes_and_bytes(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3_5TextConfig
 
 from kilotune.errors import KilotuneError
-from kilotune.models.load import load_model
 from kilotune.models.lora import attach_lora, layer_indices, linear_names
+from kilotune.models.pretrained import load_model
 from kilotune.recipe.schema import LoraSettings, ModelSettings
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

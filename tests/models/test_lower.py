@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from kilotune.models.load import decoder_layers, load_model
 from kilotune.models.lower import in_float32
+from kilotune.models.pretrained import decoder_layers, load_model
 from kilotune.recipe.schema import ModelSettings
 
 

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, Qwen2ForCausalLM
 
 from kilotune.errors import KilotuneError
 from kilotune.models.merge import write_merged
-from tests.families import FAMILIES
-from tests.first_qwen import write_tiny_qwen
 from tests.models.test_qwen_adapter import tuned
-from tests.random_models import random_model
+from tests.support.families import FAMILIES
+from tests.support.first_qwen import write_tiny_qwen
+from tests.support.random_models import random_model
 
 IDS = torch.tensor([[4, 9, 33, 2, 60, 61, 17]])
 

@@ -16,11 +16,11 @@ from transformers import (
 import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.models.positions import position_limit
-from kilotune.plan import plan
-from kilotune.preview import preview
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
-from tests.tiny import byte_tokenizer
+from kilotune.workflows.plan import plan
+from kilotune.workflows.render import render
+from tests.support.tiny import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
 SIZES: dict[str, Any] = {
@@ -80,7 +80,7 @@ def test_texts_beyond_the_positions_are_named_by_render_plan_and_run(
     kind: str, tmp_path: Path
 ) -> None:
     chosen = recipe(tmp_path, kind)
-    findings = {finding.code: finding for finding in preview(chosen).findings}
+    findings = {finding.code: finding for finding in render(chosen).findings}
     assert findings["beyond-length"].rows == ("data:9",)
     for use in (lambda: plan(chosen), lambda: kilotune.run(chosen, tmp_path / "run")):
         with pytest.raises(KilotuneError, match=r"160 tokens.*data:9"):
@@ -92,7 +92,7 @@ def test_texts_beyond_the_positions_are_named_by_render_plan_and_run(
 def test_an_answer_needs_its_room_within_the_positions(kind: str, tmp_path: Path) -> None:
     chosen = recipe(tmp_path, kind, "data.max_length=150", "decoding.max_new_tokens=1000000")
     said = "160 tokens, of which an answer may take 1000000"
-    assert any(said in str(finding) for finding in preview(chosen).findings)
+    assert any(said in str(finding) for finding in render(chosen).findings)
     with pytest.raises(KilotuneError, match="has 160 positions for prompt and answer"):
         kilotune.run(chosen, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -101,7 +101,7 @@ def test_an_answer_needs_its_room_within_the_positions(kind: str, tmp_path: Path
 def test_labels_that_are_scored_need_their_room_too(tmp_path: Path) -> None:
     """A label takes more than the one token that an answer may have."""
     chosen = recipe(tmp_path, "learned", "decoding.max_new_tokens=1", "data.max_length=158")
-    findings = {finding.code: finding for finding in preview(chosen).findings}
+    findings = {finding.code: finding for finding in render(chosen).findings}
     assert findings["beyond-length"].rows == ("data:9",)
     with pytest.raises(KilotuneError, match=r"160 tokens, of which an answer may take.*data:9"):
         kilotune.run(chosen, tmp_path / "run")
@@ -109,8 +109,8 @@ def test_labels_that_are_scored_need_their_room_too(tmp_path: Path) -> None:
 
 def test_what_is_cut_to_fit_is_tuned_and_judged_to_the_end(tmp_path: Path) -> None:
     chosen = recipe(tmp_path, "learned", "data.max_length=140", "judge.base_check=say")
-    assert preview(chosen).findings
-    assert "beyond-length" not in {finding.code for finding in preview(chosen).findings}
+    assert render(chosen).findings
+    assert "beyond-length" not in {finding.code for finding in render(chosen).findings}
     run = kilotune.run(chosen, tmp_path / "run")
     assert run.report.is_file()
 
@@ -120,6 +120,6 @@ def test_tokens_that_the_model_has_not_are_named_before_tuning(tmp_path: Path) -
     tokenizer = byte_tokenizer(special=["<|endoftext|>", "<|im_end|>", "<|more|>", "<|im_start|>"])
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.save_pretrained(tmp_path / "model")
-    assert "beyond-vocabulary" in {finding.code for finding in preview(chosen).findings}
+    assert "beyond-vocabulary" in {finding.code for finding in render(chosen).findings}
     with pytest.raises(KilotuneError, match="259 of 259"):
         kilotune.run(chosen, tmp_path / "run")

@@ -10,16 +10,16 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import kilotune
 from kilotune.errors import KilotuneError
-from kilotune.experiments.record import RunFolder
-from kilotune.export import export
+from kilotune.exports import export
 from kilotune.models import quantisation
-from kilotune.models.export import load_tuned
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import load_model
+from kilotune.models.pretrained import load_model
 from kilotune.models.quantisation import check_quantisable, quantised
+from kilotune.models.tuned_weights import load_tuned
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
-from tests.tiny import byte_tokenizer, labelled_csv
+from kilotune.runs.record import RunFolder
+from tests.support.tiny import byte_tokenizer, labelled_csv
 
 IDS = torch.arange(12)[None]
 LORA = LoraSettings(learning_rate=1e-3)

@@ -21,7 +21,7 @@ from tiktoken.load import load_tiktoken_bpe
 from transformers import Qwen2ForCausalLM
 
 from kilotune.errors import KilotuneError
-from kilotune.models.load import (
+from kilotune.models.pretrained import (
     generation_stops,
     load_model,
     load_tokenizer,
@@ -33,8 +33,8 @@ from kilotune.models.size import read_config, tokenizer_source
 from kilotune.models.streaming import load_streamed, streamed_below
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
-from tests.assets import qwen_ranks, qwen_source
-from tests.first_qwen import qwen_logits, qwen_settings, qwen_weights, write_tiny_qwen
+from tests.support.assets import qwen_ranks, qwen_source
+from tests.support.first_qwen import qwen_logits, qwen_settings, qwen_weights, write_tiny_qwen
 
 IDS = [3, 77, 256, 101, 8, 8, 400, 479, 0, 12, 31, 255, 90, 91, 92, 14, 15, 201, 33, 34]
 

@@ -11,12 +11,12 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 
 from kilotune.errors import KilotuneError
-from kilotune.models.load import load_model
 from kilotune.models.lora import attach_lora
+from kilotune.models.pretrained import load_model
 from kilotune.models.qwen import load_qwen
 from kilotune.models.qwen_adapter import qwen_adapters, write_qwen_adapter
 from kilotune.recipe.schema import LoraSettings, ModelSettings
-from tests.first_qwen import qwen_logits, qwen_settings, qwen_weights, write_tiny_qwen
+from tests.support.first_qwen import qwen_logits, qwen_settings, qwen_weights, write_tiny_qwen
 
 IDS = [5, 250, 300, 41, 41, 7, 88, 460, 1, 2, 3]
 

@@ -8,8 +8,8 @@ import torch
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import load_model
 from kilotune.models.lower import first_trained_layer
+from kilotune.models.pretrained import load_model
 from kilotune.models.size import (
     ModelSize,
     empty_model,
@@ -21,7 +21,7 @@ from kilotune.models.size import (
 from kilotune.models.tree import module_tree
 from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings, TopLayersSettings
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[1] / "support" / "configs"
 
 
 def empty(name: str | Path) -> Any:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from kilotune.errors import KilotuneError
 from kilotune.models.checkpoint import Checkpoint
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import load_model
+from kilotune.models.pretrained import load_model
 from kilotune.models.streaming import (
     load_streamed,
     streamed_below,
@@ -18,8 +18,8 @@ from kilotune.models.streaming import (
 )
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
-from tests.families import FAMILIES
-from tests.random_models import random_model
+from tests.support.families import FAMILIES
+from tests.support.random_models import random_model
 
 TOP = LoraSettings(learning_rate=1e-3, layers="top:1")
 FLOAT = torch.float32

@@ -3,8 +3,8 @@ from typing import Any
 
 import torch
 
-from kilotune.models.load import load_model
-from kilotune.models.selection import select_trained
+from kilotune.models.pretrained import load_model
+from kilotune.models.trainable import select_trained
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.recipe.schema import LoraSettings, Method, ModelSettings, TopLayersSettings
 

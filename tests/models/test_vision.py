@@ -7,23 +7,23 @@ from sklearn.datasets import load_sample_images
 
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.errors import KilotuneError
-from kilotune.generate.decode import generate, generation_config
-from kilotune.generate.score import score_labels
+from kilotune.generation.decoding import generate, generation_config
+from kilotune.generation.score import score_labels
 from kilotune.models.freeze import Tunable
-from kilotune.models.load import decoder_layers, load_model
 from kilotune.models.lower import first_trained_layer
+from kilotune.models.pretrained import decoder_layers, load_model
 from kilotune.models.vision import Eyes, Vision, load_vision, part_of
-from kilotune.preview import load_template
 from kilotune.progress import Silent
 from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings
-from kilotune.render.faults import RenderError
-from kilotune.render.labels import Rendering, render
-from kilotune.train.agreement import agree
-from kilotune.train.batches import collate, model_inputs
-from kilotune.train.loss import LabelledLoss, labelled_count
-from kilotune.train.packing import pack
-from tests.families import perturb
-from tests.tiny_vision import KINDS, seen_images, write_kind
+from kilotune.rendering.label_mask import Rendering, render
+from kilotune.rendering.refusals import RenderError
+from kilotune.session.templates import load_template
+from kilotune.training.agreement import agree
+from kilotune.training.batches import collate, model_inputs
+from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.packing import pack
+from tests.support.families import perturb
+from tests.support.tiny_vision import KINDS, seen_images, write_kind
 
 LORA = LoraSettings(learning_rate=1e-3)
 

@@ -15,8 +15,8 @@ from kilotune.cli.trust import TrustCode, read_run, say_code
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.ablate import Experiment
-    from kilotune.experiments.cluster import Place
+    from kilotune.ablation.ray_cluster import ClusterAddress
+    from kilotune.workflows.ablate import Experiment
 
 EXAMPLES = """Examples:
 
@@ -84,8 +84,8 @@ def ablate(
 ) -> None:
     """Try one factor at a time, judged out of fold; tune and judge the best recipe at the end."""
     with command(as_json):
-        from kilotune.experiments.record import RunFolder
         from kilotune.recipe.load import recipe_for
+        from kilotune.runs.record import RunFolder
 
         place = _place(ray, ray_cpus, ray_gpus)
         if RunFolder(source).ablation:
@@ -111,14 +111,14 @@ def ablate(
                 trust_code=trust_code,
             )
             say_code(recipe, trust_code)
-            from kilotune import ablate as experiment
+            from kilotune.workflows import ablate as experiment
 
             _show(experiment.ablate(recipe, folder, TerminalProgress(), place), as_json)
 
 
 def go_on(
     folder: Path,
-    place: "Place | None" = None,
+    place: "ClusterAddress | None" = None,
     *,
     minutes: float | None = None,
     trials: int | None = None,
@@ -129,7 +129,7 @@ def go_on(
     from kilotune.recipe.functions import PARTS
 
     read_run(folder, trust_code, PARTS)  # a wrong folder is said before torch loads
-    from kilotune import ablate as experiment
+    from kilotune.workflows import ablate as experiment
 
     found = experiment.resume(
         folder, TerminalProgress(), place, minutes=minutes, trials=trials, trust_code=trust_code
@@ -144,11 +144,11 @@ def _show(found: "Experiment", as_json: bool) -> None:
         _print(found)
 
 
-def _place(address: str | None, cpus: float | None, gpus: float | None) -> "Place | None":
-    from kilotune.experiments.cluster import Place
+def _place(address: str | None, cpus: float | None, gpus: float | None) -> "ClusterAddress | None":
+    from kilotune.ablation.ray_cluster import ClusterAddress
 
     if address is not None:
-        return Place(address, cpus, gpus)
+        return ClusterAddress(address, cpus, gpus)
     if cpus is not None or gpus is not None:
         raise KilotuneError(
             "--ray-cpus and --ray-gpus are of trials on a Ray cluster",
@@ -162,8 +162,8 @@ def _written(value: Any) -> str:
 
 
 def _document(found: "Experiment") -> dict[str, Any]:
-    from kilotune.experiments import record
-    from kilotune.experiments.record import RunFolder
+    from kilotune.runs import record
+    from kilotune.runs.record import RunFolder
 
     return {
         "ablation": found.folder,
@@ -178,10 +178,10 @@ def _document(found: "Experiment") -> dict[str, Any]:
 
 
 def _print(found: "Experiment") -> None:
-    from kilotune.evaluate.evidence import estimate
-    from kilotune.evaluate.tasks import TITLES
-    from kilotune.experiments import record
-    from kilotune.experiments.record import RunFolder
+    from kilotune.evaluation.evidence import estimate
+    from kilotune.evaluation.task_metrics import TITLES
+    from kilotune.runs import record
+    from kilotune.runs.record import RunFolder
 
     table = Table(title="One factor at a time", title_justify="left", box=SIMPLE_HEAD)
     for name in ("factor", "tried", "trials", "gain", "decision", "reason", "cost"):

@@ -132,9 +132,10 @@ def augment(
 
 
 def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
-    from kilotune.augmentation import as_document, write_augmented
+    from kilotune.session.training_augmentation import as_document
+    from kilotune.workflows import augment as workflow
 
-    done = write_augmented(recipe, target, TerminalProgress())
+    done = workflow.augment(recipe, target, TerminalProgress())
     if as_json:
         print_json(
             {
@@ -157,7 +158,7 @@ def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
 
 
 def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) -> None:
-    from kilotune.augmentation_trial import LONGER, run_trial
+    from kilotune.workflows.augmentation_trial import LONGER, run_trial
 
     found = run_trial(recipe, folder, TerminalProgress(), folds=folds, seeds=seeds)
     if as_json:
@@ -178,7 +179,7 @@ def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) 
 
 
 def _preview(recipe: "Recipe", path: Path, as_json: bool) -> None:
-    from kilotune.augmentation import write_sheet
+    from kilotune.workflows.augment import write_sheet
 
     shown = write_sheet(recipe, path, TerminalProgress())
     if as_json:

@@ -16,7 +16,7 @@ from kilotune.cli.trust import TrustCode, read_run
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
-    from kilotune.chat import Chat
+    from kilotune.workflows.chat import Chat
 
 EXAMPLES = """Examples:
 
@@ -47,17 +47,17 @@ def chat(
     Each line is put to the model as the rows of the training file were.
     """
     with command():
-        from kilotune.experiments.record import RunFolder
         from kilotune.recipe.functions import MODEL
+        from kilotune.runs.record import RunFolder
 
         folder = RunFolder(run)
         read_run(run, trust_code, MODEL)
         folder.check_finished()  # said before the libraries load
 
-        from kilotune.chat import open_chat
+        from kilotune.workflows import chat as workflow
 
         with log.status("Loading the model"):
-            opened = open_chat(run, trust_code=trust_code)
+            opened = workflow.chat(run, trust_code=trust_code)
         _talk(opened, base)
 
 
@@ -116,7 +116,7 @@ def _order(chat: "Chat", line: str) -> None:
 
 def _answer(chat: "Chat", line: str, base: bool) -> None:
     """Both answers as they grow: side by side on a terminal, one after the other elsewhere."""
-    from kilotune.chat import BASE, TUNED
+    from kilotune.workflows.chat import BASE, TUNED
 
     names = (BASE, TUNED) if base else (TUNED,)
     said = dict.fromkeys(names, "")

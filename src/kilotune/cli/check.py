@@ -16,8 +16,8 @@ from kilotune.cli.findings import print_findings
 from kilotune.cli.terminal import command, out, print_json, put, status_of
 
 if TYPE_CHECKING:
-    from kilotune.data.repair import Change
-    from kilotune.inspection import Inspection
+    from kilotune.data.repair import Repair
+    from kilotune.preparation.inspection import Inspection
 
 EXAMPLES = """Examples:
 
@@ -83,10 +83,11 @@ def check(
     """
     with command(as_json):
         from kilotune.data.repair import check_repairable
-        from kilotune.inspection import inspect, mend
-        from kilotune.preparation import reading
+        from kilotune.preparation.inspection import check as inspect
+        from kilotune.preparation.inspection import mend
+        from kilotune.preparation.prepare import reading
         from kilotune.recipe.load import recipe_for
-        from kilotune.render.wording import wording
+        from kilotune.rendering.wording import wording
 
         if fix:
             check_repairable(fix)
@@ -130,7 +131,7 @@ def check(
 
 def _counter(name: str) -> Callable[[str], int]:
     """Counts tokens with a model's tokenizer. This alone imports transformers."""
-    from kilotune.models.load import load_tokenizer, locate
+    from kilotune.models.pretrained import load_tokenizer, locate
     from kilotune.recipe.schema import ModelSettings
 
     settings = ModelSettings(name=name)
@@ -158,7 +159,7 @@ def _print(inspection: "Inspection") -> None:
         )
 
 
-def _print_repaired(path: Path, changes: Sequence["Change"], after: "Inspection") -> None:
+def _print_repaired(path: Path, changes: Sequence["Repair"], after: "Inspection") -> None:
     out.print()
     for title, gone in (("Repaired", False), ("Rows left out", True)):
         counts = Counter(

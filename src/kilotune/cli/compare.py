@@ -12,7 +12,7 @@ from kilotune.cli import options
 from kilotune.cli.terminal import command, out, print_json, put
 
 if TYPE_CHECKING:
-    from kilotune.experiments.comparison import Epoch, Paired, RunComparison
+    from kilotune.runs.comparison import Epoch, Paired, RunComparison
 
 EXAMPLES = """Example:
 
@@ -28,10 +28,9 @@ def compare(
 ) -> None:
     """Show how B differs from A: recipe, paired evidence on validation, curves, answers."""
     with command(as_json):
-        from kilotune.experiments.comparison import compare_runs
-        from kilotune.experiments.record import RunFolder
+        from kilotune.runs import comparison
 
-        found = compare_runs(RunFolder(before), RunFolder(after))
+        found = comparison.compare(before, after)
         if as_json:
             print_json(found)
         else:

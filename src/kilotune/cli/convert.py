@@ -42,7 +42,7 @@ def convert(
 ) -> None:
     """Write a file in another format. Nothing is lost without being said."""
     with command(as_json):
-        from kilotune.data.convert import convert as write
+        from kilotune.data.conversion import convert as write
 
         done = write(
             source,

@@ -28,14 +28,14 @@ def decode(
     export use from then on.
     """
     with command(as_json):
-        from kilotune.experiments.record import DECODING, RunFolder
         from kilotune.recipe.functions import PARTS
+        from kilotune.runs.record import DECODING, RunFolder
 
         folder = RunFolder(run)
         read_run(run, trust_code, PARTS)
         folder.check_finished()  # said before the libraries load
 
-        from kilotune.decoding import decode as choose
+        from kilotune.workflows.decode import decode as choose
 
         choice = choose(run, TerminalProgress(), trust_code=trust_code)
         if as_json:

@@ -39,7 +39,7 @@ def export(
 
         read_run(run, trust_code, MODEL)  # a wrong folder is said before the libraries load
 
-        from kilotune.export import export as write
+        from kilotune.exports import export as write
 
         path = write(run, to, folder, trust_code=trust_code)
         if as_json:

@@ -27,7 +27,7 @@ def fetch(
 ) -> None:
     """Fetch a built-in model or a dictionary into the cache, so that runs need no network."""
     with command(as_json):
-        from kilotune.augment.dictionaries import DICTIONARIES, fetch_dictionary
+        from kilotune.augmentation.dictionaries import DICTIONARIES, fetch_dictionary
 
         if name in DICTIONARIES:
             with log.status(f"fetching {name}"):

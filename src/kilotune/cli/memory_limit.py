@@ -8,7 +8,7 @@ from types import ModuleType
 
 import psutil
 
-from kilotune.system_errors import NO_MEMORY
+from kilotune.system.os_errors import NO_MEMORY
 
 # In a process of its own, with as much room as there is here: where its libraries do not fit, torch
 # may end the whole process, which no one can catch.

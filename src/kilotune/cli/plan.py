@@ -10,7 +10,7 @@ from kilotune.cli.terminal import TerminalProgress, command, out, print_json, pu
 from kilotune.cli.trust import TrustCode, say_code
 
 if TYPE_CHECKING:
-    from kilotune.plan import Plan
+    from kilotune.workflows.plan import Plan
 
 EXAMPLES = """Examples:
 
@@ -61,7 +61,7 @@ def plan(
         )  # fmt: skip
         say_code(recipe, trust_code)
 
-        from kilotune.plan import plan as make_plan
+        from kilotune.workflows.plan import plan as make_plan
 
         made = make_plan(recipe, TerminalProgress())
         if as_json:

@@ -30,14 +30,14 @@ def predict(
     command goes on where it stopped.
     """
     with command(as_json):
-        from kilotune.data.readers import read_table
+        from kilotune.data.files.readers import read_table
         from kilotune.recipe.functions import MODEL
 
         read_run(run, trust_code, MODEL)
         read_table(file)  # what is wrong with it is said before the libraries load
 
-        from kilotune.evaluate.tasks import TASKS
-        from kilotune.predict import predict as answer
+        from kilotune.evaluation.task_metrics import TASKS
+        from kilotune.workflows.predict import predict as answer
 
         done = answer(run, file, output, TerminalProgress(), trust_code=trust_code)
         status = WANTING if done.not_answered else 0

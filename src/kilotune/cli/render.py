@@ -16,8 +16,8 @@ from kilotune.cli.terminal import command, log, out, print_json, status_of
 from kilotune.cli.trust import TrustCode, say_code
 
 if TYPE_CHECKING:
-    from kilotune.preview import Preview
-    from kilotune.render.labels import Rendering
+    from kilotune.rendering.label_mask import Rendering
+    from kilotune.workflows.render import Preview
 
 EXAMPLES = """Examples:
 
@@ -59,7 +59,7 @@ def render(
     Needs the tokenizer, not the weights.
     """
     with command(as_json):
-        from kilotune.data.readers import read_table
+        from kilotune.data.files.readers import read_table
         from kilotune.recipe.functions import MODEL
         from kilotune.recipe.load import recipe_for
 
@@ -76,10 +76,10 @@ def render(
         if not recipe.data.train.exists():
             read_table(recipe.data.train)  # a wrong path is said before the libraries load
 
-        from kilotune.preview import preview
+        from kilotune.workflows import render as workflow
 
         with log.status("loading the tokenizer and rendering"):
-            seen = preview(recipe)
+            seen = workflow.render(recipe)
         if as_json:
             print_json(as_document(seen, count), status_of(seen.findings))
         else:

@@ -20,8 +20,8 @@ def report(
 ) -> None:
     """Make a run's report.html again from its records."""
     with command(as_json):
-        from kilotune.experiments.record import RunFolder
-        from kilotune.report.build import build_report
+        from kilotune.reports.build import build_report
+        from kilotune.runs.record import RunFolder
 
         folder = RunFolder(run)
         folder.read_recipe(runs=())

@@ -10,8 +10,8 @@ from rich.text import Text
 from kilotune.cli.terminal import out, print_json, put
 
 if TYPE_CHECKING:
-    from kilotune.evaluate.judgement import Judgement
-    from kilotune.pipeline import Run
+    from kilotune.evaluation.judgement import Judgement
+    from kilotune.workflows.run import Run
 
 
 def finish(run: "Run", as_json: bool) -> None:
@@ -24,7 +24,7 @@ def finish(run: "Run", as_json: bool) -> None:
 
 def as_document(run: "Run") -> dict[str, Any]:
     """The run as one document."""
-    from kilotune.pseudo_labels import summary
+    from kilotune.self_training.rounds import summary
 
     return {
         "run": run.folder,
@@ -53,11 +53,11 @@ def _details(judged: "Judgement", titles: Mapping[str, str]) -> str:
 
 
 def _print(run: "Run") -> None:
-    from kilotune.evaluate.forgetting import in_words
-    from kilotune.evaluate.health import faults
-    from kilotune.evaluate.preference import in_words as preferred
-    from kilotune.evaluate.tasks import TITLES as METRICS
-    from kilotune.report.view import system_title
+    from kilotune.evaluation.forgetting import in_words
+    from kilotune.evaluation.health import faults
+    from kilotune.evaluation.preference import in_words as preferred
+    from kilotune.evaluation.task_metrics import TITLES as METRICS
+    from kilotune.reports.view import system_title
 
     verdict = run.verdict
     out.print()

@@ -25,8 +25,8 @@ def resume(
 ) -> None:
     """Go on with a stopped run from its last checkpoint, or with a stopped ablation."""
     with command(as_json):
-        from kilotune.experiments.record import RunFolder
         from kilotune.recipe.functions import PARTS
+        from kilotune.runs.record import RunFolder
 
         if RunFolder(run).ablation:
             from kilotune.cli.ablate import go_on
@@ -35,6 +35,6 @@ def resume(
             return
         read_run(run, trust_code, PARTS)  # a wrong folder is said before torch loads
 
-        from kilotune import pipeline
+        from kilotune.workflows import run as pipeline
 
         finish(pipeline.resume(run, TerminalProgress(), trust_code=trust_code), as_json)

@@ -54,10 +54,10 @@ def run(
 ) -> None:
     """Check, baseline, tune and judge: from a labelled file to an adapter and a report."""
     with command(as_json):
-        from kilotune import processes
-        from kilotune.experiments.record import check_new
-        from kilotune.preparation import prepare
+        from kilotune import distributed
+        from kilotune.preparation.prepare import prepare
         from kilotune.recipe.load import recipe_for
+        from kilotune.runs.record import check_new
 
         data = options.data_settings(
             text=text, label=label, group=group, columns=columns, format=format, task=task,
@@ -70,10 +70,10 @@ def run(
         )  # fmt: skip
         say_code(recipe, trust_code)
         progress = TerminalProgress()
-        if out is not None and processes.leads():
+        if out is not None and distributed.leads():
             check_new(out)
         prepared = prepare(recipe, progress)  # its errors are said before torch takes seconds
 
-        from kilotune import pipeline
+        from kilotune.workflows import run as pipeline
 
         finish(pipeline.start(prepared, out, progress), as_json)

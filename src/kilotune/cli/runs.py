@@ -52,8 +52,8 @@ def runs(
 ) -> None:
     """List runs with their settings, validation figures and cost; of the test nothing."""
     with command(as_json):
-        from kilotune.experiments.catalogue import find_runs, select
-        from kilotune.experiments.condition import Condition, parse_condition
+        from kilotune.runs.catalogue import find_runs, select
+        from kilotune.runs.query import Condition, parse_condition
 
         condition = parse_condition(where) if where is not None else None
         entries = find_runs(places or [Path("runs")])

@@ -53,13 +53,13 @@ def select(
     repeats are left out. The file has an empty column for the labels.
     """
     with command(as_json):
-        from kilotune.data.readers import read_table
+        from kilotune.data.files.readers import read_table
         from kilotune.recipe.functions import MODEL
 
         read_run(run, trust_code, MODEL)
         read_table(file)  # what is wrong with it is said before the libraries load
 
-        from kilotune.selection import select as choose
+        from kilotune.workflows.select import select as choose
 
         done = choose(
             run,

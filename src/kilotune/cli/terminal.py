@@ -18,14 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from kilotune import processes
+from kilotune import distributed
 from kilotune.cli.memory_limit import watch_torch
+from kilotune.data.files.writers import to_json
 from kilotune.data.finding import Finding, FindingsError
-from kilotune.data.writers import to_json
 from kilotune.errors import KilotuneError
 from kilotune.progress import Bar
-from kilotune.signals import interrupt, on_interrupt
-from kilotune.system_errors import refusal
+from kilotune.system.os_errors import refusal
+from kilotune.system.signals import interrupt, on_interrupt
 
 UNUSABLE, INTERRUPTED, WANTING = 2, 130, 1
 
@@ -34,8 +34,8 @@ EVERY = 60
 
 # Results go to standard output, everything on the way there to standard error. Of processes that
 # train together one speaks.
-out = Console(highlight=False, quiet=not processes.leads())
-log = Console(stderr=True, highlight=False, quiet=not processes.leads())
+out = Console(highlight=False, quiet=not distributed.leads())
+log = Console(stderr=True, highlight=False, quiet=not distributed.leads())
 
 
 def put(console: Console, words: str | Text, *, lead: str | Text = "", style: str = "") -> None:
@@ -167,7 +167,7 @@ def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:
 def print_json(content: Any, status: int = 0) -> None:
     """One JSON document on standard output: the exit status, and the fields of `content`."""
     fields = asdict(content) if is_dataclass(content) and not isinstance(content, type) else content
-    if processes.leads():
+    if distributed.leads():
         sys.stdout.write(to_json({"status": status, **fields}, indent=None) + "\n")
 
 

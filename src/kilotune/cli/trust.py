@@ -27,7 +27,7 @@ def read_run(run: Path, trust_code: bool, runs: Collection[str]) -> "Recipe":
 
     Raises KilotuneError for a folder that is not a run, and for such code that is not trusted.
     """
-    from kilotune.experiments.record import RunFolder
+    from kilotune.runs.record import RunFolder
 
     recipe = RunFolder(run).read_recipe(trust_code=trust_code, runs=runs)
     say_code(recipe, trust_code, runs)

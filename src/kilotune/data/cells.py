@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kilotune.data.example import Message
-from kilotune.data.faults import RowError
-from kilotune.data.images import read_images
-from kilotune.data.json_rows import parse
+from kilotune.data.files.json_rows import parse
+from kilotune.data.images.references import read_images
+from kilotune.data.row_faults import RowError
 from kilotune.data.turns import is_turn, kind_of, listed, read_turns, with_inline_images
 
 Values = Mapping[str, Any]

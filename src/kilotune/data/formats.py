@@ -18,7 +18,7 @@ from kilotune.data.cells import (
     read_text_label,
 )
 from kilotune.data.example import Example, Message
-from kilotune.data.faults import RowError
+from kilotune.data.row_faults import RowError
 from kilotune.data.serialise import (
     write_alpaca,
     write_llava,

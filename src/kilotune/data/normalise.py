@@ -9,11 +9,11 @@ from typing import Literal
 
 from kilotune.data.cells import Cells
 from kilotune.data.example import Example, Origin, Task
-from kilotune.data.faults import Faults, RowError
+from kilotune.data.files.readers import Row, Table, read_table
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Format, detect
-from kilotune.data.images import place, placeholders
-from kilotune.data.readers import Row, Table, read_table
+from kilotune.data.images.references import place, placeholders
+from kilotune.data.row_faults import Faults, RowError
 from kilotune.data.tasks import detect_task, several_answers
 from kilotune.errors import KilotuneError, shorten
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilotune.data.claims import held
-from kilotune.data.writers import remove, remove_parts, temporary, written_atomically
+from kilotune.data.files.claims import held
+from kilotune.data.files.writers import remove, remove_parts, temporary, written_atomically
 from kilotune.errors import KilotuneError
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import ftfy
 
-from kilotune.data import claims
 from kilotune.data.checks import ROW_CHECKS_OF_TASK, Check
 from kilotune.data.checks.characters import (
     CONTROL,
@@ -27,13 +26,14 @@ from kilotune.data.checks.duplicates import exact_repeats
 from kilotune.data.checks.labels import commonest_spellings, label_variants
 from kilotune.data.checks.markup import CODE, HTML, TAGS, html_remains
 from kilotune.data.example import Example
+from kilotune.data.files import claims
+from kilotune.data.files.table import Row, Table
+from kilotune.data.files.writers import check_writable, remove, table_bytes, to_json, write_together
 from kilotune.data.finding import Finding
-from kilotune.data.image_files import Copy, image_folder
+from kilotune.data.images.copies import Copy, image_folder
 from kilotune.data.normalise import Dataset, Reading
-from kilotune.data.table import Row, Table
 from kilotune.data.tasks import is_json
 from kilotune.data.turns import is_turn, role_of
-from kilotune.data.writers import check_writable, remove, table_bytes, to_json, write_together
 from kilotune.errors import KilotuneError
 
 # Every check of text that can be repaired; ROW_CHECKS_OF_TASK has those of answers.
@@ -50,7 +50,7 @@ Edit = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Repair:
     """One change: the row's id, the finding it answers, the field, its text before and after.
 
     `after` is None where the whole row was left out; `before` then is the row.
@@ -63,7 +63,7 @@ class Change:
     after: str | None
 
 
-def repair_file(reading: Reading, path: Path, out: Path) -> list[Change]:
+def repair_file(reading: Reading, path: Path, out: Path) -> list[Repair]:
     """Write the file at `path` to `out`, all repaired that can be, and `out`.changes.jsonl.
 
     Columns and rows stay in the order and the format they were in. Paths of images are written
@@ -91,11 +91,11 @@ def repair_file(reading: Reading, path: Path, out: Path) -> list[Change]:
 
 def _repaired(
     reading: Reading, path: Path, out: Path
-) -> tuple[list[Row], Sequence[str], list[Change], dict[str, bytes]]:
+) -> tuple[list[Row], Sequence[str], list[Repair], dict[str, bytes]]:
     """The rows and columns of a copy at `out`, what was changed, and the images to go with it."""
     dataset = reading.load(path, "data")
     changes = [
-        Change(bad.id("data"), "unreadable-row", "", bad.text, None)
+        Repair(bad.id("data"), "unreadable-row", "", bad.text, None)
         for bad in _table(dataset).unread
     ]
     # What is repaired can show what else is: labels spelt in one way make rows repeats.
@@ -111,7 +111,7 @@ def _repaired(
         )
     images = Copy(out)
     rows = images.rows(dataset)
-    changes += [Change(row, "image-moved", *change) for row, *change in images.moved]
+    changes += [Repair(row, "image-moved", *change) for row, *change in images.moved]
     return rows, _table(dataset).columns, changes, images.files
 
 
@@ -138,7 +138,7 @@ def _table(dataset: Dataset) -> Table:
     return dataset.table
 
 
-def repair(dataset: Dataset) -> tuple[list[Row], list[Change]] | None:
+def repair(dataset: Dataset) -> tuple[list[Row], list[Repair]] | None:
     """The rows with what can be repaired at once repaired, and every change; None for no change.
 
     Text that was decoded wrongly is decoded rightly (ftfy), control characters go, HTML becomes
@@ -160,12 +160,12 @@ def repair(dataset: Dataset) -> tuple[list[Row], list[Change]] | None:
         removed = next((code for code in REMOVED if name in named.get(code, ())), None)
         if removed == "missing-answer" and (cut := _answered(row)):
             values, column, tail = cut
-            changes.append(Change(name, removed, column, to_json(_shown(tail), indent=None), ""))
+            changes.append(Repair(name, removed, column, to_json(_shown(tail), indent=None), ""))
             kept.append(replace(row, values=values))
             continue
         if removed:
             before = to_json(_shown(row.values), indent=None)
-            changes.append(Change(name, removed, "", before, None))
+            changes.append(Repair(name, removed, "", before, None))
             continue
         values = dict(row.values)
         for column in row.values:
@@ -174,10 +174,10 @@ def repair(dataset: Dataset) -> tuple[list[Row], list[Change]] | None:
             for code, edit in edits.items():
                 if name in named.get(code, ()):
                     values[column], made = _edited(values[column], edit, column)
-                    changes += [Change(name, code, *change) for change in made]
+                    changes += [Repair(name, code, *change) for change in made]
             if name in named.get("label-variants", ()):
                 values[column], made = _respelt(values[column], respell, column, dataset.answers)
-                changes += [Change(name, "label-variants", *change) for change in made]
+                changes += [Repair(name, "label-variants", *change) for change in made]
         kept.append(replace(row, values=values))
     return (kept, changes) if changes else None
 

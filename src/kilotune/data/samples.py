@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kilotune.data.example import comparable
+from kilotune.data.files.writers import write_table
 from kilotune.data.packages import Package, fetch
-from kilotune.data.writers import write_table
 from kilotune.errors import KilotuneError
 
 Pair = tuple[str, str]

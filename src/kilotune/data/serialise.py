@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kilotune.data.example import Example, Message
-from kilotune.data.images import with_placeholders, written
+from kilotune.data.images.references import with_placeholders, written
 from kilotune.data.turns import inline_images
 
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kilotune.data.example import Message, Part, content
-from kilotune.data.faults import RowError
-from kilotune.data.images import PLACEHOLDER, read_images
+from kilotune.data.images.references import PLACEHOLDER, read_images
+from kilotune.data.row_faults import RowError
 
 # What files call the three roles, in lower case.
 ROLE_NAMES = {

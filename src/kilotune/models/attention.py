@@ -19,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from kilotune.models.load import Model
+from kilotune.models.pretrained import Model
 
 PACKED = "kilotune_packed"
 

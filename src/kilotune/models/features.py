@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from kilotune.models.load import Model, layer_count
 from kilotune.models.lower import active_dropout
+from kilotune.models.pretrained import Model, layer_count
 from kilotune.models.vision import Eyes, Vision, part_of
 
 # Of the memory that is free, the part that features may take.

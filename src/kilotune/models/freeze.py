@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model
+from kilotune.models.pretrained import Model
 from kilotune.models.quantisation import elements
-from kilotune.models.selection import of_adapter, plain_name, select_trained
 from kilotune.models.sharding import cut_like, whole
 from kilotune.models.streaming import streamed_layers
+from kilotune.models.trainable import of_adapter, plain_name, select_trained
 from kilotune.recipe.schema import Method
 
 

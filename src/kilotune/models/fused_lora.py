@@ -17,7 +17,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor
 
-from kilotune.models.load import Model
+from kilotune.models.pretrained import Model
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from kilotune.errors import KilotuneError
 from kilotune.models.checkpoint import checkpoint_folder
 from kilotune.models.hub import file_of, how_to_get, weight_files
 from kilotune.models.integrity import read_json
-from kilotune.models.load import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
+from kilotune.models.pretrained import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
 from kilotune.recipe.advice import RECIPE, advised
 from kilotune.recipe.schema import TEMPLATES, ModelSettings
 

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.load import Model, decoder_layers, layer_count, sees_images
+from kilotune.models.pretrained import Model, decoder_layers, layer_count, sees_images
 from kilotune.models.vision import linears_of
 from kilotune.recipe.schema import Layers, LoraSettings
 

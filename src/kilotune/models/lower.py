@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch.nn.modules.dropout import _DropoutNd
 
-from kilotune.models.load import Model, decoder_layers
+from kilotune.models.pretrained import Model, decoder_layers
 from kilotune.models.streaming import StreamedLayer
 
 

@@ -11,10 +11,10 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.variants import DoraLinearVariant
 from safetensors.torch import save_file
 
-from kilotune import processes
+from kilotune import distributed
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import INDEX, WHOLE
-from kilotune.models.load import Model
+from kilotune.models.pretrained import Model
 from kilotune.models.sharding import whole
 
 # Bytes of a shard: so much is in memory besides the model.
@@ -36,10 +36,10 @@ def write_merged(model: Model, out: Path, shard: int = SHARD) -> None:
         single = len(shards) == 1
         file = WHOLE if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {name: merged_weight(base, name) for name in names}
-        if processes.leads():
+        if distributed.leads():
             save_file(tensors, out / file, {"format": "pt"})
         places |= dict.fromkeys(names, file)
-    if not processes.leads():
+    if not distributed.leads():
         return
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(_sizes(base).values())}, "weight_map": places}

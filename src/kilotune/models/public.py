@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from kilotune.data.writers import to_json, write_atomically
+from kilotune.data.files.writers import to_json, write_atomically
 from kilotune.models.builtin import ORIGINS
 from kilotune.recipe.sharing import shown_place
 

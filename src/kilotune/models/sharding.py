@@ -4,8 +4,8 @@ import torch
 from accelerate import PartialState
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from kilotune import processes
-from kilotune.models.load import best_device
+from kilotune import distributed
+from kilotune.models.pretrained import best_device
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -23,7 +23,7 @@ def cut_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 def of_the_leader(value: str) -> str:
     """The leader's `value`, in every process; they wait for each other here."""
-    if processes.count() == 1:
+    if distributed.count() == 1:
         return value
     PartialState(cpu=best_device().type == "cpu")  # makes the process group
     values = [value]

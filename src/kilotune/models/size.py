@@ -7,7 +7,10 @@ from typing import Any
 import torch
 
 from kilotune.errors import KilotuneError
-from kilotune.models.load import (
+from kilotune.models.lora import linear_classes, linear_names
+from kilotune.models.lower import first_trained_layer
+from kilotune.models.positions import position_limit
+from kilotune.models.pretrained import (
     TOKENIZER_FILES,
     Model,
     decoder_layers,
@@ -16,10 +19,7 @@ from kilotune.models.load import (
     local_folder,
     model_kind,
 )
-from kilotune.models.lora import linear_classes, linear_names
-from kilotune.models.lower import first_trained_layer
-from kilotune.models.positions import position_limit
-from kilotune.models.selection import of_adapter, select_trained
+from kilotune.models.trainable import of_adapter, select_trained
 from kilotune.models.tree import Branch, module_tree
 from kilotune.recipe.schema import DecodingSettings, LoraSettings, Method, ModelSettings
 

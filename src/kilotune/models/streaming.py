@@ -11,7 +11,8 @@ from torch.func import functional_call
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import Checkpoint, checkpoint_folder, indexed_files
 from kilotune.models.integrity import check_held
-from kilotune.models.load import (
+from kilotune.models.lora import layer_indices
+from kilotune.models.pretrained import (
     Model,
     best_device,
     decoder_layers,
@@ -21,7 +22,6 @@ from kilotune.models.load import (
     open_checkpoint,
     own_generation,
 )
-from kilotune.models.lora import layer_indices
 from kilotune.models.qwen import first_generation
 from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
 

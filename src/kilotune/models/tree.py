@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kilotune.models.load import Model
+from kilotune.models.pretrained import Model
 from kilotune.models.quantisation import elements
-from kilotune.models.selection import of_adapter, plain_name
 from kilotune.models.streaming import streamed_layers
+from kilotune.models.trainable import of_adapter, plain_name
 
 
 @dataclass(frozen=True, slots=True)

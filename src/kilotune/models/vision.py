@@ -11,9 +11,15 @@ import torch
 from transformers import AutoProcessor, ProcessorMixin
 
 from kilotune.data.example import Image
-from kilotune.data.pictures import open_picture
+from kilotune.data.images.pixels import open_picture
 from kilotune.errors import KilotuneError
-from kilotune.models.load import Model, decoder_layers, load_config, sees_images, takes_argument
+from kilotune.models.pretrained import (
+    Model,
+    decoder_layers,
+    load_config,
+    sees_images,
+    takes_argument,
+)
 from kilotune.recipe.schema import ModelSettings, Part
 
 # What a processor returns beside what it makes of images.

@@ -17,7 +17,7 @@ FREE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SettingChange:
     """One setting before and after; None where a recipe has no such setting."""
 
     before: Any
@@ -38,12 +38,12 @@ def binding_settings(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def differences(before: Recipe, after: Recipe) -> dict[str, Change]:
+def differences(before: Recipe, after: Recipe) -> dict[str, SettingChange]:
     """The settings that are not the same, by name."""
     first, second = flat_settings(before), flat_settings(after)
     names = [*first, *(name for name in second if name not in first)]
     return {
-        name: Change(first.get(name), second.get(name))
+        name: SettingChange(first.get(name), second.get(name))
         for name in names
         if first.get(name) != second.get(name)
     }

@@ -13,7 +13,7 @@ from yaml.constructor import ConstructorError
 from kilotune.errors import KilotuneError, shorten, some
 from kilotune.recipe.functions import PARTS, named_code
 from kilotune.recipe.problems import METHODS, MOST_SAID, brief, problems
-from kilotune.recipe.safe_yaml import LimitError, parse_yaml
+from kilotune.recipe.safe_yaml import YamlLimitError, parse_yaml
 from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
 
 Tree = dict[str, Any]
@@ -143,7 +143,7 @@ def _read(path: Path) -> Tree:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{path}:{line + 1}" if line is not None else str(path)
-        known = isinstance(error, LimitError | ConstructorError) and error.problem
+        known = isinstance(error, YamlLimitError | ConstructorError) and error.problem
         fix = "Correct it there" if known else "Check indentation and quoting there"
         what = shorten(str(known), 200) if known else "not valid YAML"
         raise KilotuneError(what, where=where, fix=fix) from error
@@ -210,7 +210,7 @@ def _value(text: str, key: str) -> Any:
     written_as_mapping = text.lstrip().startswith("{") and ":" in text
     try:
         value = parse_yaml(text)
-    except LimitError as error:
+    except YamlLimitError as error:
         if not written_as_mapping and not text.lstrip().startswith("["):
             return text
         raise KilotuneError(

@@ -14,14 +14,14 @@ DEPTH, VALUES = 50, 20_000
 LONG, BITS = 100, 256
 
 
-class LimitError(ComposerError):
+class YamlLimitError(ComposerError):
     """YAML in which something would be lost, or which means far too much."""
 
 
 def parse_yaml(text: str) -> Any:
     """The one document in `text`, of dicts, lists and scalars; names are texts, as written.
 
-    Raises LimitError for a name that is given twice, for nesting deeper than DEPTH and for more
+    Raises YamlLimitError for a name that is given twice, for nesting deeper than DEPTH and for more
     than VALUES values once aliases are followed; ConstructorError for a key or a value that cannot
     be read; and another yaml.YAMLError for what is not YAML.
     """
@@ -41,15 +41,15 @@ class _Loader(yaml.SafeLoader):
         mark: Any = event.start_mark
         self.depth += 1
         if self.depth > DEPTH:
-            raise LimitError(None, None, f"nested more than {DEPTH} deep", mark)
+            raise YamlLimitError(None, None, f"nested more than {DEPTH} deep", mark)
         node: Any = super().compose_node(parent, index)
         self.depth -= 1
         if not isinstance(event, yaml.AliasEvent):
             self.sizes[id(node)] = self._size(node)
         elif id(node) not in self.sizes:  # it is still being composed
-            raise LimitError(None, None, "an alias that refers to itself", mark)
+            raise YamlLimitError(None, None, "an alias that refers to itself", mark)
         if self.sizes[id(node)] > VALUES:
-            raise LimitError(None, None, f"more than {VALUES:,} values", mark)
+            raise YamlLimitError(None, None, f"more than {VALUES:,} values", mark)
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise ConstructorError(None, None, "a key must be plain text", mark)
             if key.value in seen:
-                raise LimitError(
+                raise YamlLimitError(
                     None, None, f"'{shorten(key.value)}' is given twice", key.start_mark
                 )
             seen.add(key.value)

@@ -2,7 +2,7 @@ import json
 
 from kilotune.data.checks.answers import answer_script, invalid_json, json_schema
 from kilotune.data.example import Example
-from tests.made import answered, sentences
+from tests.support.made import answered, sentences
 
 
 def extracted(*answers: object) -> list[Example]:

@@ -1,7 +1,7 @@
 import pytest
 
 from kilotune.data.checks.characters import control_characters, mojibake
-from tests.made import classified
+from tests.support.made import classified
 
 GOOD = [
     "Plain ASCII,\twith a tab\nand two lines.\r\n",

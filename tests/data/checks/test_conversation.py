@@ -1,8 +1,8 @@
 from kilotune.data.checks import check_rows, conversation
 from kilotune.data.checks.conversation import repeated_question
 from kilotune.data.example import Example, Image, Message, Origin
-from tests.made import answered
-from tests.made import conversation as made
+from tests.support.made import answered
+from tests.support.made import conversation as made
 
 
 def test_a_good_conversation_is_left_alone() -> None:

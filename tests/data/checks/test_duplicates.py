@@ -5,7 +5,7 @@ from kilotune.data.checks import check_leakage
 from kilotune.data.checks.duplicates import components, first_of_each, free_repeats, repeats
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.data.finding import Finding
-from tests.made import answered, classified, conversation, pictured, sentences
+from tests.support.made import answered, classified, conversation, pictured, sentences
 
 LONG = "we stayed for three nights in a quiet room above the old harbour and slept very well"
 NEARLY = LONG.replace("quiet", "silent")

@@ -1,6 +1,6 @@
 from kilotune.data.checks.language import answer_language
 from tests.data.test_languages import TEXTS
-from tests.made import answered, conversation, sentences
+from tests.support.made import answered, conversation, sentences
 
 ENGLISH = [(f"Question {i}?", f"It was {text} and that is all there is to it.")
            for i, text in enumerate(sentences(20))]  # fmt: skip

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kilotune.data.checks.lengths import estimate_tokens, outliers, prompt_tokens, summary
-from tests.made import answered, classified, conversation
+from tests.support.made import answered, classified, conversation
 
 
 def words(count: int) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from kilotune.data.checks.markup import html_remains, template_markers
-from tests.made import answered, classified
+from tests.support.made import answered, classified
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from kilotune.data.checks import answers, characters, conversation, duplicates, images, labels
+from kilotune.data.checks import (
+    answers,
+    characters,
+    conversation,
+    duplicates,
+    image_quality,
+    labels,
+)
 from kilotune.data.checks.duplicates import check_leakage
 from kilotune.data.checks.labels import check_split, check_unseen_labels
 from kilotune.data.checks.language import answer_language
@@ -21,7 +28,7 @@ ROW_CHECKS: tuple[Check, ...] = (
     conversation.unknown_role,
     conversation.turn_order,
     conversation.system_not_first,
-    images.image_faults,
+    image_quality.image_faults,
     characters.mojibake,
     characters.control_characters,
     html_remains,

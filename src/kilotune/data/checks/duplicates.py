@@ -21,7 +21,7 @@ from kilotune.errors import some
 ALIKE = f"with {THRESHOLD:.0%} or more of their pairs of words, or threes of signs, in common"
 
 
-class Asked(NamedTuple):
+class PromptKey(NamedTuple):
     """What an example asks: the text that is compared, and the system message and images with it.
 
     Long system messages that all examples share would make every pair look alike, so they are
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
     context: tuple[str, ...]
 
 
-def asked(example: Example, *, system: bool = True) -> Asked:
+def asked(example: Example, *, system: bool = True) -> PromptKey:
     """What two examples must share to be the same question.
 
     Without `system` whatever the system message says: a held-out question is no new one because
@@ -48,7 +48,7 @@ def asked(example: Example, *, system: bool = True) -> Asked:
     if any(not isinstance(message.content, str) for message in example.prompt):
         context += [_identity(image) for message in example.prompt for image in message.images]
     text = said[0] if len(said) == 1 else "\n".join(said)
-    return Asked(comparable(text), tuple(context))
+    return PromptKey(comparable(text), tuple(context))
 
 
 def _identity(image: Image) -> str:
@@ -69,7 +69,7 @@ def free_repeats(examples: Sequence[Example]) -> list[Finding]:
 
 
 def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
-    by_question: dict[Asked, list[Example]] = defaultdict(list)
+    by_question: dict[PromptKey, list[Example]] = defaultdict(list)
     for example in examples:
         question = asked(example)
         if question.text or example.images:
@@ -114,7 +114,9 @@ def _target(example: Example) -> str | None:
     return comparable(example.answer)
 
 
-def _near_repeats(by_question: Mapping[Asked, Sequence[Example]], exact: Set[str]) -> list[Finding]:
+def _near_repeats(
+    by_question: Mapping[PromptKey, Sequence[Example]], exact: Set[str]
+) -> list[Finding]:
     """Rows that nearly repeat one before, of which those not in `exact` have the same answer."""
     clusters = _clusters(len(by_question), _near(list(by_question)))
     seen: dict[int, Example] = {}
@@ -174,7 +176,7 @@ def check_leakage(
     ]
 
 
-def _near_known(known: list[Asked], questions: Iterable[Asked]) -> set[Asked]:
+def _near_known(known: list[PromptKey], questions: Iterable[PromptKey]) -> set[PromptKey]:
     """Which of `questions` nearly repeat one that is `known`, and are not known themselves."""
     exact = set(known)
     fresh = list(dict.fromkeys(q for q in questions if q.text and q not in exact))
@@ -215,7 +217,9 @@ def exchanges(example: Example) -> list[bytes]:
     return starts
 
 
-def components(examples: Sequence[Example], questions: Sequence[Asked] | None = None) -> list[int]:
+def components(
+    examples: Sequence[Example], questions: Sequence[PromptKey] | None = None
+) -> list[int]:
     """The number of what each example must stay together with.
 
     One number for a group, for a repeated text, for texts that nearly repeat each other, and for
@@ -229,7 +233,7 @@ def components(examples: Sequence[Example], questions: Sequence[Asked] | None = 
         places[question].append(place)
         if example.group:
             places["group", example.group].append(place)
-    different = [key for key in places if isinstance(key, Asked)]
+    different = [key for key in places if isinstance(key, PromptKey)]
     links = [link for same in places.values() for link in pairwise(same)]
     whole: dict[bytes, int] = {}
     starts = [exchanges(example) for example in examples]
@@ -250,7 +254,7 @@ def first_of_each(examples: Sequence[Example]) -> list[Example]:
     return list(first.values())
 
 
-def _near(questions: Sequence[Asked]) -> list[tuple[int, int]]:
+def _near(questions: Sequence[PromptKey]) -> list[tuple[int, int]]:
     return near_pairs([q.text for q in questions], [q.context for q in questions])
 
 

@@ -1,0 +1,1 @@
+"""Images as data files refer to them, and as models take them."""

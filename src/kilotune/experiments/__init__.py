@@ -1,1 +1,0 @@
-"""Runs on disk, and what is made of several of them."""

@@ -1,5 +1,0 @@
-"""A finished run for other programs: its weights, their commands, and a model card."""
-
-from kilotune.export.forms import FORMS, describe, export
-
-__all__ = ["FORMS", "describe", "export"]

@@ -1,0 +1,5 @@
+"""A finished run for other programs: its weights, their commands, and a model card."""
+
+from kilotune.exports.forms import FORMS, describe, export
+
+__all__ = ["FORMS", "describe", "export"]

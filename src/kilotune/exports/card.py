@@ -1,0 +1,134 @@
+"""A model card for what was exported: written from the run's records, and computing nothing.
+
+The metadata header is that of https://huggingface.co/docs/hub/model-cards.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+from yaml import YAMLError
+
+from kilotune.data.files.writers import to_json
+from kilotune.exports.finished import Finished
+from kilotune.exports.markdown import block, code, plain
+from kilotune.models.builtin import ORIGINS
+from kilotune.models.public import CARD, on_hub, public_name
+from kilotune.reports.view import RunView, read_run
+
+# The Hub's names of metrics, by ours.
+METRICS = {
+    "accuracy": "accuracy", "macro_f1": "f1", "exact_match": "exact_match", "token_f1": "f1",
+    "field_f1": "f1",
+}  # fmt: skip
+# Below so many examples of a class in the test, its own figures say little.
+FEW = 20
+
+
+def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, source: str) -> str:
+    """The text of README.md for the run's weights in `form`.
+
+    `sees`: the model takes images. `merged`: the weights are a whole model, and not an adapter
+    beside the model at `source`.
+    """
+    view = read_run(finished.folder)
+    body = _templates().get_template("card.md.j2")
+    text = body.render(
+        view=view,
+        finished=finished,
+        form=form,
+        sees=sees,
+        merged=merged,
+        base=public_name(finished.recipe.model.name),
+        on_hub=on_hub(finished.recipe.model.name),
+        messages=_messages(finished, sees),
+        arguments={**finished.template.arguments},
+        few=[row for row in view.classes if row["support"] < FEW],
+        few_below=FEW,
+        json=lambda value: to_json(value, indent=None),
+    )
+    return f"---\n{_header(finished, view, sees, merged, source).to_yaml()}\n---\n\n{text}"
+
+
+def _header(
+    finished: Finished, view: RunView, sees: bool, merged: bool, source: str
+) -> ModelCardData:
+    base, licence = _base(finished, source)
+    pipeline = "image-text-to-text" if sees else "text-generation"
+    return ModelCardData(
+        base_model=base,
+        base_model_relation=("finetune" if merged else "adapter") if base else None,
+        library_name="transformers" if merged else "peft",
+        license=licence,
+        pipeline_tag=pipeline,
+        tags=["kilotune", view.recipe.tune.method, view.task],
+        model_name=finished.title,
+        eval_results=_results(finished, view, pipeline),
+    )
+
+
+def _results(finished: Finished, view: RunView, pipeline: str) -> list[EvalResult]:
+    """The tuned model's figures on the held-out test, with their intervals in their names."""
+    data = view.recipe.data
+    tuned = next(s for s in finished.judgement["test"] if s["name"] == "tuned")
+    return [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type="private",
+            dataset_name=(data.test or data.train).name,
+            dataset_split="test",
+            metric_type=METRICS.get(name, name),
+            metric_name=f"{name} (95% interval {figure['low']:.3f} to {figure['high']:.3f}, "
+            f"{view.examples} examples)",
+            metric_value=round(figure["value"], 4),
+        )
+        for name, figure in tuned["figures"].items()
+        if figure["value"] is not None  # too few examples
+    ]
+
+
+def _base(finished: Finished, source: str) -> tuple[str | None, str | None]:
+    """The base model's id on the Hub and its licence, each None where it is not known."""
+    name = finished.recipe.model.name
+    if name in ORIGINS:
+        return ORIGINS[name]
+    local = Path(source).is_dir()
+    found = Path(source) / CARD if local else try_to_load_from_cache(name, CARD)
+    if not isinstance(found, str | Path) or not Path(found).is_file():
+        return (None if local else name), None
+    try:
+        licence = ModelCard.load(found, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # somebody else's file, and no reason to stop
+        licence = None
+    return (None if local else name), licence
+
+
+def _messages(finished: Finished, sees: bool) -> list[dict[str, Any]]:
+    """A conversation as the run put it, `{text}` for the user's own words."""
+    words = finished.wording
+
+    def content(text: str) -> Any:
+        return [{"type": "text", "text": text}] if sees else text
+
+    told = [{"role": "system", "content": content(words.system)}] if words.system else []
+    asked = content(words.question)
+    if sees:
+        asked = [{"type": "image", "path": "image.png"}, *asked]
+    return [*told, {"role": "user", "content": asked}]
+
+
+def _templates() -> jinja2.Environment:
+    def load(name: str) -> str:
+        return (files("kilotune.exports") / "templates" / name).read_text(encoding="utf-8")
+
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(load),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"plain": plain, "code": code, "block": block}
+    return made

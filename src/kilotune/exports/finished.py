@@ -1,0 +1,132 @@
+"""What every form of export is made from: a finished run, and nothing but its records."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kilotune.models.identity import ADAPTER_CONFIG
+from kilotune.models.integrity import read_json
+from kilotune.models.pretrained import load_tokenizer
+from kilotune.models.tuned_weights import ADAPTER, tuned_folder, tuned_generation
+from kilotune.recipe.functions import MODEL
+from kilotune.recipe.schema import Recipe
+from kilotune.rendering.probe import chat_template
+from kilotune.rendering.template import ChatTemplate
+from kilotune.rendering.wording import Wording
+from kilotune.runs import record
+from kilotune.runs.record import RunFolder
+from kilotune.runs.shapes import JUDGED_ENVIRONMENT
+
+# Which decoding parameters serving programs know, and the values that do nothing.
+NEUTRAL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the run's answers were generated, for programs whose defaults are others.
+
+    `sampling` has every parameter of NEUTRAL and `temperature`, 0 for greedy; `stops` are the
+    texts of the tokens that end an answer, `stop_strings` other texts that do.
+    """
+
+    sampling: dict[str, float]
+    max_new_tokens: int
+    stops: tuple[str, ...]
+    stop_strings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder and its recipe; the rest is read when it is asked for."""
+
+    folder: RunFolder
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The run's name as programs that serve models allow names."""
+        return re.sub(r"[^a-z0-9._-]+", "-", self.title.lower()).strip("-._") or "tuned"
+
+    @property
+    def title(self) -> str:
+        """The run's name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def tuned(self) -> Path:
+        """Where the tuned weights are."""
+        return tuned_folder(self.folder.path)
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the weights are an adapter's, beside a model that stayed as it was."""
+        return self.tuned.name == ADAPTER
+
+    @cached_property
+    def adapter(self) -> dict[str, Any]:
+        """What the adapter's own `adapter_config.json` says."""
+        return read_json(self.tuned / ADAPTER_CONFIG)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The run's `data.json`."""
+        found: dict[str, Any] = self.folder.read_json(record.DATA)
+        return found
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """The run's `environment.json`."""
+        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT)
+        return found
+
+    @cached_property
+    def judgement(self) -> dict[str, Any]:
+        """The run's `judgement.json`."""
+        found: dict[str, Any] = self.folder.read_json(record.JUDGEMENT)
+        return found
+
+    @property
+    def dtype(self) -> str:
+        """The type that the weights were judged in, such as `bfloat16`."""
+        return str(self.environment["dtype"]).removeprefix("torch.")
+
+    @property
+    def wording(self) -> Wording:
+        """The system message, and the form of the user's turn."""
+        return Wording(**self.data["wording"])
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template that the run was tuned and judged with."""
+        settings = self.recipe.model
+        tokenizer = load_tokenizer(str(self.tuned), settings)
+        return chat_template(tokenizer, arguments=settings.template_arguments)
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """How answers were generated."""
+        config = tuned_generation(self.tuned)
+        given = {name: getattr(config, name, None) for name in NEUTRAL}
+        used = given if config.do_sample else {"repetition_penalty": given["repetition_penalty"]}
+        set_ = {name: value for name, value in used.items() if value is not None}
+        heat = config.temperature if config.do_sample else 0.0
+        tokenizer = self.template.tokenizer
+        return Decoding(
+            {"temperature": 1.0 if heat is None else heat, **NEUTRAL, **set_},
+            config.max_new_tokens,
+            tuple(str(tokenizer.convert_ids_to_tokens(token)) for token in config.eos_token_id),
+            tuple(config.stop_strings or ()),
+        )
+
+
+def open_finished(run: Path, *, trust_code: bool = False) -> Finished:
+    """The run in the folder `run`. Raises KilotuneError unless it is a run, and finished.
+
+    And for a model with code of its own unless `trust_code`.
+    """
+    folder = RunFolder(run)
+    recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
+    folder.check_finished()
+    return Finished(folder, recipe)

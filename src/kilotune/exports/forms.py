@@ -1,0 +1,211 @@
+"""The forms that a finished run's weights are written in."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from kilotune.data.files.claims import claimed
+from kilotune.data.files.writers import write_atomically, written_atomically
+from kilotune.errors import KilotuneError
+from kilotune.exports.card import model_card
+from kilotune.exports.finished import Finished, open_finished
+from kilotune.exports.ollama import modelfile
+from kilotune.exports.shell_scripts import (
+    LARGEST_RANK,
+    convert_script,
+    create_script,
+    serve_adapter,
+    serve_model,
+)
+from kilotune.models.identity import PROCESSOR_FILES
+from kilotune.models.merge import write_merged
+from kilotune.models.pretrained import (
+    compute_dtype,
+    load_model,
+    load_tokenizer,
+    locate,
+    sees_images,
+)
+from kilotune.models.public import CARD, name_base
+from kilotune.models.qwen import GENERATION, first_generation
+from kilotune.models.qwen_adapter import write_qwen_adapter
+from kilotune.models.size import read_config
+from kilotune.models.tuned_weights import tuned_generation, with_adapter
+from kilotune.rendering.standalone import standalone
+from kilotune.runs.record import RunFolder, check_new
+from kilotune.session.loading import check_run
+
+TEMPLATE = "chat_template.jinja"
+
+
+def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
+    """Write the tuned weights of the finished `run` into the new folder `out`, in the form `to`.
+
+    Forms are those of FORMS. Returns `out`. Raises KilotuneError for another form, for a run that
+    has no such form, for a model with code of its own unless `trust_code`, and rather than
+    overwrite anything.
+    """
+    if to not in FORMS:
+        raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
+    finished = open_finished(run, trust_code=trust_code)
+    check_new(out)
+    check_run(finished.folder, finished.recipe)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(out, check=check_new), written_atomically(out) as part:
+        part.mkdir()
+        FORMS[to](finished, part)
+        _write_card(finished, to, part)
+    return out
+
+
+def describe(folder: RunFolder) -> None:
+    """Write the card of a judged run's own weights beside them.
+
+    They are a plain checkpoint or PEFT adapter as they are, and may be shared like an export.
+    Raises KilotuneError where a record is damaged.
+    """
+    # Whoever made the run just now has said whether its code may run.
+    finished = Finished(folder, folder.read_recipe(trust_code=True))
+    _write_card(finished, "adapter" if finished.has_adapter else "merged", finished.tuned)
+
+
+def _write_card(finished: Finished, form: str, out: Path) -> None:
+    card = model_card(
+        finished,
+        form,
+        sees=_sees(finished),
+        merged=not (out / "adapter_config.json").exists(),
+        source=locate(finished.recipe.model),
+    )
+    write_atomically(out / CARD, card)
+
+
+def _adapter(finished: Finished, out: Path) -> None:
+    """As it is, with tokenizer, template and decoding."""
+    _check_adapter(finished)
+    _copy_tuned(finished, out)
+    name_base(out, finished.recipe.model.name)
+
+
+def _merged(finished: Finished, out: Path) -> None:
+    """A plain checkpoint in the precision of the run."""
+    tuned, settings = finished.tuned, finished.recipe.model
+    if not finished.has_adapter:
+        _copy_tuned(finished, out)  # it is whole already
+        return
+    settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
+    base = load_model(locate(settings), settings, compute_dtype(settings.precision))
+    write_merged(with_adapter(base, tuned), out)
+    load_tokenizer(str(tuned), settings).save_pretrained(out)
+    tuned_generation(tuned).save_pretrained(out)
+    for name in PROCESSOR_FILES:  # of a model that sees images
+        if (tuned / name).exists():
+            shutil.copy(tuned / name, out / name)
+
+
+def _qwen_adapter(finished: Finished, out: Path) -> None:
+    """For the code that came with a first-generation Qwen, whose tokenizer it keeps."""
+    _check_adapter(finished)
+    source = locate(finished.recipe.model)
+    if not first_generation(source):
+        raise KilotuneError(
+            "the model is no first-generation Qwen",
+            where=finished.recipe.model.name,
+            fix="Its adapter has the model's own names already: --to adapter",
+        )
+    write_qwen_adapter(finished.tuned, source, out)
+    name_base(out, finished.recipe.model.name)
+    for name in (GENERATION, TEMPLATE):
+        shutil.copy(finished.tuned / name, out / name)
+
+
+def _vllm(finished: Finished, out: Path) -> None:
+    """For vLLM: the adapter where vLLM takes it, else the merged model, and `serve.sh`."""
+    source = locate(finished.recipe.model)
+    if _vllm_takes_adapter(finished, source):
+        _adapter(finished, out)
+        script = serve_adapter(finished, finished.adapter["r"])
+    else:
+        _merged(finished, out)
+        script = serve_model(finished)
+    _write_template(finished, out)
+    _write_script(out / "serve.sh", script)
+
+
+def _gguf(finished: Finished, out: Path) -> None:
+    """For llama.cpp: the merged model, and `convert.sh`."""
+    model = out / "model"
+    model.mkdir()
+    _merged(finished, model)
+    _write_template(finished, model)
+    _write_script(out / "convert.sh", convert_script(finished, sees=_sees(finished)))
+
+
+def _ollama(finished: Finished, out: Path) -> None:
+    """For Ollama: the merged model, a `Modelfile`, and `create.sh`, which makes a GGUF file."""
+    if _sees(finished):
+        raise KilotuneError(
+            "what Ollama does with images cannot be said in a Modelfile",
+            where=finished.recipe.model.name,
+            fix="Export for a program that runs the template itself: --to vllm or --to "
+            "gguf-instructions",
+        )
+    text = modelfile(finished, read_config(finished.recipe.model))
+    model = out / "model"
+    model.mkdir()
+    _merged(finished, model)
+    _write_template(finished, model)
+    (out / "Modelfile").write_text(text, encoding="utf-8")
+    _write_script(out / "create.sh", create_script(finished))
+
+
+def _vllm_takes_adapter(finished: Finished, source: str) -> bool:
+    """Whether vLLM takes the adapter beside the base model: plain LoRA of its language layers."""
+    if not finished.has_adapter or first_generation(source):
+        return False
+    other = finished.adapter.get("use_dora") or finished.adapter.get("modules_to_save")
+    language = getattr(finished.recipe.tune, "parts", ()) == ("language",)
+    return language and not other and finished.adapter["r"] <= LARGEST_RANK
+
+
+def _copy_tuned(finished: Finished, out: Path) -> None:
+    """All but the card, which is that of the run's own folder."""
+    ignored, mode = shutil.ignore_patterns(CARD), out.stat().st_mode
+    # The content alone: an archived run is read-only, and to these copies more is written.
+    shutil.copytree(
+        finished.tuned, out, ignore=ignored, dirs_exist_ok=True, copy_function=shutil.copyfile
+    )
+    out.chmod(mode)
+
+
+def _write_template(finished: Finished, folder: Path) -> None:
+    """The template without need of arguments: programs that serve give none."""
+    (folder / TEMPLATE).write_text(standalone(finished.template), encoding="utf-8")
+
+
+def _write_script(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o755)
+
+
+def _sees(finished: Finished) -> bool:
+    return sees_images(read_config(finished.recipe.model))
+
+
+def _check_adapter(finished: Finished) -> None:
+    if not finished.has_adapter:
+        raise KilotuneError(
+            "the layers themselves were trained, and there is no adapter",
+            where=str(finished.tuned),
+            fix="Export the whole model: --to merged",
+        )
+
+
+FORMS: dict[str, Callable[[Finished, Path], None]] = {
+    "adapter": _adapter,
+    "merged": _merged,
+    "qwen-adapter": _qwen_adapter,
+    "vllm": _vllm,
+    "gguf-instructions": _gguf,
+    "ollama": _ollama,
+}

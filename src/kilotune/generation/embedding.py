@@ -1,0 +1,61 @@
+"""How near texts are in meaning, by a pretrained encoder: mean pooling (Reimers, Gurevych 2019)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from kilotune.augmentation.filters import Nearness
+from kilotune.generation.decoding import batches
+from kilotune.models.pretrained import load_beside
+
+TOKEN_BUDGET = 4096
+
+
+def load_nearness(source: str) -> Nearness:
+    """The cosine of two texts' embeddings by the encoder at `source`, in [-1, 1].
+
+    Raises KilotuneError where there is none.
+    """
+    tokenizer, model = load_beside(AutoModel, source, "sentence encoder")
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+
+    def nearness(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        differing = {text for one, other in pairs if one != other for text in (one, other)}
+        place = {text: row for row, text in enumerate(sorted(differing))}
+        vectors = embedded(model, tokenizer, list(place))
+        return [
+            1.0 if one == other else float(vectors[place[one]] @ vectors[place[other]])
+            for one, other in pairs
+        ]
+
+    return nearness
+
+
+def embedded(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
+    """One vector of length 1 for each text, (texts, width): the mean over its tokens' states.
+
+    Of a text that is longer than the model takes, its beginning counts; one without a token is 0.
+    """
+    longest = min(
+        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 512
+    )
+    vectors = torch.zeros(len(texts), model.config.hidden_size)
+    if not texts:
+        return vectors
+    rows = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
+    told = [index for index, ids in enumerate(rows) if ids]  # without a token there is no mean
+    with torch.inference_mode():
+        for numbers in batches([rows[index] for index in told], TOKEN_BUDGET):
+            batch = [told[number] for number in numbers]
+            inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt")
+            inputs = inputs.to(model.device)
+            states = model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+            ).last_hidden_state.float()
+            mask = inputs["attention_mask"][..., None].float()
+            means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            vectors[batch] = torch.nn.functional.normalize(means).cpu()
+    return vectors

@@ -1,0 +1,1 @@
+"""Data before any model: read, checked, split. No torch here."""

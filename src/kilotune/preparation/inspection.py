@@ -1,0 +1,231 @@
+"""A labelled file looked over before anything is done with it. Needs no model and no torch."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kilotune.data.checks import (
+    check_examples,
+    check_leakage,
+    check_part,
+    check_split,
+)
+from kilotune.data.checks.duplicates import components
+from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
+from kilotune.data.example import Example, Task
+from kilotune.data.files.readers import read_table
+from kilotune.data.finding import Finding, errors_first
+from kilotune.data.normalise import Dataset, Reading
+from kilotune.data.repair import Repair, repair_file
+from kilotune.data.split import split_examples
+from kilotune.errors import KilotuneError, some
+from kilotune.evaluation.baselines import out_of_fold
+from kilotune.evaluation.label_errors import suspicious_labels
+from kilotune.recipe.schema import DataSettings
+
+# A stratified split leaves no part without a class that has so many examples, each on its own or
+# with few others: what must stay together is less than this share of a part.
+SAFE_CLASS, SAFE_SHARE = 30, 0.1
+# What ids begin with in the files beside the labelled one.
+PARTS = ("validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a labelled file is and what is wrong with it; `examples` counts them by part.
+
+    `format` is what --format takes, `title` the same in words.
+    """
+
+    files: tuple[Path, ...]
+    format: str
+    title: str
+    unused: tuple[str, ...]
+    task: Task
+    examples: dict[str, int]
+    classes: dict[str, int]
+    prompt_tokens: Lengths | None
+    findings: tuple[Finding, ...]
+
+
+def check(
+    files: Sequence[Path],
+    *,
+    reading: Reading,
+    validation: Path | None = None,
+    test: Path | None = None,
+    count_tokens: CountTokens | None = None,
+    label_errors: bool = False,
+    probabilities: Path | None = None,
+) -> Inspection:
+    """Read and check `files` as one training file, and the parts beside it.
+
+    `label_errors` looks for wrong labels with a bag of words, `probabilities` with a file of
+    out-of-fold predictions. Raises KilotuneError for files that cannot be read.
+    """
+    datasets = [reading.load(path, name) for path, name in _named(files)]
+    tasks = sorted({dataset.task for dataset in datasets})
+    if len(tasks) > 1:
+        raise KilotuneError(
+            f"the files set different tasks: {', '.join(tasks)}",
+            where=some([str(path) for path in files]),
+            fix="Check them one by one, or name one with --task",
+        )
+    task = datasets[0].task
+    if (label_errors or probabilities) and task != "classify":
+        raise KilotuneError(
+            f"wrong labels are looked for among closed labels, and the task is {task}",
+            where=some([str(path) for path in files]),
+            fix="Leave --label-errors and --out-of-fold out, or say --task classify",
+        )
+    examples = [example for dataset in datasets for example in dataset.examples]
+    given = {"validation": validation, "test": test}
+    alike = replace(reading, task=task)
+    parts = {name: alike.load(path, name) for name, path in given.items() if path}
+    found = [finding for dataset in datasets for finding in dataset.findings]
+    found += check_examples(examples, task, count_tokens=count_tokens)
+    found += _of_parts(examples, parts, task)
+    # Data with errors are not split.
+    if all(finding.severity != "error" for finding in found):
+        found += _of_split(examples, parts, task)
+    if label_errors or probabilities:
+        found += _of_labels(examples, probabilities)
+    lengths = prompt_tokens(examples, count_tokens)
+    return Inspection(
+        files=tuple(files),
+        format=", ".join(dict.fromkeys(dataset.format for dataset in datasets)),
+        title=", ".join(dict.fromkeys(dataset.title for dataset in datasets)),
+        unused=tuple(dict.fromkeys(name for dataset in datasets for name in dataset.unused)),
+        task=task,
+        examples={"data": len(examples), **{n: len(part.examples) for n, part in parts.items()}},
+        classes=dict(Counter(e.label for e in examples if e.label).most_common()),
+        prompt_tokens=summary(lengths, estimated=count_tokens is None) if examples else None,
+        findings=tuple(errors_first(found)),
+    )
+
+
+def mend(files: Sequence[Path], reading: Reading, out: Path) -> list[Repair]:
+    """Write a copy of the one file, all repaired that can be; see `repair_file`.
+
+    Raises KilotuneError for several files, and over an existing one.
+    """
+    if len(files) != 1:
+        raise KilotuneError("--fix repairs one file at a time", fix="Give one file")
+    return repair_file(reading, files[0], out)
+
+
+def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each file with what the ids of its examples begin with: `data`, or the file's own name.
+
+    Where names are alike, or those of the parts beside them, the paths tell them apart.
+    """
+    if len(files) == 1:
+        return [(files[0], "data")]
+    counts = Counter(path.absolute() for path in files)
+    if twice := [str(path) for path, count in counts.items() if count > 1]:
+        raise KilotuneError("the same file twice", where=some(twice), fix="Give it once")
+    names = [path.stem for path in files]
+    if len({*names, *PARTS}) < len(names) + len(PARTS):
+        # A name without an ending, of a folder, could still be `test`.
+        names = [str(path if path.suffix else path.absolute()) for path in files]
+    return list(zip(files, names, strict=True))
+
+
+def _of_parts(
+    examples: Sequence[Example], parts: Mapping[str, Dataset], task: Task
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, part in parts.items():
+        findings += [*part.findings, *check_part(examples, part.examples, name, task)]
+    if len(parts) == 2:
+        findings += check_leakage(
+            parts["validation"].examples, parts["test"].examples, "test", "validation"
+        )
+    return findings
+
+
+def _of_split(
+    examples: Sequence[Example], parts: Mapping[str, Dataset], task: Task
+) -> list[Finding]:
+    """What becomes of the examples, split as a recipe does that says nothing else."""
+    taken = {name: part.examples for name, part in parts.items()}
+    fractions = DataSettings(train=Path())
+    classes = Counter(example.label for example in examples if example.label)
+    rare = task == "classify" and min(classes.values(), default=0) < SAFE_CLASS
+    part = min(fractions.validation_fraction, fractions.test_fraction) * len(examples)
+    if not rare and max(Counter(components(examples)).values()) < SAFE_SHARE * part:
+        return []
+    try:
+        split = split_examples(
+            examples,
+            validation=taken.get("validation"),
+            test=taken.get("test"),
+            validation_fraction=fractions.validation_fraction,
+            test_fraction=fractions.test_fraction,
+            seed=0,
+        )
+    except KilotuneError as error:  # too much must stay together
+        return [Finding("kept-together", "error", (), error.what, error.fix)]
+    return [*split.findings, *(check_split(split.named()) if task == "classify" else ())]
+
+
+def _of_labels(examples: Sequence[Example], path: Path | None) -> list[Finding]:
+    labelled = [example for example in examples if example.label and example.text]
+    classes = sorted({str(example.label) for example in labelled})
+    together = components(labelled) if labelled else []
+    if len(classes) < 2 or len(set(together)) < 2:
+        return []
+    if path is not None:
+        return suspicious_labels(labelled, classes, read_probabilities(path, labelled, classes))
+    texts = [example.text for example in labelled]
+    labels = [str(example.label) for example in labelled]
+    return suspicious_labels(labelled, classes, out_of_fold(texts, labels, together, seed=0))
+
+
+def read_probabilities(
+    path: Path, examples: Sequence[Example], classes: Sequence[str]
+) -> NDArray[np.float64]:
+    """Out-of-fold probabilities from a table with a column `id` (or `row`) and one a class.
+
+    Of shape (examples, classes). Raises KilotuneError where a column, a row or a number is missing.
+    """
+    table = read_table(path)
+    key = next((name for name in ("id", "row") if name in table.columns), None)
+    lacking = [name for name in classes if name not in table.columns]
+    if key is None or lacking:
+        what = "column 'id' or 'row'" if key is None else f"columns for the labels {some(lacking)}"
+        raise KilotuneError(
+            f"no {what}; the columns are {some(list(table.columns), 20)}",
+            where=str(path),
+            fix="Write an id (data:2) or row (2) and one probability a label",
+        )
+    rows = {str(row.values.get(key)).strip(): row for row in table.rows}
+    numbers = np.empty((len(examples), len(classes)))
+    missing, bad = [], []
+    for place, example in enumerate(examples):
+        row = rows.get(example.id if key == "id" else str(example.origin.row))
+        values = None if row is None else _probabilities(row.values, classes)
+        if row is None:
+            missing.append(example.id)
+        elif values is None:
+            bad.append(str(row.line))
+        else:
+            numbers[place] = values
+    if missing or bad:
+        what = f"no row for {some(missing)}" if missing else f"no probabilities on line {some(bad)}"
+        raise KilotuneError(what, where=str(path), fix="Predict every labelled example once")
+    return numbers
+
+
+def _probabilities(values: Mapping[str, Any], classes: Sequence[str]) -> list[float] | None:
+    """The row's number for each class, or None where one is no number from 0 to 1."""
+    try:
+        numbers = [float(values[name]) for name in classes]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return numbers if all(0 <= number <= 1 for number in numbers) else None

@@ -1,0 +1,262 @@
+"""The data of a run: read, checked and split. Needs no model and no torch."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kilotune.data.checks import check_examples, check_leakage, check_part, check_split
+from kilotune.data.cleaning import cleaned
+from kilotune.data.example import Task
+from kilotune.data.files.table import Table
+from kilotune.data.finding import Finding, stop_on_errors
+from kilotune.data.formats import FORMATS
+from kilotune.data.normalise import Dataset, Reading
+from kilotune.data.split import Split, split_examples
+from kilotune.errors import KilotuneError
+from kilotune.evaluation.task_metrics import TASKS, own_scores
+from kilotune.progress import Progress
+from kilotune.recipe.schema import TEMPLATES, DataSettings, Recipe
+from kilotune.rendering.wording import Wording, wording
+from kilotune.runs.record import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The labelled file, and the validation and test files where they are given."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of a run before its model is loaded."""
+
+    recipe: Recipe
+    findings: tuple[Finding, ...]
+    parts: Split
+    task: Task
+    labels: tuple[str, ...]
+    wording: Wording
+    fingerprint: str
+    format: str
+
+    @property
+    def pictured(self) -> list[str]:
+        """The examples that have images."""
+        parts = (self.parts.train, self.parts.validation, self.parts.test)
+        return [example.id for part in parts for example in part if example.images]
+
+    def record(self) -> dict[str, object]:
+        """What `data.json` holds."""
+        return {
+            "fingerprint": self.fingerprint,
+            "format": self.format,
+            "task": self.task,
+            "labels": self.labels,
+            "wording": self.wording,
+            "split": self.parts.ids(),
+        }
+
+
+def prepare(recipe: Recipe, progress: Progress) -> Prepared:
+    """Read, check and split: everything that needs no model."""
+    progress.stage("Reading and checking the data")
+    recipe = _with_absolute_paths(recipe)
+    files = read(recipe)
+    data = files.train
+    progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
+    if data.unused:
+        progress.say(f"columns that are not read: {', '.join(data.unused)}")
+    recipe = _settled(recipe, data.task)
+    findings = check_files(files)
+    parts = split(recipe, files)
+    findings += [
+        *parts.findings,
+        *check_split({n: part for n, part in parts.named().items() if part}),
+    ]
+    for finding in findings:
+        progress.say(f"{finding.severity}: {finding}")
+    labels = tuple(sorted({example.label for example in data.examples if example.label}))
+    words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
+    if recipe.judge.metric:  # tried now, since it is needed hours later
+        answer = parts.train[0].label or parts.train[0].answer or ""
+        own_scores(recipe.judge.metric, [answer], [answer])
+    every = (*parts.train, *parts.validation, *parts.test)
+    sizes = ", ".join(f"{len(ids)} {name}" for name, ids in parts.ids().items())
+    what = f"{len(labels)} labels" if labels else data.task
+    progress.say(f"{len(every)} examples, {what}: {sizes} (held out)")
+    return Prepared(
+        recipe, tuple(findings), parts, data.task, labels, words, fingerprint(every), data.format
+    )
+
+
+def read(recipe: Recipe) -> Files:
+    """The labelled file, and the validation and test files where they are given."""
+    data = recipe.data
+    for name, given in (("validation", data.validation), ("test", data.test)):
+        if given == data.train:
+            raise KilotuneError(
+                f"the {name} file is the training file",
+                where=str(data.train),
+                fix="Give another file, or none to have a part split off",
+            )
+
+    train = reading(data).load(data.train, "data")
+    alike = replace(reading(data), task=train.task)
+    return Files(
+        train,
+        alike.load(data.validation, "validation") if data.validation else None,
+        alike.load(data.test, "test") if data.test else None,
+    )
+
+
+def reading(data: DataSettings) -> Reading:
+    """How the recipe says that its files are to be read."""
+    return Reading(data.format, data.columns, data.text, data.label, data.group, data.task)
+
+
+def reading_alike(recipe: Recipe, format: str) -> Reading:
+    """How new rows are read: in the `format` that the training file had, and without groups."""
+    # A folder may have been in several formats.
+    read_as = format if format in FORMATS else recipe.data.format
+    return replace(reading(recipe.data), format=read_as, group=None)
+
+
+def read_unanswered(
+    file: Path, recipe: Recipe, format: str, adding: Collection[str]
+) -> tuple[Dataset, Table]:
+    """New rows, in the `format` that the training file had; they need no answers.
+
+    Raises KilotuneError where a column that the caller is `adding` is there already, or where rows
+    cannot be read: they could not be written again.
+    """
+    dataset = reading_alike(recipe, format).load(file, "file", answered=False)
+    table = dataset.table
+    assert table is not None
+    stop_on_errors(table.faults("file"), str(file))
+    for name in adding:
+        if name in table.columns:
+            raise KilotuneError(
+                f"there is a column '{name}' already", where=str(file), fix="Rename it"
+            )
+    return dataset, table
+
+
+def check_files(files: Files) -> list[Finding]:
+    """Everything that is wrong with the data. Raises FindingsError on errors, of all files."""
+    data = files.train
+    found = {data.path: [*data.findings, *check_examples(data.examples, data.task)]}
+    for name, given in (("validation", files.validation), ("test", files.test)):
+        if given is not None:
+            among = check_part(data.examples, given.examples, name, data.task)
+            found.setdefault(given.path, []).extend((*given.findings, *among))
+    wrong = [str(path) for path, of in found.items() if any(f.severity == "error" for f in of)]
+    findings = [finding for of in found.values() for finding in of]
+    stop_on_errors(findings, ", ".join(wrong))
+    if files.validation and files.test:
+        parts = files.validation.examples, files.test.examples
+        findings += check_leakage(*parts, "test", "validation")
+    return findings
+
+
+def split(recipe: Recipe, files: Files) -> Split:
+    """Train, validation and test by the recipe; given parts stay as they are."""
+    return split_examples(
+        files.train.examples,
+        validation=files.validation.examples if files.validation else None,
+        test=files.test.examples if files.test else None,
+        validation_fraction=recipe.data.validation_fraction,
+        test_fraction=recipe.data.test_fraction,
+        seed=recipe.seed,
+    )
+
+
+def clean(prepared: Prepared, progress: Progress) -> Prepared:
+    """The run's data without what `data.clean` leaves out of the training part.
+
+    Raises KilotuneError where nothing would be left to learn from.
+    """
+    data, parts = prepared.recipe.data, prepared.parts
+    if not data.clean:
+        return prepared
+    train, out = cleaned(parts.train, data.clean)
+    counts = ", ".join(f"{rows} {name.replace('_', ' ')}" for name, rows in out.items())
+    progress.say(f"left out of {len(parts.train)} training examples: {counts}")
+    if not train:
+        raise KilotuneError(
+            f"nothing would be left to learn from: {counts} of {len(parts.train)}",
+            where="data.clean",
+            fix="Clean less, or see what kilotune check says of the file",
+        )
+    return replace(prepared, parts=replace(parts, train=train))
+
+
+def _settled(recipe: Recipe, task: Task) -> Recipe:
+    """The recipe with what `auto` leaves to the data: its task, and the metric to stop by.
+
+    So that a resumed or repeated run does the same.
+    """
+    stopping, metrics = recipe.tune.stopping, TASKS[task]
+    unchecked = recipe.data.validation is None and recipe.data.validation_fraction == 0
+    if stopping.metric == "auto":
+        metric = "none" if unchecked else metrics.graded
+        stopping = stopping.model_copy(update={"metric": metric})
+    if stopping.metric not in (metrics.exact, metrics.graded, "loss", "none"):
+        raise KilotuneError(
+            f"the task '{task}' has no metric '{stopping.metric}'",
+            where="tune.stopping.metric",
+            fix=f"Choose {metrics.exact}, {metrics.graded}, loss or none",
+        )
+    if unchecked and stopping.metric != "none":
+        raise KilotuneError(
+            "there is no validation part to stop by",
+            where="tune.stopping.metric",
+            fix="Set it to none, or data.validation_fraction above 0",
+        )
+    tune = recipe.tune.model_copy(update={"stopping": stopping})
+    data = recipe.data.model_copy(update={"task": task})
+    return recipe.model_copy(update={"tune": tune, "data": data})
+
+
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """So that the recipe saved with a run can be run again from any folder."""
+    data = recipe.data
+    paths = {
+        name: path.expanduser().absolute()
+        for name in ("train", "validation", "test")
+        if (path := getattr(data, name)) is not None
+    }
+    lists = {
+        name: path.expanduser().absolute()
+        for name in ("wordnet", "synonyms")
+        if (path := getattr(recipe.augment, name)) is not None
+    }
+    beside = {
+        name: _absolute_folder(source)
+        for name in ("masked", "embedding")
+        if (source := getattr(recipe.augment, name)) is not None
+    }
+    changed = recipe.augment.model_copy(update={**lists, **beside})
+    recipe = recipe.model_copy(update={"augment": changed})
+    if (more := recipe.unlabeled.file) is not None:
+        texts = recipe.unlabeled.model_copy(update={"file": more.expanduser().absolute()})
+        recipe = recipe.model_copy(update={"unlabeled": texts})
+    model = recipe.model
+    model = model.model_copy(update={"name": _absolute_folder(model.name)})
+    if model.chat_template not in TEMPLATES:
+        file = str(Path(model.chat_template).expanduser().absolute())
+        model = model.model_copy(update={"chat_template": file})
+    judge = recipe.judge
+    if judge.model:
+        judge = judge.model_copy(update={"model": _absolute_folder(judge.model)})
+    return recipe.model_copy(
+        update={"data": data.model_copy(update=paths), "model": model, "judge": judge}
+    )
+
+
+def _absolute_folder(name: str) -> str:
+    """A model's folder by its whole path; a hub id or a built-in name as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else name

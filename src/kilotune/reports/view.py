@@ -1,0 +1,185 @@
+"""A run's records as what the page shows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kilotune.data.example import Task
+from kilotune.evaluation.health import Health
+from kilotune.evaluation.task_metrics import TASKS
+from kilotune.evaluation.task_metrics import TITLES as METRICS
+from kilotune.recipe.schema import Recipe
+from kilotune.recipe.sharing import shown_place, shown_recipe
+from kilotune.runs import record
+from kilotune.runs.record import RunFolder
+from kilotune.runs.shapes import JUDGED_ENVIRONMENT
+
+TITLES = {
+    "majority": "commonest label",
+    "tfidf": "bag of words (TF-IDF)",
+    "base": "base model",
+    "tuned": "tuned model",
+}
+# Where answers are no labels, what words alone can do is to copy one.
+COPYING = {"majority": "commonest answer", "tfidf": "most similar (TF-IDF)"}
+# Of the examples shown before and after, so many are ones that tuning spoilt, or left as good.
+SHARES = {"worse": 1 / 3, "the same": 1 / 5}
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRow:
+    """One line of the main table."""
+
+    title: str
+    figures: dict[str, dict[str, float | None]]
+    details: dict[str, dict[str, float | None]]
+    unreadable: int
+    health: Health | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One example before and after: what both models said."""
+
+    id: str
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+    base_right: bool
+    tuned_right: bool
+    change: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """All that the page shows, in the form it shows it."""
+
+    name: str
+    recipe: Recipe
+    recipe_yaml: str
+    base: str
+    preset: str
+    verdict: dict[str, Any]
+    task: Task
+    unreadable: str
+    systems: tuple[SystemRow, ...]
+    examples: int
+    parts: dict[str, int]
+    classes: list[dict[str, Any]]
+    confusion: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    gains: dict[str, dict[str, float | None]]
+    paired: dict[str, Any]
+    comparisons: dict[str, tuple[Comparison, ...]]
+    forgetting: dict[str, Any] | None
+    pseudo_labels: dict[str, Any] | None
+    preference: dict[str, Any] | None
+    findings: list[dict[str, Any]]
+    metrics: list[dict[str, float]]
+    tuning: dict[str, Any]
+    environment: dict[str, Any]
+    frozen: int
+    moved: int
+
+
+def read_run(folder: RunFolder) -> RunView:
+    """Read the records of a finished run. Raises KilotuneError where one is missing."""
+    recipe = folder.read_recipe(runs=())
+    judgement = folder.read_json(record.JUDGEMENT)
+    proof = folder.read_json(record.PROOF)
+    tests = judgement["test"]
+    tuned = next(system for system in tests if system["name"] == "tuned")
+    shown = recipe.judge.before_after
+    return RunView(
+        name=folder.path.resolve().name,
+        recipe=recipe,
+        recipe_yaml=shown_recipe(recipe),
+        base=shown_place(recipe.model.name),
+        preset=shown_place(recipe.preset),
+        verdict=folder.read_json(record.VERDICT),
+        task=judgement["task"],
+        unreadable=TASKS[judgement["task"]].unreadable,
+        systems=tuple(_system(system) for system in tests),
+        examples=tests[0]["examples"],
+        parts={k: len(v) for k, v in folder.read_json(record.DATA)["split"].items()},
+        classes=tuned["classes"],
+        confusion=tuned["confusion"],
+        calibration=tuned["calibration"],
+        gains={METRICS.get(name, name): figure for name, figure in judgement["gains"].items()},
+        paired=judgement["tuned_against_base"],
+        comparisons=before_after(folder.read_predictions(), shown),
+        forgetting=judgement["forgetting"],
+        pseudo_labels=_pseudo_labels(folder),
+        preference=_preference(judgement.get("preference")),  # not in runs of earlier versions
+        findings=folder.read_json(record.FINDINGS),
+        metrics=folder.read_metrics(),
+        tuning=judgement["tuning"],
+        environment=folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT),
+        frozen=len(proof["frozen"]),
+        moved=len(proof["moved"]),
+    )
+
+
+def _pseudo_labels(folder: RunFolder) -> dict[str, Any] | None:
+    """What `pseudo_labels.json` holds but its examples; None for a run without them."""
+    if not (folder / record.PSEUDO_LABELS).exists():
+        return None
+    found: dict[str, Any] = folder.read_json(record.PSEUDO_LABELS)
+    shown = {name: value for name, value in found.items() if name != "examples"}
+    return {**shown, "file": Path(found["file"]).name}
+
+
+def _preference(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    return found and {**found, "judge": shown_place(found["judge"])}
+
+
+def before_after(rows: list[dict[str, Any]], count: int) -> dict[str, tuple[Comparison, ...]]:
+    """About `count` examples that tuning made better, made worse, and left: most changed first.
+
+    At most a third are worse and a fifth the same, as long as there are others.
+    """
+    every = sorted(map(_comparison, rows), key=lambda c: (-abs(c.change), c.base == c.tuned))
+    groups = {
+        "better": [c for c in every if c.change > 0],
+        "worse": [c for c in every if c.change < 0],
+        "the same": [c for c in every if c.change == 0],
+    }
+    room = {name: round(count * share) for name, share in SHARES.items()}
+    room["better"] = count - sum(min(room[n], len(groups[n])) for n in SHARES)
+    left = room["better"] - len(groups["better"])
+    for name in SHARES:
+        more = max(0, min(left, len(groups[name]) - room[name]))
+        room[name] += more
+        left -= more
+    return {name: tuple(group[: max(0, room[name])]) for name, group in groups.items()}
+
+
+def _comparison(row: dict[str, Any]) -> Comparison:
+    return Comparison(
+        id=row["id"],
+        prompt=row["prompt"],
+        reference=row["reference"],
+        base=row["base_output"],
+        tuned=row["tuned_output"],
+        base_right=row["base_right"],
+        tuned_right=row["tuned_right"],
+        change=row["tuned_score"] - row["base_score"],
+    )
+
+
+def system_title(name: str, figures: Iterable[str]) -> str:
+    """What a system is called beside these figures, which are those of its task."""
+    closed = TASKS["classify"].exact in figures
+    return TITLES[name] if closed else COPYING.get(name, TITLES[name])
+
+
+def _system(system: dict[str, Any]) -> SystemRow:
+    return SystemRow(
+        title=system_title(system["name"], system["figures"]),
+        figures={METRICS.get(name, name): figure for name, figure in system["figures"].items()},
+        details={METRICS.get(name, name): figure for name, figure in system["details"].items()},
+        unreadable=system["unreadable"],
+        health=system["health"] and Health(**system["health"]),
+    )

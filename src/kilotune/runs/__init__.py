@@ -1,0 +1,1 @@
+"""Runs on disk: their records, read, listed and held against each other. No torch here."""

@@ -1,0 +1,153 @@
+"""Trials: one training on one fold with one seed, each kept as a small file of its own."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kilotune.data.example import Task
+from kilotune.data.files.writers import to_json, write_atomically
+from kilotune.errors import KilotuneError
+from kilotune.recipe.difference import flat_settings
+from kilotune.recipe.schema import Recipe
+from kilotune.runs.cost import Cost
+from kilotune.runs.shapes import TRIAL, Shape, problem
+
+# What changes no answer: who is told, how the figures are made, how an experiment is led.
+IDLE = (
+    "preset", "judge.", "tune.report_to", "tune.cache", "tune.streaming", "ablation.",
+    "unlabeled.",
+)  # fmt: skip
+# What a trial is done by: how texts are put and learnt from, on data that were read before.
+HEEDED = (
+    "tune.", "augment.", "decoding", "model.", "data.question", "data.system",
+    "data.label_wording", "data.clean", "data.max_length", "data.train_on",
+)  # fmt: skip
+UNHEEDED = (*IDLE, "model.name", "decoding.search", "tune.stopping.")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One fold and one seed: what every candidate is tried on."""
+
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides which values make sense: the task, the model's layers and linear names, the
+    labels, where they are closed, and the ways of cleaning that leave anything out.
+    """
+
+    task: Task
+    layers: int
+    linear: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    cleanings: tuple[str, ...] = ()
+
+
+T = TypeVar("T")
+
+# A trial that is asked for.
+Wanted = tuple[Recipe, Unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of one training.
+
+    `scores` are those of the fold's held-out examples by id, in [0, 1]; `training` those of a
+    sample of the examples trained on. `losses` has one value a step, `validation_losses` one an
+    epoch, or none if nobody watched. `overhead` are the seconds of `cost` that neither steps nor
+    answers took.
+    """
+
+    unit: Unit
+    scores: Mapping[str, float]
+    predictions: Mapping[str, str]
+    training: Mapping[str, float]
+    losses: tuple[float, ...]
+    validation_losses: tuple[float, ...]
+    cost: Cost
+    overhead: float = 0.0
+
+
+class TrialStore:
+    """The finished trials of an experiment, a file each; nothing of an unfinished one."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        """`fingerprint` is of the data: trials on other data are others."""
+        self.folder, self.fingerprint = folder, fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, recipe: Recipe, unit: Unit) -> Trial | None:
+        """The trial, if it is finished. Raises KilotuneError where its file is damaged."""
+        return kept(self._path(recipe, unit), TRIAL, _trial, "trial")
+
+    def keep(self, recipe: Recipe, trial: Trial) -> None:
+        """Write a finished trial, whole or not at all."""
+        content = {"settings": relevant_settings(recipe), **_plain(trial)}
+        write_atomically(self._path(recipe, trial.unit), to_json(content) + "\n")
+
+    def _path(self, recipe: Recipe, unit: Unit) -> Path:
+        content = [relevant_settings(recipe), unit.fold, unit.seed, self.fingerprint]
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+        return self.folder / f"{key}.json"
+
+
+def kept(path: Path, wanted: Shape, parse: Callable[[Any], T], what: str) -> T | None:
+    """What `parse` makes of the JSON in the file, if there is one of the form `wanted`.
+
+    Raises KilotuneError where the file of the `what` is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        why = problem(content, wanted)
+    except (ValueError, RecursionError) as error:
+        why = f"no JSON: {error}"
+    if not why:
+        return parse(content)
+    raise KilotuneError(
+        f"the record of a {what} is damaged ({why})",
+        where=str(path),
+        fix=f"Delete it, and the {what} is done again",
+    )
+
+
+def heeded(setting: str) -> bool:
+    """Whether another value of `setting` makes another trial."""
+    return setting.startswith(HEEDED) and not setting.startswith(UNHEEDED)
+
+
+def relevant_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide what a trial answers; its seed is the unit's."""
+    flat = flat_settings(recipe)
+    return {name: v for name, v in flat.items() if not name.startswith(IDLE) and name != "seed"}
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    return {name: getattr(trial, name) for name in Trial.__dataclass_fields__}
+
+
+def _trial(tree: Mapping[str, Any]) -> Trial:
+    return Trial(
+        unit=Unit(**tree["unit"]),
+        scores=tree["scores"],
+        predictions=tree["predictions"],
+        training=tree["training"],
+        losses=numbers(tree["losses"]),
+        validation_losses=numbers(tree["validation_losses"]),
+        cost=Cost(**tree["cost"]),
+        overhead=tree["overhead"],
+    )
+
+
+def numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    """As they were before they were written: JSON has null for what is not finite."""
+    return tuple(math.nan if value is None else value for value in values)

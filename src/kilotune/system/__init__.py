@@ -1,0 +1,1 @@
+"""The machine: its memory, its signals, and its errors as one line."""

@@ -1,0 +1,105 @@
+"""How a tuned model's answers are best generated, found out on validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig
+
+from kilotune.data.example import Example, Task
+from kilotune.data.files.writers import written_atomically
+from kilotune.errors import KilotuneError
+from kilotune.evaluation.decoding_race import DecodingChoice, choose, title
+from kilotune.evaluation.judgement import scores
+from kilotune.evaluation.task_metrics import reader
+from kilotune.generation.answer import Prompting
+from kilotune.generation.decoding import decoding_settings
+from kilotune.models.pretrained import Model
+from kilotune.models.tuned_weights import tuned_folder
+from kilotune.preparation.prepare import prepare
+from kilotune.progress import Progress, Silent
+from kilotune.recipe.schema import DecodingSettings
+from kilotune.runs import record
+from kilotune.runs.record import RunFolder
+from kilotune.session.loading import open_tuned
+from kilotune.session.model_session import references
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingTask:
+    """A model, how it is asked, and the examples with their task and labels."""
+
+    model: Model
+    prompting: Prompting
+    task: Task
+    labels: tuple[str, ...]
+    examples: tuple[Example, ...]
+
+
+def decode(
+    run: Path, progress: Progress | None = None, *, trust_code: bool = False
+) -> DecodingChoice:
+    """Choose how the finished run in `run` decodes, by its validation examples, and keep it.
+
+    The choice is written to the tuned folder's `generation_config.json`, which prediction, chat and
+    export read, and all that led to it to `decoding.json`. Raises KilotuneError when the data
+    have changed since the run, and for code that its recipe names unless `trust_code`.
+    """
+    progress = progress or Silent()
+    folder = RunFolder(run)
+    recipe = folder.read_recipe(trust_code=trust_code)
+    folder.check_finished()
+    prepared = prepare(recipe, Silent())
+    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+        raise KilotuneError(
+            "the data have changed since the run", where=str(recipe.data.train), fix="Restore them"
+        )
+    with folder.writing():
+        progress.stage("Loading the model")
+        pictured = bool(prepared.pictured)
+        model, prompting = open_tuned(run, recipe, prepared.labels, pictured=pictured)
+        progress.stage("Trying ways of decoding on validation")
+        asked = DecodingTask(
+            model, prompting, prepared.task, prepared.labels, tuple(prepared.parts.validation)
+        )
+        choice = search(asked, progress)
+        save_choice(folder, choice)
+        _replace_config(tuned_folder(run), prompting.decoding(choice.chosen).generation)
+    return choice
+
+
+def search(asked: DecodingTask, progress: Progress) -> DecodingChoice:
+    """The choice among ways of decoding, by the task's metric for single examples."""
+    by_id = {example.id: example for example in asked.examples}
+    read = reader(asked.task, asked.labels, asked.prompting.wording)
+
+    def ask(settings: DecodingSettings, ids: Sequence[str], seed: int) -> Sequence[float]:
+        prompting = replace(asked.prompting.decoding(settings), seed=seed)
+        examples = [by_id[id] for id in ids]
+        said = prompting.answers(asked.model, examples, progress, title(settings))
+        predictions = [read(answer.text) for answer in said]
+        return scores(asked.task, references(examples), predictions)
+
+    limits = decoding_settings(asked.prompting.generation)
+    return choose(list(by_id), limits, ask, asked.prompting.seed)
+
+
+def save_choice(folder: RunFolder, choice: DecodingChoice) -> None:
+    """Write `decoding.json`."""
+    chosen: dict[str, Any] = choice.chosen.model_dump(mode="json", exclude={"search"})
+    content = {
+        "chosen": chosen,
+        "reason": choice.reason,
+        "rounds": choice.rounds,
+        "proof": choice.proof,
+        "raced": choice.raced,
+        "decided": choice.decided,
+        "answers": choice.answers,
+    }
+    folder.write_json(record.DECODING, content)
+
+
+def _replace_config(tuned: Path, config: GenerationConfig) -> None:
+    with written_atomically(tuned / "generation_config.json") as part:
+        config.save_pretrained(tuned, config_file_name=part.name)

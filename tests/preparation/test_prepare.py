@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from kilotune.data.finding import FindingsError
+from kilotune.errors import KilotuneError
+from kilotune.preparation.prepare import Prepared, prepare
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
+from tests.support.made import sentences
+
+
+def write(path: Path, texts: list[str], labels: str = "ab") -> Path:
+    rows = [f'"{text}",{labels[i % len(labels)]}' for i, text in enumerate(texts)]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def prepared(train: Path, **parts: Path) -> Prepared:
+    tree = {"data": {"train": train, **parts}}
+    return prepare(load_recipe(None, preset=None, settings=tree, overrides=()), Silent())
+
+
+def test_a_class_that_a_part_lacks_is_found_after_the_split(tmp_path: Path) -> None:
+    texts = sentences(63)
+    train = write(tmp_path / "a.csv", texts, "ab" * 30 + "ccc")
+    findings = {finding.code: finding for finding in prepared(train).findings}
+    assert set(findings) == {"rare-class", "empty-class-in-part"}
+    parts = prepared(train).parts
+    lacking = [n for n, part in parts.named().items() if all(e.label != "c" for e in part)]
+    assert all(f"'c' in {name}" in findings["empty-class-in-part"].message for name in lacking)
+    assert lacking
+
+
+def test_given_parts_are_held_against_training_and_each_other(tmp_path: Path) -> None:
+    texts = sentences(80)
+    found = prepared(
+        write(tmp_path / "train.csv", texts[:50]),
+        validation=write(tmp_path / "val.csv", [*texts[50:60], texts[0]]),
+        test=write(tmp_path / "test.csv", [*texts[60:70], "<br>" + texts[70], texts[50]]),
+    ).findings
+    assert [(f.code, f.rows) for f in found] == [
+        ("leakage", ("validation:12",)),
+        ("html-remains", ("test:12",)),
+        ("leakage", ("test:13",)),
+    ]
+
+
+def test_faults_of_rows_in_a_given_part_stop_the_run(tmp_path: Path) -> None:
+    texts = sentences(60)
+    test = write(tmp_path / "test.csv", [texts[51], ""])
+    with pytest.raises(KilotuneError) as caught:
+        prepared(write(tmp_path / "train.csv", texts[:50]), test=test)
+    assert str(caught.value).startswith(f"{test}: rows without text (1): test:3")
+
+
+def test_errors_of_all_files_come_together_each_with_its_own_remedy(tmp_path: Path) -> None:
+    texts = sentences(60)
+    train = write(tmp_path / "train.csv", [*texts[:40], ""])
+    val = write(tmp_path / "val.csv", texts[40:50], "abc")
+    with pytest.raises(FindingsError) as caught:
+        prepared(train, validation=val, test=write(tmp_path / "test.csv", texts[50:]))
+    assert caught.value.where == f"{train}, {val}"
+    assert [(f.code, f.rows) for f in caught.value.findings] == [
+        ("empty-text", ("data:42",)),
+        ("unseen-label", ("validation:4", "validation:7", "validation:10")),
+    ]
+    assert all(finding.fix in str(caught.value) for finding in caught.value.findings)
+
+
+def test_repeats_never_straddle_the_parts_of_a_run(tmp_path: Path) -> None:
+    texts = sentences(40)
+    again = [f"{text}!" for text in texts[:20]]
+    parts = prepared(write(tmp_path / "a.csv", [*texts, *again])).parts.named()
+    home = {example.id: name for name, part in parts.items() for example in part}
+    assert [home[f"data:{i + 2}"] for i in range(20)] == [home[f"data:{i + 42}"] for i in range(20)]
+    assert all(len(part) > 5 for part in parts.values())

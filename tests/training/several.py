@@ -1,0 +1,65 @@
+"""One tuning of a tiny model, for `torchrun` to start in several processes: its losses as JSON.
+
+With STOP_AT in the environment it is interrupted after that step, as by Ctrl-C.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from kilotune.models.freeze import Tunable
+from kilotune.models.pretrained import load_model
+from kilotune.progress import Silent
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import ModelSettings
+from kilotune.training import trainer
+from tests.training.test_packing import PAD, conversations
+
+
+def stopping(step: int) -> type[trainer.Watch]:
+    class Stopping(trainer.Watch):
+        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            self.interrupted = state.global_step == step
+            super().on_step_end(args, state, control, **kwargs)
+
+    return Stopping
+
+
+def main(model: str, folder: str, *overrides: str) -> None:
+    torch.set_num_threads(1)
+    recipe = load_recipe(
+        settings={"data": {"train": "x.csv"}},
+        overrides=[
+            "model.precision=float32",
+            "tune.stopping.patience=9",
+            "tune.stopping.metric=macro_f1",
+            *overrides,
+        ],
+    )
+    tunable = Tunable(load_model(model, ModelSettings(), torch.float32), recipe.tune, 0)
+    lines: list[dict[str, float]] = []
+    if stop_at := int(os.environ.get("STOP_AT", "0")):
+        trainer.Watch = stopping(stop_at)  # type: ignore[misc]
+    tuning = trainer.tune(
+        tunable,
+        recipe,
+        train=conversations(),
+        validation=conversations()[:3],
+        pad_id=PAD,
+        folder=Path(folder),
+        measure=lambda _model: {"macro_f1": 0.0, "accuracy": 0.0},
+        on_log=lines.append,
+        progress=Silent(),
+    )
+    if os.environ.get("RANK", "0") == "0":
+        losses = [line[key] for line in lines for key in ("loss", "eval_loss") if key in line]
+        Path(folder, "losses.json").write_text(
+            json.dumps([tuning.agreement.path, tuning.micro_batch_size, losses])
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
