@@ -14,7 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.runs import record
-from kilotune.workflows import run as pipeline
+from kilotune.workflows.resuming import kept
 from tests.support.tiny import write_tiny_model
 
 runner = CliRunner()
@@ -176,7 +176,7 @@ def test_a_run_that_began_with_code_is_told_to_go_on_with_it(
         folder.write_recipe(load_recipe(settings=settings, overrides=[code]))
         again = f"kilotune resume {folder.path}{' --trust-code' * (name == 'own')}"
         heard = Heard()
-        with pytest.raises(KeyboardInterrupt), pipeline._kept(folder, heard):
+        with pytest.raises(KeyboardInterrupt), kept(folder, heard):
             raise KeyboardInterrupt
         assert heard.said == [f"Stopped; go on with: {again}"]
         with pytest.raises(KilotuneError) as caught:

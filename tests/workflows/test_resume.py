@@ -115,7 +115,7 @@ def test_a_run_killed_among_its_first_records_is_begun_again(
         ("kilotune.session.model_session.tune", 0),
         ("kilotune.training.trainer.seal", 1),
         ("kilotune.session.model_session.majority", 0),
-        ("kilotune.workflows.run.sign_test", 0),
+        ("kilotune.workflows.stages.sign_test", 0),
     ],
     ids=["before tuning", "in a checkpoint", "in judging", "before the verdict"],
 )

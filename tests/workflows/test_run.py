@@ -24,7 +24,7 @@ from kilotune.recipe.schema import DecodingSettings, Recipe
 from kilotune.rendering.probe import chat_template
 from kilotune.runs.record import RunFolder, code_digest
 from kilotune.training import trainer
-from kilotune.workflows import run as pipeline
+from kilotune.workflows import stages
 from kilotune.workflows.predict import predict
 from kilotune.workflows.run import Run
 from tests.support.made import classified
@@ -426,7 +426,7 @@ def test_a_run_that_died_behind_its_weights_goes_on(
 
     chosen = recipe(labelled, tiny_model, "tune.epochs=1")
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "preference", died)
+        patch.setattr(stages, "preference", died)
         with pytest.raises(KeyboardInterrupt):
             kilotune.run(chosen, tmp_path / "run")
     assert (tmp_path / "run" / "adapter").is_dir()
@@ -466,11 +466,11 @@ def test_labels_that_the_tuned_model_contradicts_are_listed_where_it_has_learnt(
     likely = np.array([[0.9, 0.1], [0.1, 0.9]] * 10)
     likely[3] = [0.95, 0.05]
     learnt = Verdict("underfit", "", (), {"gain_low": 0.2}, ())
-    (finding,) = pipeline._doubted((examples, likely), ["a", "b"], learnt)
+    (finding,) = stages._doubted((examples, likely), ["a", "b"], learnt)
     assert (finding.code, finding.rows) == ("suspicious-label", (examples[3].id,))
     for other in (replace(learnt, figures={"gain_low": 0.0}), replace(learnt, name="unstable")):
-        assert pipeline._doubted((examples, likely), ["a", "b"], other) == []
-    assert pipeline._doubted(None, [], learnt) == []
+        assert stages._doubted((examples, likely), ["a", "b"], other) == []
+    assert stages._doubted(None, [], learnt) == []
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

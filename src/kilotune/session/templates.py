@@ -30,11 +30,12 @@ def rendered_and_asked(
     labels: Sequence[str],
     examples: Sequence[Example],
     source: str,
+    held: Sequence[Example] = (),
 ) -> Rendered:
     """`examples` as the model at `source` would be trained on them, and be asked them.
 
     Of what cannot be asked, where texts and answers together may be too long for the model, there
-    are findings too.
+    are findings too, and of `held`, which are asked alone.
     """
     data, limits = recipe.data, limits_at(source, recipe.model)
     rendered = render_examples(
@@ -54,11 +55,9 @@ def rendered_and_asked(
         pad_id=template.tokenizer.pad_token_id,
     )
     prompting = Prompting(template, words, generation, data.max_length, recipe.seed, limits)
-    if not prompting.tight(labels):
-        return rendered
-    ids = {example.id for example in rendered.examples}
+    ids = {example.id for example in rendered.examples} if prompting.tight(labels) else set()
     asked = [example for example in examples if example.id in ids]
-    refused = prompting.refusals(asked, labels)
+    refused = prompting.refusals([*asked, *held], labels)
     return replace(rendered, findings=tuple(errors_first([*rendered.findings, *refused])))
 
 

@@ -1,6 +1,6 @@
 """An ablation on disk: from a base recipe to a better one, which is tuned and judged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,22 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import check_seeds
 from kilotune.evaluation.baselines import majority
 from kilotune.evaluation.judgement import scores
-from kilotune.models.pretrained import check_weights
-from kilotune.models.quantisation import check_quantisable
-from kilotune.models.size import check_trained
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.advice import advised
-from kilotune.recipe.difference import SettingChange, binding_settings, differences
+from kilotune.recipe.difference import SettingChange, differences
 from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record, trackers
 from kilotune.runs.cost import Cost
 from kilotune.runs.record import RunFolder, create_run
 from kilotune.runs.trials import TrialStore
-from kilotune.self_training.rounds import open_pool
 from kilotune.session.loading import base_identity, check_base
 from kilotune.session.model_session import references
 from kilotune.session.workbench import every_epoch
-from kilotune.training.trainer import check_trackers
 from kilotune.workflows import run as pipeline
+from kilotune.workflows.preflight import preflight
+from kilotune.workflows.resuming import begin, begun, check_unchanged, kept
 
 # Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
 LEAST_ASKED = 5
@@ -82,13 +79,8 @@ def ablate(
     if out is not None:
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
-    source = pipeline.locate_model(prepared, progress)
-    check_weights(source, recipe.model)
-    check_trained(source, recipe.model, recipe.tune)
     # What the final run needs is known before the trials.
-    check_quantisable(source, recipe.model, recipe.tune)
-    check_trackers(recipe.tune.report_to)
-    open_pool(prepared, progress)
+    source = preflight(prepared, progress).source
     folds = _folds(prepared)
     if place:
         ray_cluster.join(place)
@@ -98,7 +90,7 @@ def ablate(
         # First of all the folds: they tell an ablation from a run.
         folder.write_json(record.FOLDS, _members(folds))
         folder.write_recipe(prepared.recipe)
-        _begin(folder, prepared, base)
+        begin(folder, prepared, base)
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
@@ -123,43 +115,27 @@ def resume(
     recipe = recipe.model_copy(update={"ablation": recipe.ablation.model_copy(update=given)})
     prepared = prepare(recipe, progress)
     folds = _folds(prepared)
-    if begun := (folder / record.DATA).exists():
-        _check_unchanged(folder, prepared, folds, progress)
+    if known := begun(folder):
+        check_unchanged(folder, prepared, progress)
+        _check_folds(folder, folds)
     if place:
         ray_cluster.join(place)
+    source = preflight(prepared, progress).source
+    check_base(folder, recipe, source)
     with folder.writing():
-        source = pipeline.locate_model(prepared, progress)
-        check_base(folder, recipe, source)
-        if not begun:
-            _begin(folder, prepared, base_identity(recipe, source))
+        if not known:
+            begin(folder, prepared, base_identity(recipe, source))
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
-def _begin(folder: RunFolder, prepared: Prepared, base: Mapping[str, str]) -> None:
-    """The records behind the recipe. That of the data comes last: with it, trials may begin."""
-    folder.note_identity(settings=binding_settings(prepared.recipe), **base)
-    folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
-    folder.write_json(record.DATA, prepared.record())
-
-
-def _check_unchanged(
-    folder: RunFolder, prepared: Prepared, folds: tuple[Fold, ...], progress: Progress
-) -> None:
-    """Raise KilotuneError for other data or folds; say so if the code is another's."""
-    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
-        raise KilotuneError(
-            "the data have changed since the ablation began",
-            where=str(prepared.recipe.data.train),
-            fix="Restore them, or start a new one",
-        )
+def _check_folds(folder: RunFolder, folds: tuple[Fold, ...]) -> None:
+    """Raise KilotuneError for other folds than the trials in `folder` were made on."""
     if folder.read_json(record.FOLDS) != _members(folds):
         raise KilotuneError(
             "this version of kilotune cuts the data into other folds than its trials were made on",
             where=str(folder.path),
             fix="Go on with the version that began it, or start a new one",
         )
-    if folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
-        progress.say("warning: its first trials were made by other code of kilotune")
 
 
 def _go_on(
@@ -171,20 +147,16 @@ def _go_on(
     place: ray_cluster.ClusterAddress | None,
 ) -> Experiment:
     recipe = prepared.recipe
-    try:
-        with trackers.tracked(recipe.tune.report_to, folder.path.name, recipe):
-            with _workers(prepared, source, folds, progress, place) as workers:
-                store = TrialStore(folder / record.TRIALS, prepared.fingerprint)
-                runner = Runner(workers, store, recipe.ablation, progress)
-                found = _found(prepared, runner, folder, progress)
-            del workers, runner.workers  # and the model: the final run loads it anew
-            final = _final(found.best, folder, progress)
-            best = {"out_of_fold": found.out_of_fold.value if found.out_of_fold else None}
-            files = (folder / record.ABLATION, folder / record.BEST)
-            trackers.note(recipe.tune.report_to, best, files)
-    except KeyboardInterrupt:
-        progress.say(f"Stopped; go on with: {advised('ablate', folder.path)}")
-        raise
+    with kept(folder, progress), trackers.tracked(recipe.tune.report_to, folder.path.name, recipe):
+        with _workers(prepared, source, folds, progress, place) as workers:
+            store = TrialStore(folder / record.TRIALS, prepared.fingerprint)
+            runner = Runner(workers, store, recipe.ablation, progress)
+            found = _found(prepared, runner, folder, progress)
+        del workers, runner.workers  # and the model: the final run loads it anew
+        final = _final(found.best, folder, progress)
+        best = {"out_of_fold": found.out_of_fold.value if found.out_of_fold else None}
+        files = (folder / record.ABLATION, folder / record.BEST)
+        trackers.note(recipe.tune.report_to, best, files)
     return Experiment(
         folder.path,
         found,

@@ -21,7 +21,6 @@ from kilotune.models.pretrained import best_device, compute_dtype
 from kilotune.models.size import (
     ModelSize,
     Trained,
-    check_answers,
     empty_model,
     model_size,
     read_config,
@@ -32,9 +31,10 @@ from kilotune.models.vision import load_vision
 from kilotune.preparation.prepare import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe, TuneSettings
-from kilotune.rendering.limits import BEYOND
+from kilotune.self_training.rounds import open_pool
 from kilotune.session.templates import load_template, rendered_and_asked
 from kilotune.training.memory import available_bytes
+from kilotune.workflows.preflight import check_settings
 
 # Work of one token in one layer beside its large products (norms, activations, adapters' casts
 # and thin products), in products of two numbers for each of width + inner: of a layer that is
@@ -195,7 +195,8 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     progress = progress or Silent()
     prepared = clean(prepare(recipe, progress), progress)
     recipe = prepared.recipe
-    check_answers(recipe.model, recipe.decoding)
+    check_settings(prepared, recipe.model.name)
+    open_pool(prepared, Silent())
     model = empty_model(read_config(recipe.model))
     size = model_size(model)
     trained = trained_part(model, recipe.tune)
@@ -438,7 +439,7 @@ def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
     source = tokenizer_source(settings)
     if source is None:
         return None  # a config.json alone is enough for a plan
-    vision = load_vision(source, settings, needed=False)
+    vision = load_vision(source, settings, needed=bool(prepared.pictured))
     seen = rendered_and_asked(
         prepared.recipe,
         load_template(source, settings, vision),
@@ -446,11 +447,10 @@ def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
         prepared.labels,
         examples,
         source,
+        held=prepared.parts.test,
     )
-    stop_on_errors([f for f in seen.findings if f.code in BEYOND], settings.name)
+    stop_on_errors(seen.findings, settings.name)
     rendered = seen.renderings
-    if not rendered:
-        return None  # the run itself says what is wrong with each
     prompts: list[Sequence[int]] = [r.token_ids[: r.prompt_length] for r in rendered]
     if vision is not None:
         pairs = zip(prompts, rendered, strict=True)

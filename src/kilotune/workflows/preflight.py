@@ -1,0 +1,57 @@
+"""What can be refused before anything is written: one place for run, resume, ablate and plan."""
+
+from dataclasses import dataclass
+
+from kilotune.errors import KilotuneError, some
+from kilotune.models.gguf import is_gguf
+from kilotune.models.pretrained import check_weights, locate, sees_images
+from kilotune.models.quantisation import check_quantisable
+from kilotune.models.size import check_answers, check_trained, read_config
+from kilotune.preparation.prepare import Prepared
+from kilotune.progress import Progress
+from kilotune.self_training.pool import Pool
+from kilotune.self_training.rounds import open_pool
+from kilotune.session.llm_judge import check_judge
+from kilotune.training.trainer import check_trackers
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a training can begin with: its data, where its model is, and texts without labels."""
+
+    prepared: Prepared
+    source: str
+    pool: Pool | None
+
+
+def preflight(prepared: Prepared, progress: Progress) -> Ready:
+    """Find the model, and look at all that a run of `prepared` will need, hours later or at once.
+
+    Raises KilotuneError for what is missing, is damaged, or does not go together.
+    """
+    recipe = prepared.recipe
+    if is_gguf(recipe.model.name):
+        progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
+    source = locate(recipe.model)
+    check_settings(prepared, source)
+    check_weights(source, recipe.model)
+    return Ready(prepared, source, open_pool(prepared, progress))
+
+
+def check_settings(prepared: Prepared, source: str) -> None:
+    """Of `preflight` what needs no weights: the configuration at `source` is enough.
+
+    Raises KilotuneError for settings that do not suit the model, the data or this machine.
+    """
+    recipe, pictured = prepared.recipe, prepared.pictured
+    check_judge(prepared)
+    check_trackers(recipe.tune.report_to)
+    check_quantisable(source, recipe.model, recipe.tune)
+    check_answers(recipe.model, recipe.decoding)
+    check_trained(source, recipe.model, recipe.tune)
+    if pictured and not sees_images(read_config(recipe.model)):
+        raise KilotuneError(
+            f"examples with images ({len(pictured)}: {some(pictured)}), and a model of texts alone",
+            where=recipe.model.name,
+            fix="Give a vision-language model, such as Qwen2-VL's: model.name=FOLDER",
+        )

@@ -1,0 +1,357 @@
+"""The stages of a run in order: loaded, asked, tuned, judged, recorded."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kilotune.data.example import Example, Task
+from kilotune.data.finding import Finding
+from kilotune.evaluation.evidence import PairedTest, sign_test
+from kilotune.evaluation.forgetting import Forgetting
+from kilotune.evaluation.judgement import quick_metrics
+from kilotune.evaluation.label_errors import contradicted, labels_doubted, numbers
+from kilotune.evaluation.preference import Preference
+from kilotune.evaluation.task_metrics import TASKS, TITLES, UNREADABLE
+from kilotune.evaluation.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
+from kilotune.models.streaming import streamed_layers
+from kilotune.models.tree import module_tree, tree_lines
+from kilotune.preparation.prepare import Prepared
+from kilotune.progress import Progress
+from kilotune.rendering.label_mask import Rendering
+from kilotune.runs import record
+from kilotune.runs.cost import Cost
+from kilotune.runs.record import RunFolder
+from kilotune.self_training.rounds import PseudoLabels, labelled
+from kilotune.session.llm_judge import preference
+from kilotune.session.loading import open_session
+from kilotune.session.model_session import Answers, Judged, Session, references
+from kilotune.training.trainer import Tuning
+from kilotune.workflows.decode import DecodingTask, save_choice, search
+
+# Examples and their label probabilities, shape (examples, labels), by the tuned model.
+Scored = tuple[tuple[Example, ...], NDArray[np.float64]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run found: how it was tuned, what was judged, and what that amounts to.
+
+    The last three come after the verdict.
+    """
+
+    tuning: Tuning
+    on_validation: Judged | None
+    on_test: Judged
+    tuned_against_base: PairedTest
+    verdict: Verdict
+    forgetting: Forgetting | None = None
+    weights: Path = Path()
+    preference: Preference | None = None
+
+
+def run_stages(
+    prepared: Prepared,
+    source: str,
+    folder: RunFolder,
+    progress: Progress,
+    found: PseudoLabels | None,
+) -> Outcome:
+    """Load, ask, tune, judge and save; each stage leaves its record in `folder`.
+
+    `found` is what pseudo-labelling came to, whose cost counts. Raises KilotuneError as soon as
+    something cannot be gone on with.
+    """
+    clock = Clock(folder, found)
+    with clock.lap("load"):
+        progress.stage("Loading the model")
+        session = open_session(prepared, source, progress)
+        train, validation, cut = session.render()
+        _say_findings(cut, progress)
+        folder.write_json(record.FINDINGS, [*prepared.findings, *cut])
+        _say_model(session, progress)
+    with clock.lap("baseline"):
+        base = _baseline(session, progress)
+    with clock.lap("tune"):
+        tuning = _tuned(session, train, validation, folder, clock)
+    if prepared.recipe.decoding.search:
+        with clock.lap("search"):
+            session = _search(session, folder, progress)
+            base = session.base_answer(prepared.parts.validation) if base else None
+    with clock.lap("judge"):
+        progress.stage("Judging: the held-out test is opened now, once")
+        outcome, late = _judged(session, tuning, base)
+        _say_findings(late, progress)
+        folder.write_json(record.FINDINGS, [*prepared.findings, *cut, *late])
+    with clock.lap("forgetting"):
+        progress.stage("Asking general questions, to see what was forgotten")
+        outcome = replace(outcome, forgetting=session.forgetting())
+    with clock.lap("preference"):
+        outcome = replace(outcome, weights=session.save(folder))
+        if prepared.recipe.judge.model:
+            progress.stage("Having another model compare the answers of both")
+        outcome = replace(outcome, preference=preference(session, outcome.on_test, progress))
+    folder.write_json(record.ENVIRONMENT, clock.environment(session, tuning))
+    _record(session, folder, outcome)
+    return outcome
+
+
+def _say_model(session: Session, progress: Progress) -> None:
+    """What of the model is trained, module by module, and where it is."""
+    trained, total = session.tunable.parameter_counts()
+    name = session.prepared.recipe.model.name
+    progress.say(f"{name}: training {trained:,} of {total:,} parameters")
+    for line in tree_lines(module_tree(session.tunable.model)):
+        progress.say(line)
+    progress.say(_where(session))
+
+
+def _baseline(session: Session, progress: Progress) -> Answers | None:
+    """What the base model answers to validation; None where there is none."""
+    if not session.prepared.parts.validation:
+        return None
+    progress.stage("Baseline: the base model's own answers on validation")
+    base = session.first_answers()
+    progress.say(_base_line(session, base))
+    return base
+
+
+def _tuned(
+    session: Session,
+    train: Sequence[Rendering],
+    validation: Sequence[Rendering],
+    folder: RunFolder,
+    clock: "Clock",
+) -> Tuning:
+    """The session's model tuned, and the proof that what was frozen stayed as it was."""
+    progress = session.progress
+    progress.stage("Tuning")
+    tuning = session.tune(train, validation, folder, on_save=lambda: clock.note("tune"))
+    progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
+    proof = session.tunable.prove(tuning.gradients, tuning.best_step)
+    progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
+    folder.write_json(record.PROOF, proof)
+    return tuning
+
+
+def _judged(
+    session: Session, tuning: Tuning, base: Answers | None
+) -> tuple[Outcome, list[Finding]]:
+    """Both models on validation and, once, on the test; the verdict, and what it doubts."""
+    parts, labels = session.prepared.parts, session.prepared.labels
+    known = labelled(parts.train)  # a bag of words is not to learn from the model
+    on_validation = session.judge(parts.validation, known, base) if base else None
+    on_test = session.judge(parts.test, (*known, *parts.validation), scored=True)
+    scored = session.label_probabilities(known)
+    verdict = _verdict(session, tuning, on_validation, on_test, scored)
+    late = [*_disagreement(on_test), *_doubted(scored, labels, verdict)]
+    task = session.prepared.task
+    paired = sign_test(on_test.scores("base", task), on_test.scores("tuned", task))
+    return Outcome(tuning, on_validation, on_test, paired, verdict), late
+
+
+def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
+    """The session with the way of decoding that suits the tuned model, for base and tuned alike."""
+    progress.stage("Trying ways of decoding on validation")
+    prepared, prompting = session.prepared, session.prompting
+    if streamed_layers(session.tunable.model):
+        progress.say("not tried: every token would read the lower layers from disk")
+        return session
+    if not prepared.parts.validation:
+        progress.say("not tried: there is no validation part to choose by")
+        return session
+    examples = tuple(prepared.parts.validation)
+    asked = DecodingTask(session.tunable.model, prompting, prepared.task, prepared.labels, examples)
+    choice = search(asked, progress)
+    progress.say(f"{choice.reason} ({choice.answers} answers)")
+    save_choice(folder, choice)
+    return replace(session, prompting=prompting.decoding(choice.chosen))
+
+
+def _verdict(
+    session: Session,
+    tuning: Tuning,
+    on_validation: Judged | None,
+    on_test: Judged,
+    scored: Scored,
+) -> Verdict:
+    metrics = TASKS[session.prepared.task]
+    closed = metrics.score is None
+    metric = metrics.exact if closed else metrics.graded
+    test = on_test.judgements
+    remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
+    train = session.judge_training().figures[metric]
+    losses = logged(tuning.history, "loss")
+    if on_validation is None:
+        return decide_unvalidated(session.prepared.recipe, metric, train, losses, remarks)
+    floor = "majority" if closed else "base"
+    tuned = on_validation.judgements["tuned"]
+    seen = Observed(
+        metric=metric,
+        train=train,
+        validation=tuned.figures[metric],
+        floor="always answering the commonest label" if closed else "the base model",
+        gain=session.gain(on_validation, floor, "tuned"),
+        over_base=session.gain(on_validation, "base", "tuned"),
+        losses=losses,
+        validation_losses=logged(tuning.history, "eval_loss"),
+        gradients=logged(tuning.history, "grad_norm"),
+        unread=tuned.unreadable / tuned.examples,
+        unended=0.0 if tuned.stopped is None else 1 - tuned.stopped,
+        conflicting=_conflicting(session.prepared),
+        contradicted=scored
+        and contradicted(numbers(scored[0], session.prepared.labels), scored[1]),
+    )
+    return decide(session.prepared.recipe, seen, remarks)
+
+
+def logged(history: Sequence[Mapping[str, float]], key: str) -> list[float]:
+    """The values of `key` in a training log."""
+    return [line[key] for line in history if key in line]
+
+
+def _conflicting(prepared: Prepared) -> float:
+    """The share of the examples to learn from and to choose by that contradict another."""
+    parts = prepared.parts
+    ids = {example.id for example in (*parts.train, *parts.validation)}
+    rows = {row for f in prepared.findings if f.code == "conflicting-labels" for row in f.rows}
+    return len(ids & rows) / len(ids)
+
+
+def _disagreement(on_test: Judged) -> list[Finding]:
+    """Where too many generated labels are not the likeliest."""
+    judged = on_test.judgements["tuned"]
+    return judged.calibration.findings() if judged.calibration else []
+
+
+def _doubted(scored: Scored, labels: Sequence[str], verdict: Verdict) -> list[Finding]:
+    """The labels that the tuned model contradicts, where it has learnt enough to be asked."""
+    learnt = verdict.figures.get("gain_low", 0) > 0 or verdict.name == "unvalidated"
+    if scored is None or not learnt or verdict.name in ("unstable", "template_fault"):
+        return []
+    return labels_doubted(scored[0], labels, scored[1])
+
+
+def _record(session: Session, folder: RunFolder, outcome: Outcome) -> None:
+    """Write what was found, the verdict last: it marks the run as judged."""
+    on_validation, on_test = outcome.on_validation, outcome.on_test
+    task = session.prepared.task
+    folder.write_predictions(_prediction_rows(on_test, task))
+    if on_validation:
+        folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
+    found = {
+        "task": task,
+        "test": list(on_test.judgements.values()),
+        "validation": list(on_validation.judgements.values()) if on_validation else [],
+        "tuned_against_base": outcome.tuned_against_base,
+        "gains": session.gains(on_test, "base", "tuned"),
+        "forgetting": outcome.forgetting,
+        "preference": outcome.preference,
+        "test_opened": "once, after the best checkpoint was chosen",
+        "tuning": replace(outcome.tuning, history=(), gradients=None),  # they are in the proof
+    }
+    folder.write_json(record.JUDGEMENT, found)
+    folder.write_json(record.VERDICT, outcome.verdict)
+
+
+def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
+    right = {name: judged.right(name, task) for name in judged.answers}
+    graded = {name: judged.scores(name, task) for name in judged.answers}
+    rows = []
+    for index, (example, reference) in enumerate(
+        zip(judged.examples, references(judged.examples), strict=True)
+    ):
+        row: dict[str, object] = {
+            "id": example.id,
+            "prompt": _shown(example),
+            "reference": reference,
+        }
+        for name, said in judged.answers.items():
+            row[f"{name}_prediction"] = said.predictions[index]
+            row[f"{name}_right"] = right[name][index]
+            row[f"{name}_score"] = graded[name][index]
+            if said.texts:
+                row[f"{name}_output"] = said.texts[index]
+        rows.append(row)
+    return rows
+
+
+def _shown(example: Example) -> str:
+    """What the user says last, with the names of images in their places."""
+    asked = next((m for m in reversed(example.messages) if m.role == "user"), None)
+    parts = () if asked is None else asked.parts
+    return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
+
+
+def _where(session: Session) -> str:
+    model = session.tunable.model
+    weights = str(model.dtype).removeprefix("torch.")
+    threads = f", {torch.get_num_threads()} threads" if model.device.type == "cpu" else ""
+    return f"Weights in {weights} on {model.device}{threads}"
+
+
+def _say_findings(findings: list[Finding], progress: Progress) -> None:
+    for finding in findings:
+        progress.say(f"{finding.severity}: {finding}")
+
+
+def _base_line(session: Session, base: Answers) -> str:
+    prepared = session.prepared
+    metrics = TASKS[prepared.task]
+    truth = references(prepared.parts.validation)
+    figures = quick_metrics(prepared.task, truth, base.predictions, prepared.labels)
+    said = ", ".join(f"{TITLES[name]} {value:.3f}" for name, value in figures.items())
+    unread = sum(prediction == UNREADABLE for prediction in base.predictions)
+    return f"{said}; {unread} of {len(base.predictions)} answers: {metrics.unreadable}"
+
+
+class Clock:
+    """Seconds of each stage, kept in the run's `environment.json` as they come.
+
+    Those of a run that was stopped are gone on with: they add up, as tokens do.
+    """
+
+    def __init__(self, folder: RunFolder, found: PseudoLabels | None) -> None:
+        self._folder = folder
+        # The leader alone has written it, and may not have yet.
+        known = folder.read_json(record.ENVIRONMENT) if folder.writes else {"seconds": {}}
+        self._facts: dict[str, Any] = known
+        self._before = found.cost if found else Cost(0, 0, 0)
+        self.seconds: dict[str, float] = known["seconds"]
+        if found:
+            self.seconds["pseudo-labels"] = found.cost.seconds
+        self._last = time.perf_counter()
+
+    @contextmanager
+    def lap(self, stage: str) -> Iterator[None]:
+        """The time since the last lap goes to `stage`, once it is over."""
+        yield
+        self.note(stage)
+
+    def note(self, stage: str) -> None:
+        """The time until now goes to `stage`, which may go on."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 2)
+        self._last = now
+        self._folder.write_json(record.ENVIRONMENT, self._facts)
+
+    def environment(self, session: Session, tuning: Tuning) -> dict[str, Any]:
+        """All that `environment.json` holds in the end: when it began, what it took, and where."""
+        model = session.tunable.model
+        return record.environment(
+            **{name: self._facts[name] for name in ("started",) if name in self._facts},
+            dtype=str(model.dtype),
+            device=str(model.device),
+            threads=torch.get_num_threads(),
+            seconds=self.seconds,
+            tokens={
+                "trained": self._before.trained + tuning.tokens,
+                "generated": self._before.generated + session.spent.generated,
+            },
+        )
