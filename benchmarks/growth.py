@@ -28,11 +28,10 @@ from kilotune.cli.terminal import quieten_libraries
 from kilotune.models.builtin import make_builtin
 from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import load_model
-from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.label_mask import Rendering
-from kilotune.training.trainer import tune
+from kilotune.training.tuning import TuningJob, tune
 
 COUNTS = (125, 250, 500, 1000, 2000)
 
@@ -47,17 +46,7 @@ def seconds(items: list[Rendering]) -> float:
     model = load_model(str(make_builtin("smollm2")), ModelSettings(), torch.bfloat16)
     tunable = Tunable(model, recipe.tune, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        tune(
-            tunable,
-            recipe,
-            train=items,
-            validation=items[:1],
-            pad_id=0,
-            folder=Path(folder),
-            measure=lambda _model: {},
-            on_log=lambda _line: None,
-            progress=Silent(),
-        )
+        tune(tunable, TuningJob(recipe, items, items[:1], 0, Path(folder)))
     tunable.prove()
     return time.perf_counter() - start
 

@@ -209,20 +209,9 @@ def tuning_recipe(precision: str, epochs: int, *settings: str):
 
 def run_tuning(tunable, recipe, items: list, folder: Path):
     """Train on `items`; validation is one of them, since it must be there."""
-    from kilotune.progress import Silent
-    from kilotune.training.trainer import tune
+    from kilotune.training.tuning import TuningJob, tune
 
-    return tune(
-        tunable,
-        recipe,
-        train=items,
-        validation=items[:1],
-        pad_id=0,
-        folder=folder,
-        measure=lambda _model: {},
-        on_log=lambda _line: None,
-        progress=Silent(),
-    )
+    return tune(tunable, TuningJob(recipe, items, items[:1], 0, folder))
 
 
 def model_dtype(name: str):

@@ -45,7 +45,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.rendering.wording import wording
 from kilotune.session.loading import Loaded, begin_session, load
 from kilotune.session.model_session import Session, references
-from kilotune.training.trainer import Checked, tune
+from kilotune.training.tuning import Checked, TuningJob, tune
 
 FIRST, ADDED, POOL, JUDGED = 50, 50, 600, 400
 ALONE = "the first 50 alone"
@@ -154,12 +154,9 @@ class SmolLM2:
             self.digests = digests_of(self.loaded.model)
         session = begin_session(self.loaded, prepared, Silent(), self.digests)
         with TemporaryDirectory() as scratch:
-            tuning = tune(
-                session.tunable, recipe, train=session.render()[0], validation=[],
-                pad_id=session.prompting.template.tokenizer.pad_token_id, folder=Path(scratch),
-                measure=lambda model: {}, on_log=lambda line: None, progress=Silent(),
-                checked=self.checked, keep=False,
-            )  # fmt: skip
+            pad_id = session.prompting.template.tokenizer.pad_token_id
+            job = TuningJob(recipe, session.render()[0], [], pad_id, Path(scratch), keep=False)
+            tuning = tune(session.tunable, job, checked=self.checked)
         self.checked = Checked(tuning.agreement, tuning.cache)
         yield Tuned(session)
         self.loaded = replace(self.loaded, model=session.tunable.release())

@@ -41,7 +41,7 @@ from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import collate, model_inputs
 from kilotune.training.packing import lay_out
-from kilotune.training.trainer import tune
+from kilotune.training.tuning import Hooks, TuningJob, tune
 
 BATCH, RANK, LAYERS = 8, 8, 30
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -152,17 +152,9 @@ def kilotune_steps(items: list[Rendering], work: Workload, dtype: torch.dtype) -
 
     # The cache of an earlier round would make the filling look free.
     with tempfile.TemporaryDirectory() as folder, cache_in(folder):
-        tuning = tune(
-            tunable,
-            recipe,
-            train=items,
-            validation=items[:1],
-            pad_id=0,
-            folder=Path(folder),
-            measure=lambda _model: {"accuracy": 0.0, "macro_f1": 0.0},
-            on_log=on_log,
-            progress=fill,
-        )
+        job = TuningJob(recipe, items, items[:1], 0, Path(folder))
+        measure = lambda _model: {"accuracy": 0.0, "macro_f1": 0.0}  # noqa: E731
+        tuning = tune(tunable, job, Hooks(measure, on_log, progress=fill))
     assert tuning.agreement.packed, tuning.agreement.reason
     assert tuning.cache.used == (work.top < LAYERS), tuning.cache.reason
     if tuning.cache.used:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ import kilotune
 from kilotune.data.finding import Finding
 from kilotune.data.samples import write_sample
 from kilotune.evaluation.verdict import Verdict
-from kilotune.generation.answer import Prompting
+from kilotune.generation.answer import Prompt, Prompting
 from kilotune.models.pretrained import compute_dtype
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.label_mask import Rendering
@@ -175,10 +176,13 @@ def untrained_stop(patch: pytest.MonkeyPatch) -> None:
 def another_prompt(patch: pytest.MonkeyPatch) -> None:
     """Generation starts from another prompt than was trained: without the answer's opening."""
 
-    def within(self: Prompting, prompt: list[int]) -> tuple[int, ...]:
-        return tuple(prompt[: len(prompt) // 2])
+    whole = Prompting._prompts
 
-    patch.setattr(Prompting, "_within_limit", within)
+    def half(self: Prompting, *given: Any) -> list[Prompt]:
+        prompts = whole(self, *given)
+        return [replace(p, token_ids=p.token_ids[: len(p.token_ids) // 2]) for p in prompts]
+
+    patch.setattr(Prompting, "_prompts", half)
 
 
 LAST = "tune.stopping.metric=none"

@@ -27,7 +27,7 @@ from kilotune.self_training.rounds import SelfTraining, outcome
 from kilotune.self_training.stage_store import Stage, StageStore, Told
 from kilotune.session.model_session import Session
 from kilotune.session.workbench import Workbench
-from kilotune.training.trainer import Interrupted
+from kilotune.training.tuning import Interrupted
 from kilotune.workflows import run as pipeline
 from tests.support.made import sentences
 

@@ -29,7 +29,7 @@ from kilotune.runs.record import VALIDATION, RunFolder
 from kilotune.runs.trials import Trial, TrialStore, Unit
 from kilotune.session import workbench as trial
 from kilotune.session.workbench import Workbench, in_steps
-from kilotune.training.trainer import Interrupted, LabelledTrainer
+from kilotune.training.tuning import Interrupted, LabelledTrainer
 from kilotune.workflows import run as pipeline
 
 

@@ -12,15 +12,14 @@ import torch
 
 from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import load_model
-from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
-from kilotune.training import trainer
+from kilotune.training import tuning
 from tests.training.test_packing import PAD, conversations
 
 
-def stopping(step: int) -> type[trainer.Watch]:
-    class Stopping(trainer.Watch):
+def stopping(step: int) -> type[tuning.Watch]:
+    class Stopping(tuning.Watch):
         def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
             self.interrupted = state.global_step == step
             super().on_step_end(args, state, control, **kwargs)
@@ -42,22 +41,14 @@ def main(model: str, folder: str, *overrides: str) -> None:
     tunable = Tunable(load_model(model, ModelSettings(), torch.float32), recipe.tune, 0)
     lines: list[dict[str, float]] = []
     if stop_at := int(os.environ.get("STOP_AT", "0")):
-        trainer.Watch = stopping(stop_at)  # type: ignore[misc]
-    tuning = trainer.tune(
-        tunable,
-        recipe,
-        train=conversations(),
-        validation=conversations()[:3],
-        pad_id=PAD,
-        folder=Path(folder),
-        measure=lambda _model: {"macro_f1": 0.0, "accuracy": 0.0},
-        on_log=lines.append,
-        progress=Silent(),
-    )
+        tuning.Watch = stopping(stop_at)  # type: ignore[misc]
+    job = tuning.TuningJob(recipe, conversations(), conversations()[:3], PAD, Path(folder))
+    measure = lambda _model: {"macro_f1": 0.0, "accuracy": 0.0}  # noqa: E731
+    done = tuning.tune(tunable, job, tuning.Hooks(measure, lines.append))
     if os.environ.get("RANK", "0") == "0":
         losses = [line[key] for line in lines for key in ("loss", "eval_loss") if key in line]
         Path(folder, "losses.json").write_text(
-            json.dumps([tuning.agreement.path, tuning.micro_batch_size, losses])
+            json.dumps([done.agreement.path, done.micro_batch_size, losses])
         )
 
 

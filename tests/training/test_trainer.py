@@ -14,13 +14,12 @@ from transformers import TrainingArguments
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import load_model
-from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.rendering.label_mask import Rendering
-from kilotune.training import trainer
+from kilotune.training import tuning
 from kilotune.training.agreement import Agreement
-from kilotune.training.trainer import Interrupted, Tuning, tune
+from kilotune.training.tuning import Hooks, Interrupted, Tuning, TuningJob, tune
 
 PAD = 256
 
@@ -68,18 +67,10 @@ class Trial:
             self.on_measure(len(self.weights))
             return {"macro_f1": self.measured.pop(0), "accuracy": 0.0}
 
-        return tune(
-            self.tunable,
-            self.recipe,
-            train=renderings(20),
-            validation=renderings(6),
-            pad_id=PAD,
-            folder=self.folder,
-            measure=measure,
-            on_log=self.log.append,
-            progress=Silent(),
-            rounds=self.rounds,
+        job = TuningJob(
+            self.recipe, renderings(20), renderings(6), PAD, self.folder, rounds=self.rounds
         )
+        return tune(self.tunable, job, Hooks(measure, self.log.append))
 
     def flat(self) -> torch.Tensor:
         return torch.cat([p.detach().flatten().clone() for _, p in self.tunable.trained()])
@@ -183,7 +174,7 @@ def test_thirty_steps_by_either_path_end_with_the_same_losses(
     packed = Trial(tiny_model, tmp_path / "packed", long, [0.1] * 10)
     assert packed.run().agreement.packed
     monkeypatch.setattr(
-        "kilotune.training.trainer.agree", lambda *_: Agreement("padded", "to compare with")
+        "kilotune.training.tuning.agree", lambda *_: Agreement("padded", "to compare with")
     )
     padded = Trial(tiny_model, tmp_path / "padded", long, [0.1] * 10)
     assert padded.run().agreement.path == "padded"
@@ -243,23 +234,23 @@ def test_every_epoch_has_its_own_examples_also_when_resumed_within_one(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    pack = trainer.pack
+    pack = tuning.pack
 
     def noted(batch: Sequence[Rendering], *args: Any, **kwargs: Any) -> Any:
         seen.append([rendering.example_id for rendering in batch])
         return pack(batch, *args, **kwargs)
 
-    monkeypatch.setattr(trainer, "pack", noted)
+    monkeypatch.setattr(tuning, "pack", noted)
     chosen = recipe("tune.micro_batch_size=8", "tune.stopping.metric=none")
     whole = Trial(tiny_model, tmp_path / "whole", chosen, rounds=ROUNDS)
-    tuning = whole.run()
+    done = whole.run()
     # The two batches of an epoch are followed by the validation of 6.
     batches = [batch for batch in seen if len(batch) != 6]
     assert [
         {int(id.partition(":")[2]) for id in (*a, *b)}
         for a, b in zip(batches[::2], batches[1::2], strict=True)
     ] == [set(numbers) for numbers in ROUNDS]
-    assert tuning.tokens == sum(len(renderings(20)[i].token_ids) for r in ROUNDS for i in r)
+    assert done.tokens == sum(len(renderings(20)[i].token_ids) for r in ROUNDS for i in r)
 
     def press(count: int) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -456,5 +447,5 @@ def test_a_process_uses_one_card_however_many_there_are(
     setup.__set_name__(TrainingArguments, "_setup_devices")
     monkeypatch.setattr(TrainingArguments, "_setup_devices", setup)
     recipe = load_recipe(settings={"data": {"train": "x.csv"}})
-    found = trainer._arguments(recipe.tune, recipe, 4, tmp_path, validated=True, keep=True)
+    found = tuning._arguments(TuningJob(recipe, [], renderings(1), PAD, tmp_path), 4)
     assert (found.n_gpu, found.train_batch_size) == (1, 4)

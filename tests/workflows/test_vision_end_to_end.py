@@ -26,7 +26,7 @@ from kilotune.exports import export
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.runs.record import RunFolder
-from kilotune.training import trainer
+from kilotune.training import tuning
 from kilotune.workflows.predict import predict
 from kilotune.workflows.run import run
 from tests.support.assets import qwen_ranks
@@ -81,13 +81,13 @@ def test_changed_pictures_are_trained_on_others_in_each_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Rendering] = {}
-    pack = trainer.pack
+    pack = tuning.pack
 
     def noted(batch: Sequence[Rendering], *args: Any, **kwargs: Any) -> Any:
         seen.update({rendering.example_id: rendering for rendering in batch})
         return pack(batch, *args, **kwargs)
 
-    monkeypatch.setattr(trainer, "pack", noted)
+    monkeypatch.setattr(tuning, "pack", noted)
     model = write_kind("qwen2_vl", tmp_path / "model")
     settings = {
         "data": {"train": str(write_digits(tmp_path, range(20), ASKED, even_or_odd))},

@@ -48,10 +48,9 @@ def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
     if to not in FORMS:
         raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
     finished = open_finished(run, trust_code=trust_code)
-    check_new(out)
-    check_run(finished.folder, finished.recipe)
     out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out, check=check_new), written_atomically(out) as part:
+        check_run(finished.folder, finished.recipe)
         part.mkdir()
         FORMS[to](finished, part)
         _write_card(finished, to, part)

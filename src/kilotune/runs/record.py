@@ -173,6 +173,12 @@ class RunFolder:
         `runs`, which the caller would run, unless `trust_code`.
         """
         if not (self / RECIPE).exists():
+            if not self.path.exists():
+                raise KilotuneError(
+                    "no such folder",
+                    where=str(self.path),
+                    fix="Check the path; if it was stopped before it began, start it again",
+                )
             if self.path.is_dir() and not self.begun:
                 raise KilotuneError(
                     "the run was stopped before anything was written",

@@ -48,7 +48,7 @@ from kilotune.recipe.schema import Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.rendering.renderings import render_examples
 from kilotune.runs.record import CHECKPOINTS, RunFolder
-from kilotune.training.trainer import Tuning, tune
+from kilotune.training.tuning import Hooks, Tuning, TuningJob, tune
 
 # Tokens of all labels together that are scored behind each text rather than an answer generated.
 FEW_LABEL_TOKENS = 40
@@ -215,20 +215,17 @@ class Session:
             return found
 
         spent = self.spent.generated
-        tuning = tune(
-            self.tunable,
+        job = TuningJob(
             recipe,
-            train=train,
-            validation=validation,
-            pad_id=self.prompting.template.tokenizer.pad_token_id,
-            folder=folder / CHECKPOINTS,
-            measure=measure,
-            on_log=folder.append_metrics,
-            on_save=on_save,
-            progress=self.progress,
+            train,
+            validation,
+            self.prompting.template.tokenizer.pad_token_id,
+            folder / CHECKPOINTS,
             rounds=rounds_of(self.prepared.parts.train),
             eyes=self.prompting.eyes,
         )
+        hooks = Hooks(measure, folder.append_metrics, on_save, self.progress)
+        tuning = tune(self.tunable, job, hooks)
         # What was generated before the training was stopped and resumed counts, and once.
         self.spent.generated = spent + tuning.generated
         return tuning

@@ -32,7 +32,7 @@ from kilotune.runs.trials import Facts, Trial, Unit
 from kilotune.session.loading import Loaded, begin_session, load
 from kilotune.session.model_session import Answers, Session, references
 from kilotune.session.training_augmentation import augmented
-from kilotune.training.trainer import Checked, Tuning, tune
+from kilotune.training.tuning import Checked, Hooks, Tuning, TuningJob, tune
 
 # What leaves the checks as they are: steps of other sizes or numbers take the same path.
 UNCHECKED = {
@@ -178,20 +178,18 @@ class Workbench:
         recipe = session.prepared.recipe
         method = recipe.tune.model_dump_json(exclude=UNCHECKED) + recipe.data.model_dump_json()
         with TemporaryDirectory() as scratch:
-            tuning = tune(
-                session.tunable,
+            job = TuningJob(
                 recipe,
-                train=train,
-                validation=validation if watched else [],
-                pad_id=session.prompting.template.tokenizer.pad_token_id,
-                folder=Path(scratch),
-                measure=lambda model: {},
-                progress=session.progress,
+                train,
+                validation if watched else [],
+                session.prompting.template.tokenizer.pad_token_id,
+                Path(scratch),
                 rounds=rounds_of(session.prepared.parts.train),
                 eyes=session.prompting.eyes,
-                checked=self._checked.get(method),
                 keep=False,
             )
+            hooks = Hooks(progress=session.progress)
+            tuning = tune(session.tunable, job, hooks, self._checked.get(method))
         self._checked[method] = Checked(tuning.agreement, tuning.cache)
         return tuning
 

@@ -1,88 +1,35 @@
-"""Tuning: transformers' Trainer with our loss, our evaluation and our stopping."""
+"""transformers' Trainer with our loss, our evaluation, our stopping and our checkpoints."""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from math import ceil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    PrinterCallback,
     Trainer,
     TrainerCallback,
-    TrainerState,
-    TrainingArguments,
 )
-from transformers.integrations import get_reporting_integration_callbacks
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from kilotune import distributed
 from kilotune.errors import KilotuneError
-from kilotune.models.freeze import Gradients, Tunable
-from kilotune.models.pretrained import Model, compute_dtype
+from kilotune.models.pretrained import Model
 from kilotune.models.sharding import of_the_leader, whole
 from kilotune.models.trainable import of_adapter
-from kilotune.models.vision import Eyes
-from kilotune.progress import Progress
-from kilotune.recipe.schema import Recipe, TuneSettings
-from kilotune.rendering.label_mask import Rendering
 from kilotune.system.os_errors import naming
-from kilotune.training.activations import Activations, CacheUse, open_activations
-from kilotune.training.agreement import Agreement, agree, fast_path
-from kilotune.training.batches import Batch, collate
-from kilotune.training.checkpoints import find_best, newest_whole, rotate, seal
-from kilotune.training.gradients import GradientWatch, gradients_of
+from kilotune.training.activations import Activations
+from kilotune.training.batches import Batch
+from kilotune.training.checkpoints import rotate, seal
 from kilotune.training.loss import LabelledLoss, labelled_count
-from kilotune.training.memory import available_bytes, micro_batch_size
 from kilotune.training.order import Items, LengthOrder
-from kilotune.training.packing import pack, shared_length, told_apart
 from kilotune.training.stopping import SCORES, EarlyStopping
-from kilotune.training.watch import TOKENS, Watch
 
 # Metrics by name and, where early stopping is to know their noise, the examples' `scores`.
 Measure = Callable[[Model], Mapping[str, float | Sequence[float]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """What came of a training: its log, where it was best and why it ended.
-
-    `tokens` went through it, those of prompts included, each time they did; `generated` ones were
-    answered with at its evaluations. What was done before it was stopped and resumed counts too.
-    """
-
-    history: tuple[dict[str, float], ...]
-    steps: int
-    best_step: int
-    best_metric: float | None
-    stopped: str
-    micro_batch_size: int
-    agreement: Agreement
-    cache: CacheUse
-    gradients: Gradients | None
-    tokens: int
-    generated: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What the first checks of a training came to, for others of the same model and method."""
-
-    agreement: Agreement
-    cache: CacheUse
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user pressed Ctrl-C; a checkpoint of the last step has been written."""
 
 
 class LabelledTrainer(Trainer):
@@ -273,262 +220,3 @@ class _EpochBegins(TrainerCallback):
         items.set_epoch(int(state.epoch))
         order.lengths = items.lengths
         order.set_epoch(int(state.epoch))
-
-
-def tune(
-    tunable: Tunable,
-    recipe: Recipe,
-    *,
-    train: Sequence[Rendering],
-    validation: Sequence[Rendering],
-    pad_id: int,
-    folder: Path,
-    measure: Measure,
-    on_log: Callable[[dict[str, float]], None] = lambda line: None,
-    on_save: Callable[[], None] = lambda: None,
-    progress: Progress,
-    rounds: Sequence[Sequence[int]] = (),
-    eyes: Eyes | None = None,
-    checked: Checked | None = None,
-    keep: bool = True,
-) -> Tuning:
-    """Train `tunable` in place, the best checkpoint restored.
-
-    Each epoch takes those of `train` whose numbers stand in its one of `rounds`, all of one size;
-    without them it takes all. Goes on from the last whole checkpoint in `folder`, if there is one.
-    `on_log` receives each line of the training log, `on_save` is called behind each checkpoint;
-    examples with images need the model's `eyes`.
-    What `checked` knows is not found out again. Without `keep` there are no checkpoints, and no
-    best but the last step. Raises Interrupted after Ctrl-C, once a checkpoint is written.
-    """
-    settings = recipe.tune
-    folder = folder.absolute()
-    watch = Watch(on_log, on_save, progress, folder)
-    items = Items(train, rounds)
-    activations, cache = open_activations(
-        tunable,
-        (*train, *validation),
-        settings,
-        pad_id=pad_id,
-        autocast=_autocast(recipe),
-        progress=progress,
-        eyes=eyes,
-        checked=checked.cache if checked else None,
-    )
-    longest = max(len(rendering.token_ids) for rendering in (*train, *validation))
-    if checked is None:
-        agreement = agree(tunable, _first_batch(items, recipe), pad_id, longest, activations, eyes)
-        progress.say(f"Batches are {agreement.path}: {agreement.reason}")
-    else:
-        agreement = checked.agreement
-    micro = _micro_batch_size(
-        tunable, settings, (*train, *validation), eyes, packed=agreement.packed
-    )
-    states = activations.states if activations else None
-    padded = partial(collate, pad_id=pad_id, states=states, eyes=eyes)
-    packed = partial(pack, states=states, eyes=eyes)
-    trainer = LabelledTrainer(
-        model=tunable.model,
-        args=_arguments(settings, recipe, micro, folder, validated=bool(validation), keep=keep),
-        train_dataset=items,
-        eval_dataset=Items(validation) if validation else None,
-        data_collator=packed if agreement.packed else padded,
-        callbacks=[EarlyStopping.of(settings.stopping), GradientWatch(), watch],
-        measure=measure,
-        activations=activations,
-    )
-    if trainer.is_fsdp_enabled and tunable.adapted and not tunable.adapter:
-        # Its checkpoints of a PEFT model hold adapters alone: the best weights would be lost.
-        raise KilotuneError(
-            "adapters beside weights that are trained themselves cannot be sharded",
-            where="tune.trainable",
-            fix="Train data-parallel (torchrun) or in one process, or leave tune.trainable out",
-        )
-    if trainer.is_deepspeed_enabled:  # it keeps the gradients to itself
-        trainer.remove_callback(GradientWatch)
-    trainer.remove_callback(PrinterCallback)  # it prints every log line on standard output
-    _train(trainer, watch, folder, packed=agreement.packed)
-    tunable.model.eval()
-    state = trainer.state
-    return Tuning(
-        history=tuple(state.log_history),
-        steps=state.global_step,
-        best_step=state.best_global_step or state.global_step,
-        best_metric=state.best_metric,
-        stopped=_reason(state),
-        micro_batch_size=micro,
-        agreement=agreement,
-        cache=cache,
-        gradients=gradients_of(state),
-        tokens=_trained_tokens(state, items),
-        generated=int(sum(line.get(TOKENS, 0) for line in state.log_history)),
-    )
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raise KilotuneError for trackers that transformers does not know or cannot use here."""
-    for name in names:
-        try:
-            for callback in get_reporting_integration_callbacks([name]):
-                callback()  # each looks for its own package
-        except (ValueError, RuntimeError, ImportError) as error:
-            raise KilotuneError(
-                str(error).splitlines()[0].rstrip("."),
-                where=f"tune.report_to={name}",
-                fix="Install what it needs, or leave it out",
-            ) from error
-
-
-def _trained_tokens(state: TrainerState, items: Items) -> int:
-    epochs = max((line["epoch"] for line in state.log_history if "epoch" in line), default=0.0)
-    tokens = 0.0
-    for epoch in range(ceil(epochs)):
-        items.set_epoch(epoch)
-        tokens += min(1.0, epochs - epoch) * sum(items.lengths)
-    return round(tokens)
-
-
-def _train(trainer: LabelledTrainer, watch: Watch, folder: Path, *, packed: bool) -> None:
-    """From the last checkpoint on, if there is one, to the end; raises Interrupted."""
-    model = trainer.model  # sharded training puts another one there
-    checkpoint = _last_checkpoint(folder, watch.progress)
-    if not (checkpoint and _is_over(trainer, checkpoint)):
-        with ExitStack() as stack:
-            stack.callback(watch.close)
-            if packed:
-                stack.enter_context(fast_path(model))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watch.interrupted:
-        raise Interrupted
-    # Training leaves autocast around the forward; what is judged and exported has none.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-
-
-def _first_batch(items: Items, recipe: Recipe) -> list[Rendering]:
-    """Of the texts that come first, and of those with images at least one."""
-    order = LengthOrder(items.lengths, recipe.tune.batch_size, seed=recipe.seed)
-    batch = [items[index] for index in islice(order, recipe.tune.batch_size)]
-    pictured = [rendering for rendering in items.renderings if rendering.images]
-    return batch if any(r.images for r in batch) else [*batch, *pictured[:1]]
-
-
-def _micro_batch_size(
-    tunable: Tunable,
-    settings: TuneSettings,
-    every: Sequence[Rendering],
-    eyes: Eyes | None,
-    *,
-    packed: bool,
-) -> int:
-    """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
-    micro, several = settings.micro_batch_size, distributed.count()
-    if micro == "auto":
-        own = max(1, settings.batch_size // several)
-        longest = max(len(rendering.token_ids) for rendering in every)
-        shared = shared_length(told_apart(every, eyes)) if packed else 0
-        fitting = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
-        micro = int(of_the_leader(str(fitting)))
-    if settings.batch_size % (micro * several):
-        raise KilotuneError(
-            f"{settings.batch_size} examples a step cannot be cut into micro-batches of {micro}"
-            f" for {several} processes",
-            where="tune.batch_size",
-            fix=f"Choose a multiple of {micro * several}",
-        )
-    return micro
-
-
-def _last_checkpoint(folder: Path, progress: Progress) -> Path | None:
-    """The newest whole one, which all processes go on from."""
-    found = newest_whole(folder, progress.say) if distributed.leads() else None
-    name = of_the_leader(found.name if found else "")
-    return folder / name if name else None
-
-
-def _is_over(trainer: Trainer, checkpoint: Path) -> bool:
-    """Whether training had come to its end at `checkpoint`; if so its best is restored, or itself.
-
-    The Trainer would go on after an early stop: on resuming it forgets that a callback asked.
-    """
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    if not (_stopping(state).stopped or state.global_step >= state.max_steps):
-        return False
-    trainer.state = state
-    best = find_best(state, checkpoint.parent)
-    state.best_model_checkpoint = str(
-        best or checkpoint
-    )  # with nothing to be the best by, the last
-    trainer._load_best_model()
-    return True
-
-
-def _stopping(state: TrainerState) -> EarlyStopping:
-    return EarlyStopping.from_state(state.stateful_callbacks["EarlyStopping"])
-
-
-def _reason(state: TrainerState) -> str:
-    stopping = _stopping(state)
-    if stopping.stopped:
-        least = stopping.minimum_gain
-        gained = "nothing beyond its noise" if least == "auto" else f"no more than {least:g}"
-        return (
-            f"early, at step {state.global_step}: validation {stopping.metric} gained {gained} "
-            f"in {stopping.patience} evaluation(s)"
-        )
-    return f"at the last epoch, step {state.global_step}"
-
-
-def _autocast(recipe: Recipe) -> torch.dtype | None:
-    """The type of the products of float32 weights that are trained themselves, if not their own."""
-    compute = compute_dtype(recipe.model.precision)
-    alone = recipe.tune.adapters_alone or compute == torch.float32
-    return None if alone else compute
-
-
-def _arguments(
-    settings: TuneSettings,
-    recipe: Recipe,
-    micro: int,
-    folder: Path,
-    *,
-    validated: bool,
-    keep: bool,
-) -> TrainingArguments:
-    every = settings.stopping.every
-    # Without validation there is nothing to wait for between the epochs.
-    strategy, steps = ("epoch", 500) if every == "epoch" or not validated else ("steps", every)
-    stops = settings.stopping.metric != "none"
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=max(micro, 8),
-        gradient_accumulation_steps=settings.batch_size // (micro * distributed.count()),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_ratio,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused",
-        bf16=_autocast(recipe) == torch.bfloat16,
-        use_cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
-        seed=recipe.seed,
-        eval_strategy=strategy if validated else "no",
-        eval_steps=steps,
-        save_strategy=strategy if keep else "no",
-        save_steps=steps,
-        save_total_limit=None,  # older ones go once a newer one is sealed
-        load_best_model_at_end=keep and stops,
-        metric_for_best_model=f"eval_{settings.stopping.metric}" if stops else None,
-        greater_is_better=settings.stopping.metric != "loss",
-        restore_callback_states_from_checkpoint=True,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # a loss that is no number must be seen
-        report_to=list(settings.report_to) or "none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
-    # A process uses one card: nn.DataParallel would cut packs apart. Several take torchrun.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments

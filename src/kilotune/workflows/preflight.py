@@ -12,7 +12,7 @@ from kilotune.progress import Progress
 from kilotune.self_training.pool import Pool
 from kilotune.self_training.rounds import open_pool
 from kilotune.session.llm_judge import check_judge
-from kilotune.training.trainer import check_trackers
+from kilotune.training.tuning import check_trackers
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from kilotune.self_training.rounds import PseudoLabels, labelled
 from kilotune.session.llm_judge import preference
 from kilotune.session.loading import open_session
 from kilotune.session.model_session import Answers, Judged, Session, references
-from kilotune.training.trainer import Tuning
+from kilotune.training.tuning import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
 
 # Examples and their label probabilities, shape (examples, labels), by the tuned model.
