@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
@@ -56,26 +57,7 @@ def test_help_answers_in_under_a_second_with_examples_and_exit_statuses() -> Non
     assert "Exit status: 0 done, 1 " in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "run",
-        "resume",
-        "predict",
-        "select",
-        "check",
-        "convert",
-        "augment",
-        "plan",
-        "render",
-        "ablate",
-        "runs",
-        "compare",
-        "report",
-        "export",
-        "sample",
-    ],
-)
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
 def test_every_command_has_help_with_examples_and_exit_statuses(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0

@@ -32,6 +32,13 @@ def test_what_is_checked_planned_and_rendered_can_be_run() -> None:
     own = {"--tokenizer", "--label-errors", "--out-of-fold", "--fix"}
     assert set(options("check")) == run - RENDERED | {"--task", "--set"} | own
     assert set(options("convert")) == DATA | {"--json", "--to", "--force"}
+    own = {"--out", "--op", "--copies", "--alpha", "--balanced", "--translator", "--preview"}
+    trial = {"--trial", "--folds", "--seeds"}
+    taken = {"--task", "--val", "--test", "--model", "--set", "--trust-code", "--json"}
+    assert set(options("augment")) == DATA | taken | own | trial
+    own = {"--minutes", "--trials", "--factor", "--out", "--ray", "--ray-cpus", "--ray-gpus"}
+    taken = {"--test", "--model", "--preset", "--set", "--trust-code", "--json"}
+    assert set(options("ablate")) == taken | own
 
 
 def test_an_option_means_the_same_wherever_it_is() -> None:

@@ -1,17 +1,21 @@
 """`kilotune ablate`: one factor at a time, from a base recipe to a better one."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli import options
+from kilotune.cli.data_options import DataOptions
+from kilotune.cli.option_groups import Only
+from kilotune.cli.results import print_changes
+from kilotune.cli.tables import print_wide
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
-from kilotune.cli.trust import TrustCode, read_run, say_code
+from kilotune.cli.trust import read_run
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -30,7 +34,53 @@ EXAMPLES = """Examples:
 
     kilotune ablate recipe.yaml --out /shared/rates --ray auto
 """
-WIDE = 240
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where the trials of an ablation are done."""
+
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS|local",
+            help="Trials on a Ray cluster, as many at once as it has room for; auto: the one that "
+            "this machine belongs to, local: one of this machine alone.",
+            show_default="here, one by one",
+        ),
+    ] = None
+    cpus: Annotated[
+        float | None,
+        typer.Option(
+            "--ray-cpus",
+            min=0,
+            help="CPUs of one trial.",
+            show_default="1 beside a GPU, else up to 2",
+        ),
+    ] = None
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--ray-gpus",
+            min=0,
+            help="GPUs of one trial.",
+            show_default="1 if the cluster has any",
+        ),
+    ] = None
+
+    def place(self) -> "ClusterAddress | None":
+        """The cluster, None for this process. Raises KilotuneError for the room of none."""
+        from kilotune.ablation.ray_cluster import ClusterAddress
+
+        if self.address is not None:
+            return ClusterAddress(self.address, self.cpus, self.gpus)
+        if self.cpus is not None or self.gpus is not None:
+            raise KilotuneError(
+                "--ray-cpus and --ray-gpus are of trials on a Ray cluster",
+                fix="Give its address: --ray ADDRESS, or --ray local",
+            )
+        return None
 
 
 def ablate(
@@ -41,6 +91,7 @@ def ablate(
             help="A recipe, a labelled file, or the folder of an ablation to go on with.",
         ),
     ],
+    *,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -54,63 +105,34 @@ def ablate(
         list[str] | None,
         typer.Option("--factor", help="Try this factor; repeatable.", show_default="all"),
     ] = None,
-    test: options.TestFile = None,
-    model: options.Model = None,
-    preset: options.Preset = None,
-    settings: options.Settings = None,
-    trust_code: TrustCode = False,
+    data: Annotated[DataOptions, Only("test", "model", "preset", "settings", "trust_code")],
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder; must be new.", show_default="runs/DATE-NAME-ablation"),
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS|local",
-            help="Trials on a Ray cluster, as many at once as it has room for; auto: the one that "
-            "this machine belongs to, local: one of this machine alone.",
-            show_default="here, one by one",
-        ),
-    ] = None,
-    ray_cpus: Annotated[
-        float | None,
-        typer.Option(min=0, help="CPUs of one trial.", show_default="1 beside a GPU, else up to 2"),
-    ] = None,
-    ray_gpus: Annotated[
-        float | None,
-        typer.Option(min=0, help="GPUs of one trial.", show_default="1 if the cluster has any"),
-    ] = None,
+    cluster: ClusterOptions,
     as_json: options.Json = False,
 ) -> None:
     """Try one factor at a time, judged out of fold; tune and judge the best recipe at the end."""
     with command(as_json):
-        from kilotune.recipe.load import recipe_for
         from kilotune.runs.record import RunFolder
 
-        place = _place(ray, ray_cpus, ray_gpus)
+        place = cluster.place()
         if RunFolder(source).ablation:
-            if factors or settings or folder or test or model or preset:
+            if factors or folder or data != DataOptions(trust_code=data.trust_code):
                 raise KilotuneError(
                     "an ablation goes on with the settings it began with",
                     where=str(source),
                     fix="Give --minutes, --trials or --ray alone, or start a new one",
                 )
             go_on(
-                source, place, minutes=minutes, trials=trials, trust_code=trust_code,
+                source, place, minutes=minutes, trials=trials, trust_code=data.trust_code,
                 as_json=as_json,
             )  # fmt: skip
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
             asked = [f"ablation.{name}={_written(v)}" for name, v in given.items() if v is not None]
-            recipe = recipe_for(
-                source,
-                data={"test": test},
-                model={"name": model},
-                preset=preset,
-                overrides=[*asked, *(settings or ())],
-                trust_code=trust_code,
-            )
-            say_code(recipe, trust_code)
+            recipe = data.recipe(source, overrides=asked)
             from kilotune.workflows import ablate as experiment
 
             _show(experiment.ablate(recipe, folder, TerminalProgress(), place), as_json)
@@ -142,19 +164,6 @@ def _show(found: "Experiment", as_json: bool) -> None:
         print_json(_document(found))
     else:
         _print(found)
-
-
-def _place(address: str | None, cpus: float | None, gpus: float | None) -> "ClusterAddress | None":
-    from kilotune.ablation.ray_cluster import ClusterAddress
-
-    if address is not None:
-        return ClusterAddress(address, cpus, gpus)
-    if cpus is not None or gpus is not None:
-        raise KilotuneError(
-            "--ray-cpus and --ray-gpus are of trials on a Ray cluster",
-            fix="Give its address: --ray ADDRESS, or --ray local",
-        )
-    return None
 
 
 def _written(value: Any) -> str:
@@ -194,7 +203,7 @@ def _print(found: "Experiment") -> None:
             )  # fmt: skip
             style = "bold" if tried.decision == "adopted" else None
             table.add_row(*map(Text, cells), style=style)
-    (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
+    print_wide(table)
     put(out, f"Ended: {found.ablation.ended}")
     put(out, f"{found.trials} trials, {found.cost.seconds:.0f} s, of which "
         f"{found.overhead:.1%} neither steps nor answers")  # fmt: skip
@@ -202,10 +211,7 @@ def _print(found: "Experiment") -> None:
         put(out, f"{found.lost} more were lost with their workers, and done again")
     if found.ablation.out_of_fold:
         put(out, f"Best recipe, out of fold: {found.ablation.out_of_fold}")
-    for name, change in found.changes.items():
-        put(out, f"{name}: {change.before} → {change.after}", lead="  ")
-    if not found.changes:
-        put(out, "the base recipe: no change was adopted", lead="  ")
+    print_changes(found.changes, none="the base recipe: no change was adopted")
     judged = RunFolder(found.final).read_json(record.JUDGEMENT)["test"]
     tuned = next(system for system in judged if system["name"] == "tuned")
     figures = ", ".join(f"{TITLES[name]} {estimate(f)}" for name, f in tuned["figures"].items())

@@ -1,13 +1,23 @@
 """`kilotune augment`: more training examples out of those there are."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
-from kilotune.cli.trust import TrustCode, say_code
+from kilotune.cli.data_options import COLUMNS, DataOptions
+from kilotune.cli.option_groups import Only
+from kilotune.cli.terminal import (
+    TerminalProgress,
+    command,
+    out,
+    print_json,
+    print_line,
+    print_result,
+    put,
+)
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
@@ -29,8 +39,77 @@ EXAMPLES = """Examples:
 """
 
 
+@dataclass(frozen=True)
+class OperationOptions:
+    """What the options say of a recipe's `augment`."""
+
+    ops: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--op",
+            metavar="NAME",
+            help="An operation; repeatable. docs/augmentation.md",
+            show_default="the recipe's",
+        ),
+    ] = None
+    copies: Annotated[
+        int, typer.Option(min=1, max=1000, help="How often each is applied to each example.")
+    ] = 1
+    alpha: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of the words that are changed.")
+    ] = 0.1
+    balanced: Annotated[
+        bool,
+        typer.Option(
+            "--balanced", help="Only bring rare labels up to the commonest.", show_default="off"
+        ),
+    ] = False
+    translators: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--translator",
+            metavar="KIND:NAME",
+            help="For back-translation; repeatable.",
+            show_default="the recipe's",
+        ),
+    ] = None
+
+    def put_over(self, recipe: "Recipe") -> "Recipe":
+        """The recipe with what the options say over it."""
+        from kilotune.recipe.schema import OperationSettings
+
+        changes: dict[str, Any] = {}
+        if self.ops:
+            changes["operations"] = tuple(
+                OperationSettings(op=op, copies=self.copies, alpha=self.alpha) for op in self.ops
+            )
+        if self.balanced:
+            changes["target"] = "balanced"
+        if self.translators:
+            changes["translators"] = tuple(self.translators)
+        return recipe.model_copy(update={"augment": recipe.augment.model_copy(update=changes)})
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """Whether the operations are tried, and how often."""
+
+    trial: Annotated[
+        bool,
+        typer.Option(
+            "--trial",
+            help="Tune with each operation and without, and say which earn their place. OUT is "
+            "then a folder; the same command goes on with it.",
+            show_default="off",
+        ),
+    ] = False
+    folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of a trial.")] = 5
+    seeds: Annotated[int, typer.Option(min=3, max=100, help="Seeds of a trial.")] = 3
+
+
 def augment(
     source: options.Source,
+    *,
     target: Annotated[
         Path | None,
         typer.Option(
@@ -41,36 +120,7 @@ def augment(
             show_default="none",
         ),
     ] = None,
-    ops: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--op",
-            metavar="NAME",
-            help="An operation; repeatable. docs/augmentation.md",
-            show_default="the recipe's",
-        ),
-    ] = None,
-    copies: Annotated[
-        int, typer.Option(min=1, max=1000, help="How often each is applied to each example.")
-    ] = 1,
-    alpha: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Share of the words that are changed.")
-    ] = 0.1,
-    balanced: Annotated[
-        bool,
-        typer.Option(
-            "--balanced", help="Only bring rare labels up to the commonest.", show_default="off"
-        ),
-    ] = False,
-    translators: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--translator",
-            metavar="KIND:NAME",
-            help="For back-translation; repeatable.",
-            show_default="the recipe's",
-        ),
-    ] = None,
+    operations: OperationOptions,
     preview: Annotated[
         Path | None,
         typer.Option(
@@ -79,28 +129,11 @@ def augment(
             show_default="none",
         ),
     ] = None,
-    trial: Annotated[
-        bool,
-        typer.Option(
-            "--trial",
-            help="Tune with each operation and without, and say which earn their place. OUT is "
-            "then a folder; the same command goes on with it.",
-            show_default="off",
-        ),
-    ] = False,
-    folds: Annotated[int, typer.Option(min=2, max=100, help="Folds of a trial.")] = 5,
-    seeds: Annotated[int, typer.Option(min=3, max=100, help="Seeds of a trial.")] = 3,
-    text: options.TextColumn = None,
-    label: options.LabelColumn = None,
-    group: options.GroupColumn = None,
-    columns: options.Columns = None,
-    format: options.Format = None,
-    task: options.Task = None,
-    val: options.ValidationFile = None,
-    test: options.TestFile = None,
-    model: options.Model = None,
-    settings: options.Settings = None,
-    trust_code: TrustCode = False,
+    trial: TrialOptions,
+    data: Annotated[
+        DataOptions,
+        Only(*COLUMNS, "task", "val", "test", "model", "settings", "trust_code"),
+    ],
     as_json: options.Json = False,
 ) -> None:
     """Write the training part with new examples made of it, each with its operation and parent.
@@ -108,25 +141,14 @@ def augment(
     What is held out is split off first, and written beside OUT: nothing is made of it.
     """
     with command(as_json):
-        from kilotune.recipe.load import recipe_for
-
-        data = options.data_settings(
-            text=text, label=label, group=group, columns=columns, format=format, task=task,
-            val=val, test=test,
-        )  # fmt: skip
-        recipe = recipe_for(
-            source, data=data, model={"name": model}, overrides=settings or (),
-            trust_code=trust_code,
-        )  # fmt: skip
-        say_code(recipe, trust_code)
-        recipe = _with_operations(recipe, ops or [], copies, alpha, balanced, translators or [])
+        recipe = operations.put_over(data.recipe(source))
         if preview is not None:
             _preview(recipe, preview, as_json)
             return
         if target is None:
             raise KilotuneError("no file to write is named", fix="Name one: -o more.csv")
-        if trial:
-            _try(recipe, target, folds, seeds, as_json)
+        if trial.trial:
+            _try(recipe, target, trial, as_json)
         else:
             _write(recipe, target, as_json)
 
@@ -148,7 +170,7 @@ def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
         )
         return
     more = len(done.augmented.examples)
-    out.print(f"{done.originals} examples and {more} made of them: {target}", soft_wrap=True)
+    print_line(f"{done.originals} examples and {more} made of them: {target}")
     for name, path in done.parts.items():
         put(out, f"{name} was split off first and is held out: {path}")
     held = " ".join(
@@ -157,10 +179,10 @@ def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
     put(out, f"Train on it with: kilotune run {target} {held}".rstrip())
 
 
-def _try(recipe: "Recipe", folder: Path, folds: int, seeds: int, as_json: bool) -> None:
+def _try(recipe: "Recipe", folder: Path, trial: TrialOptions, as_json: bool) -> None:
     from kilotune.workflows.augmentation_trial import LONGER, run_trial
 
-    found = run_trial(recipe, folder, TerminalProgress(), folds=folds, seeds=seeds)
+    found = run_trial(recipe, folder, TerminalProgress(), folds=trial.folds, seeds=trial.seeds)
     if as_json:
         decided = {"decisions": found.decisions, "beyond": found.beyond, "earned": found.earned}
         print_json({"trial": folder, "metric": found.metric, **decided})
@@ -182,30 +204,5 @@ def _preview(recipe: "Recipe", path: Path, as_json: bool) -> None:
     from kilotune.workflows.augment import write_sheet
 
     shown = write_sheet(recipe, path, TerminalProgress())
-    if as_json:
-        print_json({"preview": path, "shown": shown})
-    else:
-        put(out, f"{len(shown)} examples: {path}")
-
-
-def _with_operations(
-    recipe: "Recipe",
-    ops: list[str],
-    copies: int,
-    alpha: float,
-    balanced: bool,
-    translators: list[str],
-) -> "Recipe":
-    """The recipe with what the options say of its `augment`."""
-    from kilotune.recipe.schema import OperationSettings
-
-    changes: dict[str, Any] = {}
-    if ops:
-        changes["operations"] = tuple(
-            OperationSettings(op=op, copies=copies, alpha=alpha) for op in ops
-        )
-    if balanced:
-        changes["target"] = "balanced"
-    if translators:
-        changes["translators"] = tuple(translators)
-    return recipe.model_copy(update={"augment": recipe.augment.model_copy(update=changes)})
+    line = f"{len(shown)} examples: {path}"
+    print_result({"preview": path, "shown": shown}, line, as_json=as_json)

@@ -2,22 +2,25 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli import options
+from kilotune.cli.data_options import COLUMNS, DataOptions
 from kilotune.cli.findings import print_findings
-from kilotune.cli.terminal import command, out, print_json, put, status_of
+from kilotune.cli.option_groups import Only
+from kilotune.cli.tables import new_table
+from kilotune.cli.terminal import command, out, print_json, print_line, put, status_of
 
 if TYPE_CHECKING:
     from kilotune.data.repair import Repair
     from kilotune.preparation.inspection import Inspection
+    from kilotune.recipe.schema import DataSettings
 
 EXAMPLES = """Examples:
 
@@ -36,36 +39,52 @@ EXAMPLES = """Examples:
 SHOWN_CLASSES = 20
 
 
-def check(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="DATA|RECIPE", help="Labelled files or folders, or one .yaml."),
-    ],
-    text: options.TextColumn = None,
-    label: options.LabelColumn = None,
-    group: options.GroupColumn = None,
-    columns: options.Columns = None,
-    format: options.Format = None,
-    task: options.Task = None,
-    val: options.ValidationFile = None,
-    test: options.TestFile = None,
+@dataclass(frozen=True)
+class FurtherChecks:
+    """What is looked at only where it is asked for."""
+
     tokenizer: Annotated[
         str | None,
         typer.Option(help="Count tokens with this model's.", show_default="estimated"),
-    ] = None,
+    ] = None
     label_errors: Annotated[
         bool,
         typer.Option(
             "--label-errors", help="Look for wrong labels with a bag of words.", show_default="off"
         ),
-    ] = False,
+    ] = False
     out_of_fold: Annotated[
         Path | None,
         typer.Option(
             help="Look for wrong labels with these predictions: a column id and one a label.",
             show_default="none",
         ),
-    ] = None,
+    ] = None
+
+    def inspector(self, data: "DataSettings") -> Callable[[list[Path]], "Inspection"]:
+        """Inspects files as the recipe's `data` says that they are read."""
+        from kilotune.preparation.inspection import check as inspect
+        from kilotune.preparation.prepare import reading
+
+        return partial(
+            inspect,
+            reading=reading(data),
+            validation=data.validation,
+            test=data.test,
+            count_tokens=_counter(self.tokenizer) if self.tokenizer else None,
+            label_errors=self.label_errors,
+            probabilities=self.out_of_fold,
+        )
+
+
+def check(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATA|RECIPE", help="Labelled files or folders, or one .yaml."),
+    ],
+    *,
+    data: Annotated[DataOptions, Only(*COLUMNS, "task", "val", "test")],
+    further: FurtherChecks,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -83,34 +102,15 @@ def check(
     """
     with command(as_json):
         from kilotune.data.repair import check_repairable
-        from kilotune.preparation.inspection import check as inspect
         from kilotune.preparation.inspection import mend
         from kilotune.preparation.prepare import reading
-        from kilotune.recipe.load import recipe_for
         from kilotune.rendering.wording import wording
 
         if fix:
             check_repairable(fix)
-        data = options.data_settings(
-            text=text, label=label, group=group, columns=columns, format=format, task=task,
-            val=val, test=test,
-        )  # fmt: skip
-        given = recipe_for(files[0], data=data, overrides=settings or (), runs=()).data
+        given = data.recipe(files[0], overrides=settings or (), runs=()).data
         files = [given.train, *files[1:]]
-
-        count_tokens = _counter(tokenizer) if tokenizer else None
-
-        def look(at: list[Path]) -> "Inspection":
-            return inspect(
-                at,
-                reading=reading(given),
-                validation=given.validation,
-                test=given.test,
-                count_tokens=count_tokens,
-                label_errors=label_errors,
-                probabilities=out_of_fold,
-            )
-
+        look = further.inspector(given)
         inspection = look(files)
         # What a run would say of the recipe's wording.
         labels = list(inspection.classes) if inspection.task == "classify" else []
@@ -170,7 +170,7 @@ def _print_repaired(path: Path, changes: Sequence["Repair"], after: "Inspection"
         if counts or not gone:
             said = ", ".join(f"{count} {code}" for code, count in counts.items()) or "nothing"
             put(out, f"{title}: {said}", style="bold")
-    out.print(f"{path}\n{path}.changes.jsonl", markup=False, soft_wrap=True)
+    print_line(f"{path}\n{path}.changes.jsonl")
     left = [f.code for f in after.findings if f.severity != "note"]
     put(out, f"Left for you: {', '.join(left) or 'nothing'}")
 
@@ -179,10 +179,7 @@ def _print_classes(classes: dict[str, int]) -> None:
     if not classes:
         return
     total = sum(classes.values())
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("label")
-    table.add_column("examples", justify="right")
-    table.add_column("share", justify="right")
+    table = new_table("label", right=("examples", "share"))
     for label, count in list(classes.items())[:SHOWN_CLASSES]:
         table.add_row(Text(label), f"{count:,}", f"{count / total:.0%}")
     out.print(table)

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, out, print_json, put
+from kilotune.cli.results import print_changes
+from kilotune.cli.tables import new_table
+from kilotune.cli.terminal import command, one_line, out, print_json, put
 
 if TYPE_CHECKING:
     from kilotune.runs.comparison import Epoch, Paired, RunComparison
@@ -39,10 +39,7 @@ def compare(
 
 def _print(found: "RunComparison") -> None:
     put(out, "Recipe", style="bold")
-    for name, change in found.changes.items():
-        put(out, f"{name}: {change.before} → {change.after}", lead="  ")
-    if not found.changes:
-        put(out, "the same", lead="  ")
+    print_changes(found.changes, none="the same")
     put(out, f"Data: {'the same' if found.same_data else 'not the same'}", style="bold")
     put(out, f"Code: {'the same' if found.same_code else 'not the same'}", style="bold")
     for name, cost in zip("AB", found.costs, strict=True):
@@ -57,12 +54,10 @@ def _print(found: "RunComparison") -> None:
 
 
 def _print_curves(before: tuple["Epoch", ...], after: tuple["Epoch", ...]) -> None:
-    table = Table(title="Curves", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     measured = dict.fromkeys(k for epoch in (*before, *after) for k in epoch.validation)
-    table.add_column("epoch", justify="right")
-    for name in ("training loss", *(f"validation {name}" for name in measured)):
-        table.add_column(f"{name}, A", justify="right")
-        table.add_column("B", justify="right")
+    figures = ("training loss", *(f"validation {name}" for name in measured))
+    pairs = (column for name in figures for column in (f"{name}, A", "B"))
+    table = new_table(right=("epoch", *pairs), title="Curves")
     rows = [{epoch.epoch: epoch for epoch in run} for run in (before, after)]
     for number in sorted({*rows[0], *rows[1]}):
         both = [run.get(number) for run in rows]
@@ -88,12 +83,7 @@ def _print_paired(paired: "Paired | None", part: str, *, examples: bool = True) 
     put(out, f"B instead of A? {found.decision}: {found.reason}", lead="  ")
     for example in paired.changed[:MOST_SHOWN]:
         mark = Text("better ", "green") if example.better else Text("worse  ", "red")
-        words = f"{example.id}: {_short(example.prompt)} → {_short(example.reference)}; "
-        put(out, f"{words}A: {_short(example.before)}; B: {_short(example.after)}", lead=mark)
+        words = f"{example.id}: {one_line(example.prompt)} → {one_line(example.reference)}; "
+        put(out, f"{words}A: {one_line(example.before)}; B: {one_line(example.after)}", lead=mark)
     if len(paired.changed) > MOST_SHOWN:
         put(out, f"and {len(paired.changed) - MOST_SHOWN} more; all of them: --json", lead="  ")
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else f"{line[:59]}…"

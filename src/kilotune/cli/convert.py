@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json, put
+from kilotune.cli.data_options import COLUMNS, DataOptions
+from kilotune.cli.option_groups import Only
+from kilotune.cli.terminal import TerminalProgress, command, log, print_result, put
 
 EXAMPLES = """Examples:
 
@@ -23,6 +25,7 @@ def convert(
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="The file to write; its ending says the kind.")
     ],
+    *,
     to: Annotated[
         str | None,
         typer.Option(
@@ -30,11 +33,7 @@ def convert(
             show_default="text-label stays, all else becomes messages",
         ),
     ] = None,
-    text: options.TextColumn = None,
-    label: options.LabelColumn = None,
-    group: options.GroupColumn = None,
-    columns: options.Columns = None,
-    format: options.Format = None,
+    data: Annotated[DataOptions, Only(*COLUMNS)],
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite OUT.", show_default="off")
     ] = False,
@@ -48,29 +47,25 @@ def convert(
             source,
             target,
             to=to or "auto",
-            format=format or "auto",
-            columns=options.parse_columns(columns or []),
-            text=text,
-            label=label,
-            group=group,
+            format=data.format or "auto",
+            columns=data.column_of(),
+            text=data.text,
+            label=data.label,
+            group=data.group,
             force=force,
             progress=TerminalProgress(),
         )
         if done.left_behind:
             put(log, f"columns left behind: {', '.join(done.left_behind)}", lead="  ")
-        if as_json:
-            print_json(
-                {
-                    "files": [source],
-                    "task": done.dataset.task,
-                    "examples": {"data": len(done.dataset.examples)},
-                    "out": done.out,
-                    "rows": done.rows,
-                    "from": done.dataset.format,
-                    "to": done.format,
-                    "left_behind": done.left_behind,
-                    "findings": done.dataset.findings,
-                }
-            )
-        else:
-            out.print(f"{done.rows} rows: {done.out}", markup=False, soft_wrap=True)
+        document = {
+            "files": [source],
+            "task": done.dataset.task,
+            "examples": {"data": len(done.dataset.examples)},
+            "out": done.out,
+            "rows": done.rows,
+            "from": done.dataset.format,
+            "to": done.format,
+            "left_behind": done.left_behind,
+            "findings": done.dataset.findings,
+        }
+        print_result(document, f"{done.rows} rows: {done.out}", as_json=as_json)

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from kilotune.cli import options
-from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
+from kilotune.cli.tables import new_table
+from kilotune.cli.terminal import TerminalProgress, command, out, print_json, print_line, put
 from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Example:
@@ -41,13 +40,11 @@ def decode(
         if as_json:
             print_json({"run": run, **folder.read_json(DECODING)})
             return
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        table.add_column(f"on {choice.decided} validation examples that were not raced on")
-        for column in ("score", "greedy"):
-            table.add_column(column, justify="right")
+        part = f"on {choice.decided} validation examples that were not raced on"
+        table = new_table(part, right=("score", "greedy"))
         for name, adoption in choice.proof.items():
             table.add_row(name, f"{adoption.after:.3f}", f"{adoption.before:.3f}")
         if choice.proof:
             out.print(table)
         put(out, f"{choice.reason} ({choice.answers} answers)", style="bold")
-        out.print(f"Record: {folder / DECODING}", markup=False, soft_wrap=True)
+        print_line(f"Record: {folder / DECODING}")

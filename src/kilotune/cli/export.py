@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, out, print_json
+from kilotune.cli.terminal import command, print_result
 from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Examples:
@@ -42,7 +42,4 @@ def export(
         from kilotune.exports import export as write
 
         path = write(run, to, folder, trust_code=trust_code)
-        if as_json:
-            print_json({"out": str(path), "to": to})
-        else:
-            out.print(str(path), markup=False, soft_wrap=True)
+        print_result({"out": str(path), "to": to}, str(path), as_json=as_json)

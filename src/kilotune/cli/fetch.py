@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, log, out, print_json
+from kilotune.cli.terminal import command, log, print_result
 
 EXAMPLES = """Examples:
 
@@ -29,7 +29,8 @@ def fetch(
     with command(as_json):
         from kilotune.augmentation.dictionaries import DICTIONARIES, fetch_dictionary
 
-        if name in DICTIONARIES:
+        kind = "dictionary" if name in DICTIONARIES else "model"
+        if kind == "dictionary":
             with log.status(f"fetching {name}"):
                 folder = fetch_dictionary(name)
         else:
@@ -37,8 +38,4 @@ def fetch(
 
             with log.status(f"fetching and converting {name}"):
                 folder = make_builtin(name)
-        if as_json:
-            kind = "dictionary" if name in DICTIONARIES else "model"
-            print_json({kind: name, "folder": str(folder)})
-        else:
-            out.print(str(folder), markup=False, soft_wrap=True)
+        print_result({kind: name, "folder": str(folder)}, str(folder), as_json=as_json)

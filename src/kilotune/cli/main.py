@@ -26,6 +26,7 @@ from kilotune.cli import (
     sample,
     select,
 )
+from kilotune.cli.option_groups import expanded
 
 EXAMPLES = """Examples, from a file to answers:
 
@@ -58,7 +59,7 @@ app = typer.Typer(
 
 
 def _add(command: Callable[..., None], examples: str, wanting: str = "") -> None:
-    app.command(epilog=f"{examples}\n{_statuses(wanting)}")(command)
+    app.command(epilog=f"{examples}\n{_statuses(wanting)}")(expanded(command))
 
 
 _add(run.run, run.EXAMPLES)

@@ -1,13 +1,12 @@
 """`kilotune plan`: what a run would take."""
 
-from typing import TYPE_CHECKING
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from typing import TYPE_CHECKING, Annotated
 
 from kilotune.cli import options
+from kilotune.cli.data_options import RENDERED, DataOptions
+from kilotune.cli.option_groups import Only
+from kilotune.cli.tables import new_table
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, put
-from kilotune.cli.trust import TrustCode, say_code
 
 if TYPE_CHECKING:
     from kilotune.workflows.plan import Plan
@@ -29,37 +28,13 @@ WAYS = {
 
 def plan(
     source: options.Source,
-    text: options.TextColumn = None,
-    label: options.LabelColumn = None,
-    group: options.GroupColumn = None,
-    columns: options.Columns = None,
-    format: options.Format = None,
-    task: options.Task = None,
-    val: options.ValidationFile = None,
-    test: options.TestFile = None,
-    train_on: options.TrainOn = None,
-    system: options.System = None,
-    model: options.Model = None,
-    chat_template: options.ChatTemplate = None,
-    preset: options.Preset = None,
-    settings: options.Settings = None,
-    trust_code: TrustCode = False,
+    *,
+    data: Annotated[DataOptions, Only(*RENDERED, "val", "test")],
     as_json: options.Json = False,
 ) -> None:
     """Say what a run would take: parameters, memory and time, here and on accelerators."""
     with command(as_json):
-        from kilotune.recipe.load import recipe_for
-
-        data = options.data_settings(
-            text=text, label=label, group=group, columns=columns, format=format, task=task,
-            val=val, test=test, train_on=train_on, system=system,
-        )  # fmt: skip
-        asked = {"name": model, "chat_template": chat_template}
-        recipe = recipe_for(
-            source, data=data, model=asked, preset=preset, overrides=settings or (),
-            trust_code=trust_code,
-        )  # fmt: skip
-        say_code(recipe, trust_code)
+        recipe = data.recipe(source)
 
         from kilotune.workflows.plan import plan as make_plan
 
@@ -106,10 +81,8 @@ def _show_sizes(plan: "Plan") -> None:
 
 
 def _show_ways(plan: "Plan") -> None:
-    table = Table(title="This machine", box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("way", no_wrap=True)
-    for column in ("at once", "GFLOP/step", "s/step", "training", "memory", "fits"):
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = ("at once", "GFLOP/step", "s/step", "training", "memory", "fits")
+    table = new_table("way", right=figures, title="This machine", no_wrap=True)
     for way in plan.ways:
         fits = "yes" if way.memory_bytes <= plan.free_bytes else "no"
         table.add_row(
@@ -125,11 +98,8 @@ def _show_ways(plan: "Plan") -> None:
 
 def _show_accelerators(plan: "Plan") -> None:
     title = "Accelerators, in bfloat16 at half their published peak: from sizes alone"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("card", no_wrap=True)
-    table.add_column("way", no_wrap=True)
-    for column in ("at once", "peak memory", "whole run"):
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = ("at once", "peak memory", "whole run")
+    table = new_table("card", "way", right=figures, title=title, no_wrap=True)
     for fit in plan.accelerators:
         if fit.way is None or fit.seconds is None:
             table.add_row(fit.name, "does not fit", "", f"{_bytes(fit.needed)} needed", "")

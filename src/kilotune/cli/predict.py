@@ -8,7 +8,7 @@ import typer
 
 from kilotune.cli import options
 from kilotune.cli.findings import print_each
-from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, out, print_json, put
+from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, print_result, put
 from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Example:
@@ -48,9 +48,7 @@ def predict(
             what = f"{len(done.not_answered)} of {done.rows} rows not answered"
             put(log, what, lead="kilotune: ", style="red")
             print_each([f for f in done.findings if f.severity == "error"], log)
-        if as_json:
-            fields = {"files": [file], "out": output, **asdict(done)}
-            print_json({**fields, "not_answered": done.not_answered}, status)
-        else:
-            out.print(f"{done.rows} rows: {output}", markup=False, soft_wrap=True)
+        fields = {"files": [file], "out": output, **asdict(done)}
+        fields["not_answered"] = done.not_answered
+        print_result(fields, f"{done.rows} rows: {output}", as_json=as_json, status=status)
     raise typer.Exit(status)

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli import options
+from kilotune.cli.data_options import RENDERED, DataOptions
 from kilotune.cli.findings import print_findings
+from kilotune.cli.option_groups import Only
 from kilotune.cli.terminal import command, log, out, print_json, status_of
-from kilotune.cli.trust import TrustCode, say_code
 
 if TYPE_CHECKING:
     from kilotune.rendering.label_mask import Rendering
@@ -38,20 +39,9 @@ SPECIAL, TRAINED_SPECIAL = "dim cyan", "bold black on green"
 
 def render(
     source: options.Source,
+    *,
     count: Annotated[int, typer.Option("-n", metavar="N", min=0, help="How many to show.")] = 3,
-    text: options.TextColumn = None,
-    label: options.LabelColumn = None,
-    group: options.GroupColumn = None,
-    columns: options.Columns = None,
-    format: options.Format = None,
-    task: options.Task = None,
-    train_on: options.TrainOn = None,
-    system: options.System = None,
-    model: options.Model = None,
-    chat_template: options.ChatTemplate = None,
-    preset: options.Preset = None,
-    settings: options.Settings = None,
-    trust_code: TrustCode = False,
+    data: Annotated[DataOptions, Only(*RENDERED)],
     as_json: options.Json = False,
 ) -> None:
     """Show which tokens are trained, and what is wrong with the rendering of all examples.
@@ -61,18 +51,8 @@ def render(
     with command(as_json):
         from kilotune.data.files.readers import read_table
         from kilotune.recipe.functions import MODEL
-        from kilotune.recipe.load import recipe_for
 
-        data = options.data_settings(
-            text=text, label=label, group=group, columns=columns, format=format, task=task,
-            train_on=train_on, system=system,
-        )  # fmt: skip
-        asked = {"name": model, "chat_template": chat_template}
-        recipe = recipe_for(
-            source, data=data, model=asked, preset=preset, overrides=settings or (),
-            trust_code=trust_code, runs=MODEL,
-        )  # fmt: skip
-        say_code(recipe, trust_code, MODEL)
+        recipe = data.recipe(source, runs=MODEL)
         if not recipe.data.train.exists():
             read_table(recipe.data.train)  # a wrong path is said before the libraries load
 

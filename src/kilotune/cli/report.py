@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, out, print_json
+from kilotune.cli.terminal import command, print_result
 
 EXAMPLES = """Example:
 
@@ -27,7 +27,4 @@ def report(
         folder.read_recipe(runs=())
         with folder.writing():
             path = build_report(folder)
-        if as_json:
-            print_json({"report": str(path)})
-        else:
-            out.print(str(path), markup=False, soft_wrap=True)
+        print_result({"report": str(path)}, str(path), as_json=as_json)

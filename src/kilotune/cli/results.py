@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
-from kilotune.cli.terminal import out, print_json, put
+from kilotune.cli.tables import new_table
+from kilotune.cli.terminal import out, print_json, print_line, put
 
 if TYPE_CHECKING:
     from kilotune.evaluation.judgement import Judgement
+    from kilotune.recipe.difference import SettingChange
     from kilotune.workflows.run import Run
 
 
@@ -37,6 +37,14 @@ def as_document(run: "Run") -> dict[str, Any]:
         "weights": run.weights,
         "report": run.report,
     }
+
+
+def print_changes(changes: Mapping[str, "SettingChange"], *, none: str) -> None:
+    """Each setting before and after, or `none` where no setting has changed."""
+    for name, change in changes.items():
+        put(out, f"{name}: {change.before} → {change.after}", lead="  ")
+    if not changes:
+        put(out, none, lead="  ")
 
 
 def _details(judged: "Judgement", titles: Mapping[str, str]) -> str:
@@ -71,10 +79,8 @@ def _print(run: "Run") -> None:
         put(out, f"{step.arguments}  ({step.why})", lead="  next: ")
     out.print()
     title = f"Held-out test, {run.judgements[0].examples} examples, 95% intervals"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    table.add_column("system", no_wrap=True)
-    for column in (*(METRICS[name] for name in run.judgements[0].figures), "unread"):
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = (*(METRICS[name] for name in run.judgements[0].figures), "unread")
+    table = new_table("system", right=figures, title=title, no_wrap=True)
     for row in run.judgements:
         figures = (*map(str, row.figures.values()), str(row.unreadable))
         # A Text, since rich would read the intervals' brackets as markup.
@@ -99,5 +105,4 @@ def _print(run: "Run") -> None:
         put(out, f"Pseudo-labels: {'; '.join(run.pseudo_labels.lines())}")
     if run.preference is not None:
         put(out, preferred(run.preference))
-    out.print(f"Weights: {run.weights}", markup=False, soft_wrap=True)
-    out.print(f"Report:  {run.report}", markup=False, soft_wrap=True)
+    print_line(f"Weights: {run.weights}\nReport:  {run.report}")

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
+from kilotune.cli.data_options import DataOptions
 from kilotune.cli.results import finish
 from kilotune.cli.terminal import TerminalProgress, command
-from kilotune.cli.trust import TrustCode, say_code
 
 EXAMPLES = """Examples:
 
@@ -28,22 +28,8 @@ EXAMPLES = """Examples:
 
 def run(
     source: options.Source,
-    text: options.TextColumn = None,
-    label: options.LabelColumn = None,
-    group: options.GroupColumn = None,
-    columns: options.Columns = None,
-    format: options.Format = None,
-    task: options.Task = None,
-    val: options.ValidationFile = None,
-    test: options.TestFile = None,
-    unlabeled: options.UnlabeledFile = None,
-    train_on: options.TrainOn = None,
-    system: options.System = None,
-    model: options.Model = None,
-    chat_template: options.ChatTemplate = None,
-    preset: options.Preset = None,
-    settings: options.Settings = None,
-    trust_code: TrustCode = False,
+    *,
+    data: DataOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -56,19 +42,9 @@ def run(
     with command(as_json):
         from kilotune import distributed
         from kilotune.preparation.prepare import prepare
-        from kilotune.recipe.load import recipe_for
         from kilotune.runs.record import check_new
 
-        data = options.data_settings(
-            text=text, label=label, group=group, columns=columns, format=format, task=task,
-            val=val, test=test, train_on=train_on, system=system,
-        )  # fmt: skip
-        asked = {"name": model, "chat_template": chat_template}
-        recipe = recipe_for(
-            source, data=data, model=asked, unlabeled=unlabeled, preset=preset,
-            overrides=settings or (), trust_code=trust_code,
-        )  # fmt: skip
-        say_code(recipe, trust_code)
+        recipe = data.recipe(source)
         progress = TerminalProgress()
         if out is not None and distributed.leads():
             check_new(out)

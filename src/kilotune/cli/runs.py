@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, out, print_json
+from kilotune.cli.tables import print_wide
+from kilotune.cli.terminal import command, print_json
 
 EXAMPLES = """Examples:
 
@@ -20,7 +20,6 @@ EXAMPLES = """Examples:
 
     kilotune runs experiments --show tune.learning_rate --show tokens.trained
 """
-WIDE = 240
 SHOWN = ("name", "state", "verdict", "seconds")
 
 
@@ -71,8 +70,7 @@ def runs(
             table.add_column(name, overflow="fold", justify=side)
         for entry in chosen:
             table.add_row(*(Text(_cell(entry.fields.get(name))) for name in columns))
-        # A pipe has no width: there a run is a line, whatever its length.
-        (out if out.is_terminal else Console(width=WIDE, highlight=False)).print(table)
+        print_wide(table)
 
 
 def _cell(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, out, print_json
+from kilotune.cli.terminal import command, print_result
 
 EXAMPLES = """Example:
 
@@ -26,7 +26,5 @@ def sample(
         from kilotune.data.samples import write_sample
 
         train, test = write_sample(name, folder)
-        if as_json:
-            print_json({"train": str(train), "test": str(test)})
-        else:
-            out.print(f"{train}\n{test}", markup=False, soft_wrap=True)
+        written = {"train": str(train), "test": str(test)}
+        print_result(written, "\n".join(written.values()), as_json=as_json)

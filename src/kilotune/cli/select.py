@@ -2,17 +2,27 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from kilotune.cli import options
 from kilotune.cli.findings import print_each
-from kilotune.cli.terminal import TerminalProgress, command, log, out, print_json
+from kilotune.cli.tables import new_table
+from kilotune.cli.terminal import (
+    TerminalProgress,
+    command,
+    log,
+    one_line,
+    out,
+    print_json,
+    print_line,
+)
 from kilotune.cli.trust import TrustCode, read_run
+
+if TYPE_CHECKING:
+    from kilotune.workflows.select import RowSelection
 
 EXAMPLES = """Examples:
 
@@ -21,7 +31,7 @@ EXAMPLES = """Examples:
     kilotune select runs/2026-01-31-reviews unlabelled.csv --strategy margin
 """
 # What the terminal shows; the file has all.
-SHOWN, SHOWN_TEXT = 20, 60
+SHOWN = 20
 
 
 def select(
@@ -73,16 +83,18 @@ def select(
         )
         if as_json:
             print_json({"files": [file], **asdict(done)})
-            return
-        print_each(done.findings, log)
-        for why, rows in done.left_out.items():
-            log.print(f"  left out ({why}): {rows}")
-        table = Table("rank", "row", "uncertainty", "why", "text", box=SIMPLE_HEAD, pad_edge=False)
-        for rank, row in enumerate(done.rows[:SHOWN], 1):
-            sure = "" if row.uncertainty is None else f"{row.uncertainty:.3f}"
-            text = " ".join(row.text.split())
-            shown = text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
-            table.add_row(*map(Text, (str(rank), row.row, sure, row.why, shown)))
-        out.print(table)
-        chosen = f"{len(done.rows)} of {done.candidates} rows chosen ({done.strategy})"
-        out.print(f"{chosen}: {done.out}", markup=False, soft_wrap=True)
+        else:
+            _print(done)
+
+
+def _print(done: "RowSelection") -> None:
+    print_each(done.findings, log)
+    for why, rows in done.left_out.items():
+        log.print(f"  left out ({why}): {rows}")
+    table = new_table("rank", "row", "uncertainty", "why", "text")
+    for rank, row in enumerate(done.rows[:SHOWN], 1):
+        sure = "" if row.uncertainty is None else f"{row.uncertainty:.3f}"
+        table.add_row(*map(Text, (str(rank), row.row, sure, row.why, one_line(row.text))))
+    out.print(table)
+    chosen = f"{len(done.rows)} of {done.candidates} rows chosen ({done.strategy})"
+    print_line(f"{chosen}: {done.out}")

@@ -171,6 +171,25 @@ def print_json(content: Any, status: int = 0) -> None:
         sys.stdout.write(to_json({"status": status, **fields}, indent=None) + "\n")
 
 
+def print_line(line: str) -> None:
+    """One line on standard output as it is: a path in it can be copied, whatever its signs."""
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def print_result(content: Any, line: str, *, as_json: bool, status: int = 0) -> None:
+    """What a command comes to: `content` as a JSON document, or for a person `line`."""
+    if as_json:
+        print_json(content, status)
+    else:
+        print_line(line)
+
+
+def one_line(text: str, limit: int = 60) -> str:
+    """A text on one line, cut to `limit` signs."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def status_of(findings: Iterable[Finding]) -> int:
     """The exit status: WANTING if anything is worse than a note."""
     return WANTING if any(finding.severity != "note" for finding in findings) else 0

@@ -34,11 +34,10 @@ def read_run(run: Path, trust_code: bool, runs: Collection[str]) -> "Recipe":
     return recipe
 
 
-def say_code(recipe: "Recipe", trust_code: bool, runs: Collection[str] | None = None) -> None:
-    """Say which code of `recipe` is going to be run because it is trusted."""
-    from kilotune.recipe.functions import PARTS, named_code
+def say_code(recipe: "Recipe", trust_code: bool, runs: Collection[str]) -> None:
+    """Say which code of the parts `runs` of `recipe` is going to be run because it is trusted."""
+    from kilotune.recipe.functions import named_code
 
-    parts = PARTS if runs is None else runs
-    named = named_code(recipe.model_dump(mode="json"), parts) if trust_code else ()
+    named = named_code(recipe.model_dump(mode="json"), runs) if trust_code else ()
     if named:
         put(log, f"running Python code named by the recipe: {', '.join(named)}", lead="  ")
