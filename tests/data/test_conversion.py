@@ -12,7 +12,7 @@ from kilotune.data.conversion import convert
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.data.files.writers import write_table
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import load_dataset
+from kilotune.data.normalise import Reading, load_dataset
 from kilotune.errors import KilotuneError
 
 # Surrogates are no text. Of the words, ODD are what some format reads as something else than
@@ -121,7 +121,7 @@ def test_labels_survive_by_their_answers(
     rows = [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)]
     write_table(folder / "a.csv", ("text", "label"), rows)
     convert(folder / "a.csv", folder / "b.jsonl", to="messages")
-    read = load_dataset(folder / "b.jsonl", task="classify")
+    read = load_dataset(folder / "b.jsonl", Reading(task="classify"))
     assert [example.label for example in read.examples] == labels
 
 
@@ -141,9 +141,11 @@ def test_text_and_labels_stay_and_the_rest_becomes_messages(tmp_path: Path) -> N
 def test_groups_go_along(tmp_path: Path) -> None:
     rows = [{"text": "q", "label": "a", "patient": "p"}, {"text": "r", "label": "b"}]
     write_table(tmp_path / "a.jsonl", ("text",), rows)
-    done = convert(tmp_path / "a.jsonl", tmp_path / "b.jsonl", to="alpaca", group="patient")
+    done = convert(
+        tmp_path / "a.jsonl", tmp_path / "b.jsonl", reading=Reading(group="patient"), to="alpaca"
+    )
     assert done.left_behind == ()
-    read = load_dataset(tmp_path / "b.jsonl", group="group")
+    read = load_dataset(tmp_path / "b.jsonl", Reading(group="group"))
     assert [example.group for example in read.examples] == ["p", None]
 
 

@@ -15,7 +15,7 @@ from kilotune.data.example import Image, Message
 from kilotune.data.files.writers import write_table
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Dataset, load_dataset, load_examples
+from kilotune.data.normalise import Dataset, Reading, load_dataset, load_examples
 from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError
 
@@ -27,7 +27,8 @@ Turns = list[tuple[str, Any]]
 def dataset(tmp_path: Path, *rows: dict[str, Any], **options: Any) -> Dataset:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_dataset(path, **options)
+    answered = options.pop("answered", True)
+    return load_dataset(path, Reading(**options), answered=answered)
 
 
 def turns(tmp_path: Path, *rows: dict[str, Any], **options: Any) -> tuple[str, Turns]:
@@ -315,7 +316,7 @@ def test_a_column_that_is_given_to_one_field_is_no_other_one(tmp_path: Path) -> 
 def test_half_characters_in_json_cells_are_named(tmp_path: Path) -> None:
     cell = '[{"role": "user", "content": "\\ud800"}]'
     write_table(tmp_path / "a.csv", ("messages",), [{"messages": cell}])
-    read = load_dataset(tmp_path / "a.csv", format="messages")
+    read = load_dataset(tmp_path / "a.csv", Reading(format="messages"))
     assert found(read) == [("bad-json-cell", "error", ("data:2",))]
 
 
@@ -365,7 +366,7 @@ def test_a_first_row_of_data_is_said_to_be_no_header(content: str, tmp_path: Pat
     (path := tmp_path / "a.csv").write_text(content)
     for options in ({}, {"text": "text"}):
         with pytest.raises(KilotuneError, match="the first row seems to be data") as caught:
-            load_dataset(path, **options)
+            load_dataset(path, Reading(**options))
         assert "--column" in caught.value.fix or caught.value.fix.endswith("such as text,label")
 
 
@@ -634,7 +635,7 @@ def test_rows_of_any_shape_give_an_example_or_a_finding(
     path.write_text(json.dumps(row))
     for name in FORMATS:
         try:
-            read = load_dataset(path, format=name)
+            read = load_dataset(path, Reading(format=name))
         except KilotuneError:
             continue
         errors = [f for f in read.findings if f.severity == "error" and f.code != "image-count"]
@@ -672,7 +673,7 @@ def test_columns_of_no_format_are_asked_for_by_the_fields_of_each(tmp_path: Path
     for field in ("text", "label", "prompt", "completion", "messages"):
         assert f"--column {field}=NAME" in caught.value.fix
     with pytest.raises(KilotuneError) as caught:
-        load_dataset(path, text="ask")
+        load_dataset(path, Reading(text="ask"))
     assert caught.value.fix.startswith("Name one with --column label=NAME; ")
 
 
@@ -688,7 +689,7 @@ def test_a_stray_row_makes_no_format_of_a_file(tmp_path: Path) -> None:
 def test_rows_without_a_group_are_named(tmp_path: Path) -> None:
     rows = [{"text": f"t{n}", "label": "a", "who": "p" if n % 2 else None} for n in range(4)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    read = load_dataset(tmp_path / "a.jsonl", group="who")
+    read = load_dataset(tmp_path / "a.jsonl", Reading(group="who"))
     assert found(read) == [("missing-group", "warning", ("data:1", "data:3"))]
 
 

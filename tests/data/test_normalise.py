@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kilotune.data.checks import check_examples
-from kilotune.data.normalise import load_dataset, load_examples
+from kilotune.data.normalise import Reading, load_dataset, load_examples
 from kilotune.errors import KilotuneError
 
 
@@ -72,13 +72,15 @@ def test_labels_are_set_for_closed_labels_alone(tmp_path: Path) -> None:
 def test_a_task_that_is_asked_for_wins(tmp_path: Path) -> None:
     answers = [f"a long answer in so many words: number {i} of a few" for i in range(12)]
     path = rows(tmp_path / "a.csv", answers)
-    forced = load_dataset(path, task="classify")
+    forced = load_dataset(path, Reading(task="classify"))
     assert (forced.task, forced.why, forced.examples[0].label) == (
         "classify", "as asked for", answers[0],
     )  # fmt: skip
     assert [f.code for f in check_examples(forced.examples)] == ["too-many-classes"]
     assert (
-        load_dataset(rows(tmp_path / "b.csv", ["a", "b"] * 6), task="generate").examples[0].label
+        load_dataset(rows(tmp_path / "b.csv", ["a", "b"] * 6), Reading(task="generate"))
+        .examples[0]
+        .label
         is None
     )
 

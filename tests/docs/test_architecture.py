@@ -20,8 +20,6 @@ COMMANDS = ("cli", "workflows")
 LINES, PARAMETERS = 60, 8
 # Those that still have, of the packages that have not been gone through. No new one may be added.
 TOO_LARGE = {
-    "data/conversion.py: convert",
-    "data/normalise.py: load_dataset",
     "evaluation/judgement.py: judge_system",
     "generation/decoding.py: generate",
     "generation/score.py: score_labels",

@@ -42,16 +42,15 @@ def convert(
     """Write a file in another format. Nothing is lost without being said."""
     with command(as_json):
         from kilotune.data.conversion import convert as write
+        from kilotune.data.normalise import Reading
 
         done = write(
             source,
             target,
             to=to or "auto",
-            format=data.format or "auto",
-            columns=data.column_of(),
-            text=data.text,
-            label=data.label,
-            group=data.group,
+            reading=Reading(
+                data.format or "auto", data.column_of(), data.text, data.label, data.group
+            ),
             force=force,
             progress=TerminalProgress(),
         )

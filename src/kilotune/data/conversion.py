@@ -1,7 +1,7 @@
 """Any file to any other: read into Examples, written in another format, read again as a proof."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from kilotune.data.files.writers import check_writable, write_table
 from kilotune.data.finding import stop_on_errors
 from kilotune.data.formats import FORMATS, Format, detect
 from kilotune.data.images.references import place, placeholders
-from kilotune.data.normalise import Dataset, load_dataset
+from kilotune.data.normalise import Dataset, Reading, load_dataset
 from kilotune.data.row_faults import RowError
 from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError, some
@@ -40,11 +40,7 @@ def convert(
     out: Path,
     *,
     to: str = "auto",
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
-    text: str | None = None,
-    label: str | None = None,
-    group: str | None = None,
+    reading: Reading | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
@@ -55,14 +51,12 @@ def convert(
     named in what is returned. Raises KilotuneError for rows that cannot be read, and for rows
     that the format cannot hold whole; then nothing is written.
     """
-    progress = progress or Silent()
+    progress, reading = progress or Silent(), reading or Reading()
     if to not in {"auto", *FORMATS}:
         raise KilotuneError(f"no format '{to}'", fix=f"Choose one of: {', '.join(FORMATS)}")
     with claimed(out, check=partial(_check_new, source, force)):
         progress.stage(f"Reading {source}")
-        dataset = load_dataset(
-            source, format=format, columns=columns, text=text, label=label, group=group
-        )
+        dataset = load_dataset(source, reading)
         progress.say(f"detected: {dataset.title}")
         for finding in dataset.findings:
             if finding.severity != "error":
@@ -73,7 +67,7 @@ def convert(
         rows = rows_of(dataset.examples, name, out, progress, str(dataset.path))
         names = list(dict.fromkeys(column for row in rows for column in row))
         write_table(out, names, rows, force=force)
-    left = tuple(column for column in dataset.unused if column not in {group, "tools"})
+    left = tuple(column for column in dataset.unused if column not in {reading.group, "tools"})
     return Conversion(dataset, out, name, len(rows), left)
 
 

@@ -62,7 +62,11 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are to be read: what `load_dataset` takes."""
+    """How files are to be read.
+
+    `format` is a name of FORMATS, `columns` gives the file's columns for its fields (`text` and
+    `label` are short for those two); what is not given is detected.
+    """
 
     format: str = "auto"
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -71,58 +75,35 @@ class Reading:
     group: str | None = None
     task: Task | Literal["auto"] = "auto"
 
-    def load(
-        self, path: Path, source: str, *, answered: bool = True, table: Table | None = None
-    ) -> Dataset:
-        """The file as Examples, whose ids begin with `source`; `table` is the file read before."""
-        return load_dataset(
-            path,
-            format=self.format,
-            columns=self.columns,
-            text=self.text,
-            label=self.label,
-            group=self.group,
-            task=self.task,
-            source=source,
-            answered=answered,
-            table=table,
-        )
-
 
 def load_examples(
     path: str | Path, *, text: str | None = None, label: str | None = None
 ) -> list[Example]:
     """The Examples of `load_dataset`. Raises KilotuneError where a row could not be read."""
-    dataset = load_dataset(path, text=text, label=label)
+    dataset = load_dataset(path, Reading(text=text, label=label))
     stop_on_errors(dataset.findings, str(path))
     return list(dataset.examples)
 
 
 def load_dataset(
     path: str | Path,
+    reading: Reading | None = None,
     *,
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
-    text: str | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    task: Task | Literal["auto"] = "auto",
     source: str = "data",
     answered: bool = True,
     table: Table | None = None,
 ) -> Dataset:
     """Read a file, or a folder of files, into Examples.
 
-    `format` is a name of FORMATS, `columns` gives the file's columns for its fields (`text` and
-    `label` are short for those two); what is not given is detected. `source` begins the ids
-    (`data:2` is line 2 of the file). A text or label that is empty becomes an empty text or a
-    label of None, for the checks to report. Without `answered` the file may lack the answers'
-    column; a `table` that is given is taken for the file's. Raises KilotuneError for a file that
-    cannot be read or has no such columns.
+    `source` begins their ids (`data:2` is line 2 of the file). A text or label that is empty
+    becomes an empty text or a label of None, for the checks to report. Without `answered` the file
+    may lack the answers' column; a `table` that is given is taken for the file's. Raises
+    KilotuneError for a file that cannot be read or has no such columns.
     """
+    reading = reading or Reading()
     table = table or read_table(Path(path), partial=True)
-    given = dict(columns or {})
-    given |= {name: column for name, column in zip(OPTIONS, (text, label), strict=True) if column}
+    short = zip(OPTIONS, (reading.text, reading.label), strict=True)
+    given = {**reading.columns, **{name: column for name, column in short if column}}
     if not answered:
         answers = {name for form in FORMATS.values() for name in form.answers}
         given = {f: c for f, c in given.items() if f not in answers or c in table.columns}
@@ -130,13 +111,13 @@ def load_dataset(
     examples: list[Example] = []
     plans: list[_Plan] = []
     for part in _files(table):
-        plan = _plan(part, format, given, group, answered)
+        plan = _plan(part, reading.format, given, reading.group, answered)
         examples += _examples(part.rows, plan, table, source, faults)
         plans.append(plan)
     labelled = all(plan.name == "text-label" for plan in plans)
     detected, why = detect_task(examples, labelled)
-    if task != "auto":
-        detected, why = task, "as asked for"
+    if reading.task != "auto":
+        detected, why = reading.task, "as asked for"
     if detected == "classify":
         examples = [_with_label(example) for example in examples]
     found = table.faults(source) + faults.findings() + several_answers(examples, detected)

@@ -31,7 +31,7 @@ from kilotune.data.files.table import Row, Table
 from kilotune.data.files.writers import check_writable, remove, table_bytes, to_json, write_together
 from kilotune.data.finding import Finding
 from kilotune.data.images.copies import Copy, image_folder
-from kilotune.data.normalise import Dataset, Reading
+from kilotune.data.normalise import Dataset, Reading, load_dataset
 from kilotune.data.tasks import is_json
 from kilotune.data.turns import is_turn, role_of
 from kilotune.errors import KilotuneError
@@ -93,7 +93,7 @@ def _repaired(
     reading: Reading, path: Path, out: Path
 ) -> tuple[list[Row], Sequence[str], list[Repair], dict[str, bytes]]:
     """The rows and columns of a copy at `out`, what was changed, and the images to go with it."""
-    dataset = reading.load(path, "data")
+    dataset = load_dataset(path, reading)
     changes = [
         Repair(bad.id("data"), "unreadable-row", "", bad.text, None)
         for bad in _table(dataset).unread
@@ -106,9 +106,8 @@ def _repaired(
             raise KilotuneError(
                 "every row would be left out", where=str(path), fix="Look at what check says of it"
             )
-        dataset = reading.load(
-            path, "data", table=replace(_table(dataset), rows=tuple(rows), unread=())
-        )
+        left = replace(_table(dataset), rows=tuple(rows), unread=())
+        dataset = load_dataset(path, reading, table=left)
     images = Copy(out)
     rows = images.rows(dataset)
     changes += [Repair(row, "image-moved", *change) for row, *change in images.moved]

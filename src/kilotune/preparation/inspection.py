@@ -20,7 +20,7 @@ from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, su
 from kilotune.data.example import Example, Task
 from kilotune.data.files.readers import read_table
 from kilotune.data.finding import Finding, errors_first
-from kilotune.data.normalise import Dataset, Reading
+from kilotune.data.normalise import Dataset, Reading, load_dataset
 from kilotune.data.repair import Repair, repair_file
 from kilotune.data.split import split_examples
 from kilotune.errors import KilotuneError, some
@@ -68,7 +68,7 @@ def check(
     `label_errors` looks for wrong labels with a bag of words, `probabilities` with a file of
     out-of-fold predictions. Raises KilotuneError for files that cannot be read.
     """
-    datasets = [reading.load(path, name) for path, name in _named(files)]
+    datasets = [load_dataset(path, reading, source=name) for path, name in _named(files)]
     tasks = sorted({dataset.task for dataset in datasets})
     if len(tasks) > 1:
         raise KilotuneError(
@@ -86,7 +86,7 @@ def check(
     examples = [example for dataset in datasets for example in dataset.examples]
     given = {"validation": validation, "test": test}
     alike = replace(reading, task=task)
-    parts = {name: alike.load(path, name) for name, path in given.items() if path}
+    parts = {name: load_dataset(path, alike, source=name) for name, path in given.items() if path}
     found = [finding for dataset in datasets for finding in dataset.findings]
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)

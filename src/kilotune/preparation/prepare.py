@@ -10,7 +10,7 @@ from kilotune.data.example import Task
 from kilotune.data.files.table import Table
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Dataset, Reading
+from kilotune.data.normalise import Dataset, Reading, load_dataset
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.task_metrics import TASKS, own_scores
@@ -103,12 +103,14 @@ def read(recipe: Recipe) -> Files:
                 fix="Give another file, or none to have a part split off",
             )
 
-    train = reading(data).load(data.train, "data")
+    train = load_dataset(data.train, reading(data))
     alike = replace(reading(data), task=train.task)
     return Files(
         train,
-        alike.load(data.validation, "validation") if data.validation else None,
-        alike.load(data.test, "test") if data.test else None,
+        *(
+            load_dataset(path, alike, source=name) if path else None
+            for name, path in (("validation", data.validation), ("test", data.test))
+        ),
     )
 
 
@@ -132,7 +134,7 @@ def read_unanswered(
     Raises KilotuneError where a column that the caller is `adding` is there already, or where rows
     cannot be read: they could not be written again.
     """
-    dataset = reading_alike(recipe, format).load(file, "file", answered=False)
+    dataset = load_dataset(file, reading_alike(recipe, format), source="file", answered=False)
     table = dataset.table
     assert table is not None
     stop_on_errors(table.faults("file"), str(file))

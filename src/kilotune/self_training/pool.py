@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kilotune.data.example import Example
-from kilotune.data.normalise import without_answer
+from kilotune.data.normalise import load_dataset, without_answer
 from kilotune.errors import KilotuneError
 from kilotune.preparation.prepare import Prepared, reading_alike
 from kilotune.progress import Progress
@@ -38,10 +38,10 @@ def read_pool(prepared: Prepared, progress: Progress) -> Pool:
     recipe, settings = prepared.recipe, prepared.recipe.unlabeled
     assert settings.file is not None
     alike = replace(reading_alike(recipe, prepared.format), task=prepared.task)
-    dataset = alike.load(settings.file, SOURCE, answered=False)
+    dataset = load_dataset(settings.file, alike, source=SOURCE, answered=False)
     if dataset.table is not None and recipe.data.group in dataset.table.columns:
         grouped = replace(alike, group=recipe.data.group)
-        dataset = grouped.load(settings.file, SOURCE, answered=False)
+        dataset = load_dataset(settings.file, grouped, source=SOURCE, answered=False)
     for finding in dataset.findings:
         progress.say(f"{finding.severity}: {finding}")
     unread = {row for f in dataset.findings if f.severity == "error" for row in f.rows}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kilotune.data.finding import Finding, errors_first
-from kilotune.data.normalise import Dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.models.pretrained import locate_tokenizer
 from kilotune.models.vision import load_vision
 from kilotune.preparation.prepare import reading
@@ -30,7 +30,7 @@ def render(recipe: Recipe) -> Preview:
     Raises KilotuneError for a file or a tokenizer that cannot be used.
     """
     data = recipe.data
-    dataset = reading(data).load(data.train, "data")
+    dataset = load_dataset(data.train, reading(data))
     labels = sorted({example.label for example in dataset.examples if example.label})
     words = wording(data.system, data.question, labels, data.label_wording)
     source = locate_tokenizer(recipe.model)
