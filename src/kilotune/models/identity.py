@@ -21,9 +21,9 @@ from kilotune.errors import KilotuneError
 from kilotune.models.checkpoint import checkpoint_folder
 from kilotune.models.hub import file_of, how_to_get, weight_files
 from kilotune.models.integrity import read_json
-from kilotune.models.pretrained import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
+from kilotune.models.source import TOKENIZER_FILES, TOKENIZER_SETTINGS, Source
 from kilotune.recipe.advice import RECIPE, advised
-from kilotune.recipe.schema import TEMPLATES, ModelSettings
+from kilotune.recipe.schema import TEMPLATES
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROCESSOR_FILES = (
@@ -66,13 +66,13 @@ class Identity:
     chat_template: str
 
 
-def identify(source: str, settings: ModelSettings) -> Identity:
-    """The identity of the model at `source`. All its weights are read, once in a process."""
+def identify(source: Source) -> Identity:
+    """The identity of the model of `source`. All its weights are read, once in a process."""
     return Identity(
         weights=weights_digest(_weights_of(source)),
-        config=_config(source, settings),
-        tokenizer=_tokenizer(source),
-        chat_template=_digest([_template(source, settings.chat_template)]),
+        config=_config(source),
+        tokenizer=_tokenizer(source.place),
+        chat_template=_digest([_template(source.place, source.settings.chat_template)]),
     )
 
 
@@ -148,19 +148,17 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
         yield from pool.map(content, header)
 
 
-def _weights_of(source: str) -> list[Path]:
-    folder = source if weight_files(source) else str(checkpoint_folder(source))
-    # A first-generation Qwen may lie there without an index.
-    found = weight_files(folder) or sorted(Path(folder).glob("*.safetensors"))
+def _weights_of(source: Source) -> list[Path]:
+    found = source.weight_files() or weight_files(str(checkpoint_folder(source.place)))
     if not found:  # of a hub id in another format than is fetched for loading
-        fix = how_to_get(source) or "Give the folder of a whole model"
-        raise KilotuneError("no weights to know the model by", where=source, fix=fix)
+        fix = how_to_get(source.place) or "Give the folder of a whole model"
+        raise KilotuneError("no weights to know the model by", where=source.place, fix=fix)
     return found
 
 
-def _config(source: str, settings: ModelSettings) -> str:
-    file = file_of(source, "config.json")
-    read = load_config(source, settings).to_diff_dict()
+def _config(source: Source) -> str:
+    file = file_of(source.place, "config.json")
+    read = source.config.to_diff_dict()
     return " ".join(_digest([_settled(facts)]) for facts in (read_json(file) if file else {}, read))
 
 

@@ -12,16 +12,13 @@ from transformers import BitsAndBytesConfig
 from kilotune.errors import KilotuneError
 from kilotune.models.hub import weights_file
 from kilotune.models.integrity import check_loaded
-from kilotune.models.qwen import first_generation
 from kilotune.recipe.schema import ModelSettings, TuneSettings
 
 Model = Any  # transformers.PreTrainedModel, which ships no types
 
 
-def check_quantisable(source: str, settings: ModelSettings, tune: TuneSettings) -> None:
-    """Raise KilotuneError where the model at `source` cannot be tuned quantised as asked."""
-    if settings.quantization == "none":
-        return
+def check_quantised(tune: TuneSettings) -> None:
+    """Raise KilotuneError where quantised weights cannot be tuned as asked, or not here."""
     if not tune.adapters_alone:
         raise _refusal(
             "quantised weights cannot be trained themselves",
@@ -29,8 +26,6 @@ def check_quantisable(source: str, settings: ModelSettings, tune: TuneSettings) 
         )
     if tune.streaming == "always":
         raise _refusal("quantised layers cannot be streamed", "Set tune.streaming=never")
-    if first_generation(source):
-        raise _refusal("a first-generation Qwen is not quantised", "Set model.quantization=none")
     if find_spec("bitsandbytes") is None:
         raise _refusal("bitsandbytes is not installed", "pip install 'kilotune[quantization]'")
 

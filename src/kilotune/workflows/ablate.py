@@ -19,9 +19,8 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import check_seeds
 from kilotune.evaluation.baselines import majority
 from kilotune.evaluation.judgement import scores
-from kilotune.models.pretrained import check_weights
-from kilotune.models.quantisation import check_quantisable
 from kilotune.models.size import check_trained
+from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.advice import advised
@@ -83,16 +82,16 @@ def ablate(
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
     source = pipeline.locate_model(prepared, progress)
-    check_weights(source, recipe.model)
-    check_trained(source, recipe.model, recipe.tune)
+    source.check_weights()
+    check_trained(source, recipe.tune)
     # What the final run needs is known before the trials.
-    check_quantisable(source, recipe.model, recipe.tune)
+    source.check_quantisable(recipe.tune)
     check_trackers(recipe.tune.report_to)
     open_pool(prepared, progress)
     folds = _folds(prepared)
     if place:
         ray_cluster.join(place)
-    base = base_identity(recipe, source)
+    base = base_identity(source)
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         # First of all the folds: they tell an ablation from a run.
@@ -131,7 +130,7 @@ def resume(
         source = pipeline.locate_model(prepared, progress)
         check_base(folder, recipe, source)
         if not begun:
-            _begin(folder, prepared, base_identity(recipe, source))
+            _begin(folder, prepared, base_identity(source))
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
@@ -164,7 +163,7 @@ def _check_unchanged(
 
 def _go_on(
     prepared: Prepared,
-    source: str,
+    source: Source,
     folds: tuple[Fold, ...],
     folder: RunFolder,
     progress: Progress,
@@ -200,7 +199,7 @@ def _go_on(
 @contextmanager
 def _workers(
     prepared: Prepared,
-    source: str,
+    source: Source,
     folds: tuple[Fold, ...],
     progress: Progress,
     place: ray_cluster.ClusterAddress | None,

@@ -26,10 +26,9 @@ from kilotune.evaluation.task_metrics import TASKS, TITLES, UNREADABLE
 from kilotune.evaluation.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
 from kilotune.exports import describe
 from kilotune.models.gguf import is_gguf
-from kilotune.models.pretrained import check_weights, locate, sees_images
-from kilotune.models.quantisation import check_quantisable
 from kilotune.models.sharding import of_the_leader
-from kilotune.models.size import check_answers, check_trained, read_config
+from kilotune.models.size import check_answers, check_trained
+from kilotune.models.source import Source, locate
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.models.tuned_weights import tuned_folder
@@ -89,13 +88,13 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     progress = progress or Silent()
     recipe = prepared.recipe
     source = locate_model(prepared, progress)
-    check_weights(source, recipe.model)
-    check_quantisable(source, recipe.model, recipe.tune)
-    check_trained(source, recipe.model, recipe.tune)
+    source.check_weights()
+    source.check_quantisable(recipe.tune)
+    check_trained(source, recipe.tune)
     check_trackers(recipe.tune.report_to)
     pool = open_pool(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
-    base = base_identity(recipe, source)
+    base = base_identity(source)
     folder = _new_folder(out, recipe.data.train.stem)
     with folder.writing(), _kept(folder, progress):
         folder.write_recipe(recipe)
@@ -134,7 +133,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
         check_record(folder, added)
     with folder.writing(), _kept(folder, progress):
         if not begun:
-            _begin(folder, more, added, base_identity(recipe, source))
+            _begin(folder, more, added, base_identity(source))
         if not (folder / record.ENVIRONMENT).exists():
             folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         return _go_on(prepared, more, pool, source, folder, progress)
@@ -230,7 +229,7 @@ def _go_on(
     prepared: Prepared,
     more: Prepared,
     pool: Pool | None,
-    source: str,
+    source: Source,
     folder: RunFolder,
     progress: Progress,
 ) -> Run:
@@ -257,7 +256,7 @@ def _note(run: Run, recipe: Recipe) -> None:
     trackers.note(recipe.tune.report_to, figures, files)
 
 
-def locate_model(prepared: Prepared, progress: Progress) -> str:
+def locate_model(prepared: Prepared, progress: Progress) -> Source:
     """Where the model is; raises KilotuneError for images where it takes none.
 
     And where the recipe names a judge that cannot be asked, which is needed hours later.
@@ -267,8 +266,8 @@ def locate_model(prepared: Prepared, progress: Progress) -> str:
     if is_gguf(recipe.model.name):
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
     source = locate(recipe.model)
-    check_answers(recipe.model, recipe.decoding)
-    if pictured and not sees_images(read_config(recipe.model)):
+    check_answers(source, recipe.decoding)
+    if pictured and not source.sees_images:
         raise KilotuneError(
             f"examples with images ({len(pictured)}: {some(pictured)}), and a model of texts alone",
             where=recipe.model.name,
@@ -285,7 +284,7 @@ def _new_folder(out: Path | None, name: str) -> RunFolder:
 
 def _run_stages(
     prepared: Prepared,
-    source: str,
+    source: Source,
     folder: RunFolder,
     progress: Progress,
     found: PseudoLabels | None,
