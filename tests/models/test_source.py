@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
 
 from kilotune.errors import KilotuneError
 from kilotune.models.builtin import builtin_folder, make_builtin
+from kilotune.models.size import check_answers, check_trained
 from kilotune.models.source import locate, locate_tokenizer, source_at
-from kilotune.recipe.schema import ModelSettings
+from kilotune.models.streaming import streamed_below
+from kilotune.models.vision import load_vision
+from kilotune.recipe.schema import DecodingSettings, LoraSettings, ModelSettings
+from kilotune.session.templates import limits_at
 from tests.support.first_qwen import write_tiny_qwen
 from tests.support.tiny import byte_tokenizer
 from tests.support.tiny_vision import KINDS, write_kind
@@ -34,6 +39,48 @@ def test_offline_the_missing_builtin_names_the_command(
     with pytest.raises(KilotuneError, match="no built-in model"):
         make_builtin("gpt5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_configuration_is_read_once_whoever_asks(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, plain = [], AutoConfig.from_pretrained
+
+    def counted(place: str, **how: object) -> object:
+        read.append(place)
+        return plain(place, **how)
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", counted)
+    source = locate(ModelSettings(name=str(tiny_model)))
+    kept = source.config.to_dict()
+    assert not source.sees_images
+    assert streamed_below(source, LoraSettings(learning_rate=1e-3), torch.float32, 10**9) == 0
+    check_answers(source, DecodingSettings(max_new_tokens=1))
+    check_trained(source, LoraSettings(learning_rate=1e-3, layers="top:1"))
+    assert (limits_at(source), load_vision(source, needed=True)) == (limits_at(source), None)
+    assert read == [str(tiny_model)]
+    assert source.config.to_dict() == kept
+
+
+def test_a_configuration_file_stands_for_the_folder_it_is_in(tiny_model: Path) -> None:
+    whole = locate(ModelSettings(name=str(tiny_model)))
+    file = locate(ModelSettings(name=str(tiny_model / "config.json")))
+    assert file.place == whole.place
+    assert vars(file.config) == vars(whole.config) | {"_name_or_path": f"{whole.place}/config.json"}
+    assert file.tokenizer().get_vocab() == whole.tokenizer().get_vocab()
+
+
+def test_what_a_first_generation_qwen_cannot_do_is_said_before_it_is_loaded(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = write_tiny_qwen(tmp_path, index=False)
+    nf4 = ModelSettings(name=str(folder), quantization="nf4")
+    with pytest.raises(KilotuneError, match="is not quantised"):
+        locate(nf4).check_quantisable(LoraSettings(learning_rate=1e-3))
+    assert (locate(nf4).renamed, locate(nf4).streamable) == (True, True)
+    assert len(locate(nf4).weight_files()) == len(list(folder.glob("*.safetensors"))) > 1
+    plain = source_at(tiny_model)
+    assert (plain.renamed, plain.streamable) == (False, True)
 
 
 def test_a_tokenizer_needs_no_weights_and_pads_with_its_end(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
         raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
     finished = open_finished(run, trust_code=trust_code)
     check_new(out)
-    check_run(finished.folder, finished.recipe)
+    check_run(finished.folder, finished.recipe, finished.source)
     out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out, check=check_new), written_atomically(out) as part:
         part.mkdir()

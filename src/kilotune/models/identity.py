@@ -103,9 +103,9 @@ def tuned_digest(folder: Path) -> str:
     """
     weights = folder / ADAPTER_WEIGHTS
     files = [weights] if weights.is_file() else weight_files(str(folder))
-    source = str(folder)
-    settings = _files(source, (ADAPTER_CONFIG, "config.json"))
-    return _digest([weights_digest(files), settings, _tokenizer(source), _own_template(source)])
+    place = str(folder)
+    settings = _files(place, (ADAPTER_CONFIG, "config.json"))
+    return _digest([weights_digest(files), settings, _tokenizer(place), _own_template(place)])
 
 
 def weights_digest(files: Iterable[Path]) -> str:
@@ -162,34 +162,34 @@ def _config(source: Source) -> str:
     return " ".join(_digest([_settled(facts)]) for facts in (read_json(file) if file else {}, read))
 
 
-def _tokenizer(source: str) -> str:
+def _tokenizer(place: str) -> str:
     """Of the tokenizer's files that are read, and of the image processor's."""
-    whole = file_of(source, "tokenizer.json") is not None
+    whole = file_of(place, "tokenizer.json") is not None
     names = TOKENIZER_SETTINGS if whole else TOKENIZER_FILES
-    return _files(source, (*names, *PROCESSOR_FILES))
+    return _files(place, (*names, *PROCESSOR_FILES))
 
 
-def _files(source: str, names: Iterable[str]) -> str:
+def _files(place: str, names: Iterable[str]) -> str:
     """Of the files of those names that are there; of JSON without what is kept ASIDE."""
     said = []
     for name in dict.fromkeys(names):
-        if file := file_of(source, name):
+        if file := file_of(place, name):
             said.append(name)
             said.append(_settled(read_json(file)) if file.suffix == ".json" else _bytes(file))
     return _digest(said)
 
 
-def _template(source: str, wanted: str) -> str:
+def _template(place: str, wanted: str) -> str:
     """The text of the model's own chat template or of the recipe's file; of kilotune's the name."""
     if wanted not in TEMPLATES:
         file = Path(wanted).expanduser()
         return file.read_text(encoding="utf-8") if file.is_file() else ""
-    return wanted if wanted != "auto" else _own_template(source)
+    return wanted if wanted != "auto" else _own_template(place)
 
 
-def _own_template(source: str) -> str:
+def _own_template(place: str) -> str:
     for name in (*TEMPLATE_FILES, "tokenizer_config.json"):
-        if file := file_of(source, name):
+        if file := file_of(place, name):
             if file.suffix != ".json":
                 return file.read_text(encoding="utf-8")
             if text := read_json(file).get("chat_template"):

@@ -17,18 +17,18 @@ POOLER = "pooler"
 Model = Any  # transformers.PreTrainedModel or peft.PeftModel; neither ships types
 
 
-def load_complete(kind: Any, source: str, *, unused: str = "", **how: Any) -> Model:
-    """The model at `source` of transformers' class `kind`, loaded as `how` says.
+def load_complete(kind: Any, place: str, *, unused: str = "", **how: Any) -> Model:
+    """The model at `place` of transformers' class `kind`, loaded as `how` says.
 
     transformers fills what a checkpoint lacks with random numbers; here that is a KilotuneError,
     but for what no answer needs and has the name `unused`. Of processes that share one model the
     others are given theirs by the leader.
     """
     model, info = kind.from_pretrained(
-        source, output_loading_info=True, ignore_mismatched_sizes=True, **how
+        place, output_loading_info=True, ignore_mismatched_sizes=True, **how
     )
     if distributed.leads():
-        check_loaded(info, str(weights_file(source) or source), unused)
+        check_loaded(info, str(weights_file(place) or place), unused)
     return model
 
 
@@ -51,21 +51,21 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def load_beside(kind: Any, source: str, what: str) -> tuple[Any, Any]:
+def load_beside(kind: Any, place: str, what: str) -> tuple[Any, Any]:
     """Tokenizer and model, of transformers' class `kind`, of a model that is not the tuned one.
 
     `what` names it in the KilotuneError that is raised where there is none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(place)
         # Few encoders come with a pooler, and none is used.
-        model = load_complete(kind, source, unused=POOLER).to(best_device()).eval()
+        model = load_complete(kind, place, unused=POOLER).to(best_device()).eval()
     except (KilotuneError, *NOT_OF_THE_FILE):
         raise
     except Exception as error:  # the readers' own, for every way a file can be broken
         raise KilotuneError(
             f"cannot read a {what}: {first_line(error)}",
-            where=source,
+            where=place,
             fix="Give the folder or the hub id of one",
         ) from error
     return tokenizer, model

@@ -31,9 +31,9 @@ def check_quantised(tune: TuneSettings) -> None:
 
 
 def load_quantised(
-    kind: Any, source: str, settings: ModelSettings, dtype: torch.dtype, device: torch.device
+    kind: Any, place: str, settings: ModelSettings, dtype: torch.dtype, device: torch.device
 ) -> Model:
-    """The model at `source` of the class `kind`, its linear layers but the head quantised.
+    """The model at `place` of the class `kind`, its linear layers but the head quantised.
 
     Products are done in `dtype`. Raises KilotuneError where this machine cannot.
     """
@@ -47,7 +47,7 @@ def load_quantised(
     )
     try:
         model, info = kind.from_pretrained(
-            source,
+            place,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             dtype=dtype,
@@ -63,7 +63,7 @@ def load_quantised(
             f"bitsandbytes does not quantise on {device.type} here ({said})",
             "Set model.quantization=none, or use a device that it supports",
         ) from error
-    check_loaded(info, str(weights_file(source) or source))
+    check_loaded(info, str(weights_file(place) or place))
     for module in model.modules():
         # Or the first answer on such a processor repacks the frozen weights, with coarser scales.
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -321,7 +321,8 @@ def locate_config(settings: ModelSettings) -> Source:
 
 def source_at(place: str | Path, settings: ModelSettings | None = None) -> Source:
     """What is at `place`: a folder, a config.json, which stands for its folder, or a hub id."""
-    file = Path(place) if Path(place).is_file() else None
+    path = Path(place)
+    file = path if path.suffix == ".json" and path.is_file() else None
     kind = FirstQwen if first_generation(place) else Source
     return kind(str(file.parent if file else place), settings or ModelSettings(), file)
 

@@ -174,8 +174,8 @@ def tuned_generation(folder: Path) -> GenerationConfig:
 
 def _weights(run: Path, folder: Path) -> list[Path]:
     """The files of the tuned weights. Raises KilotuneError where one is gone."""
-    source = str(folder)
-    names = [ADAPTER_WEIGHTS] if folder.name == ADAPTER else weight_names(source) or [WEIGHTS]
+    adapter = folder.name == ADAPTER
+    names = [ADAPTER_WEIGHTS] if adapter else weight_names(str(folder)) or [WEIGHTS]
     for name in names:
         if not (folder / name).is_file():
             raise _damaged(run, "the file is gone", folder / name)

@@ -104,21 +104,22 @@ def open_tuned(
 
     Raises KilotuneError where the base model or what was tuned is damaged or another than it was.
     """
-    check_run(RunFolder(run), recipe)
+    source = locate(recipe.model)
+    check_run(RunFolder(run), recipe, source)
     model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
-    vision = load_vision(locate(recipe.model), needed=pictured)
+    vision = load_vision(source, needed=pictured)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
     words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     return model, open_prompting(model, template, words, generation, recipe, vision)
 
 
-def check_run(folder: RunFolder, recipe: Recipe) -> None:
+def check_run(folder: RunFolder, recipe: Recipe, source: Source) -> None:
     """Raise KilotuneError where a run's base model, or what it tuned, is not as it left them."""
     check_tuned(folder.path, folder.read_identity())
     if tuned_folder(folder.path).name == ADAPTER:
         # Tokenizer and template are the tuned folder's own.
-        check_base(folder, recipe, locate(recipe.model), parts=("weights", "config"))
+        check_base(folder, recipe, source, parts=("weights", "config"))
 
 
 def check_base(
