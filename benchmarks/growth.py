@@ -27,9 +27,8 @@ from transformers import AutoTokenizer
 from kilotune.cli.terminal import quieten_libraries
 from kilotune.models.builtin import make_builtin
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.tuning import TuningJob, tune
 
@@ -43,7 +42,7 @@ def seconds(items: list[Rendering]) -> float:
         overrides=["model.precision=bfloat16", "tune.epochs=1", "tune.stopping.metric=loss"],
     )
     start = time.perf_counter()
-    model = load_model(str(make_builtin("smollm2")), ModelSettings(), torch.bfloat16)
+    model = source_at(make_builtin("smollm2")).model(torch.bfloat16)
     tunable = Tunable(model, recipe.tune, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         tune(tunable, TuningJob(recipe, items, items[:1], 0, Path(folder)))

@@ -71,11 +71,10 @@ def renderings(count: int, length: int, labelled: int, vocabulary: int) -> list:
 def train_kilotune(folder: Path, labelled: int, micro: int, *settings: str) -> None:
     """A step as `kilotune run` trains, with its checks and an evaluation."""
     from kilotune.models.freeze import Tunable
-    from kilotune.models.pretrained import load_model
-    from kilotune.recipe.schema import ModelSettings
+    from kilotune.models.source import source_at
 
     recipe = tuning_recipe("float32", 1, f"tune.micro_batch_size={micro}", *settings)
-    model = load_model(str(folder), ModelSettings(), model_dtype("float32"))
+    model = source_at(folder).model(model_dtype("float32"))
     tunable = Tunable(model, recipe.tune, seed=0)
     items = renderings(BATCH, LENGTH, labelled, VOCABULARY)
     run_tuning(tunable, recipe, items, folder / f"out-{os.getpid()}")
@@ -89,8 +88,7 @@ def train_trl(folder: Path, labelled: int, micro: int, *, checkpointing: bool) -
     from trl import SFTConfig, SFTTrainer
 
     from kilotune.models.builtin import make_builtin
-    from kilotune.models.pretrained import load_model
-    from kilotune.recipe.schema import ModelSettings
+    from kilotune.models.source import source_at
 
     items = renderings(BATCH, LENGTH, labelled, VOCABULARY)
     rows = [
@@ -98,7 +96,7 @@ def train_trl(folder: Path, labelled: int, micro: int, *, checkpointing: bool) -
         for r in items
     ]
     trainer = SFTTrainer(
-        model=load_model(str(folder), ModelSettings(), model_dtype("float32")),
+        model=source_at(folder).model(model_dtype("float32")),
         processing_class=AutoTokenizer.from_pretrained(make_builtin("smollm2")),
         train_dataset=Dataset.from_list(rows),
         args=SFTConfig(
@@ -150,8 +148,8 @@ def measure_training(name: str, folder: Path, labelled: int) -> dict[str, object
 def measure_streaming(folder: Path) -> dict[str, object]:
     """In this process: the top layers tuned with the others on disk; seconds of each stage."""
     from kilotune.models.freeze import Tunable
+    from kilotune.models.source import source_at
     from kilotune.models.streaming import load_streamed, streamed_layers
-    from kilotune.recipe.schema import ModelSettings
 
     recipe = tuning_recipe("bfloat16", 1, f"tune.layers=top:{TOP}")
     seconds, begun = {}, time.perf_counter()
@@ -161,7 +159,7 @@ def measure_streaming(folder: Path) -> dict[str, object]:
         seconds[stage], begun = time.perf_counter() - begun, time.perf_counter()
 
     below = QWEN2_7B["num_hidden_layers"] - TOP
-    model = load_streamed(str(folder), ModelSettings(), model_dtype("bfloat16"), below)
+    model = load_streamed(source_at(folder), model_dtype("bfloat16"), below)
     lap("load the top")
     tunable = Tunable(model, recipe.tune, seed=0)
     lap("hash every weight")

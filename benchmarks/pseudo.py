@@ -26,7 +26,7 @@ from kilotune.data.folds import Fold, make_folds
 from kilotune.evaluation.adoption import Trials, adopt
 from kilotune.evaluation.evidence import Estimate
 from kilotune.evaluation.metrics import macro_f1, macro_f1_scores
-from kilotune.models.pretrained import locate
+from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.recipe.load import load_recipe
 from kilotune.self_training.pool import read_pool

@@ -18,7 +18,7 @@ from itertools import accumulate
 from random import Random
 
 from kilotune.data.example import Example, Message, Origin
-from kilotune.models.pretrained import locate_tokenizer
+from kilotune.models.source import locate_tokenizer
 from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.renderings import Rendered, render_examples
 from kilotune.rendering.wording import Wording
@@ -56,7 +56,7 @@ def chats(kind: str, count: int, rng: Random) -> list[Example]:
 def measure(kind: str, count: int, model: str) -> dict[str, float | str]:
     """Render and check one kind; the tokenizer and its template are loaded before the clock."""
     settings = ModelSettings(name=model)
-    template = load_template(locate_tokenizer(settings), settings)
+    template = load_template(locate_tokenizer(settings))
     examples = chats(kind, count, Random(0))
     start = time.process_time()
     rendered = render_examples(template, Wording("", "{text}"), examples, max_length=KINDS[kind][2])

@@ -36,9 +36,9 @@ from kilotune.generation.decoding import generate, generation_config
 from kilotune.generation.prefix import common_prefix
 from kilotune.generation.score import label_ids, score_labels
 from kilotune.models.builtin import make_builtin
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.progress import Silent
-from kilotune.recipe.schema import DecodingSettings, ModelSettings
+from kilotune.recipe.schema import DecodingSettings
 from kilotune.rendering.template import ChatTemplate
 from kilotune.rendering.wording import wording
 from kilotune.session.templates import load_template
@@ -71,9 +71,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document as the last line")
     options = parser.parse_args()
     quieten_libraries()
-    settings, folder = ModelSettings(), str(make_builtin("smollm2"))
-    model = load_model(folder, settings, getattr(torch, options.dtype))
-    template = load_template(folder, settings)
+    source = source_at(make_builtin("smollm2"))
+    model = source.model(getattr(torch, options.dtype))
+    template = load_template(source)
     prompts = read_prompts(template, options.articles)
     by_name = contenders(model, template, options.harness_batch)
     wall, cpu = dict.fromkeys(by_name, 0.0), dict.fromkeys(by_name, 0.0)

@@ -38,7 +38,7 @@ from kilotune.evaluation.baselines import bag_of_words
 from kilotune.evaluation.evidence import CONFIDENCE
 from kilotune.evaluation.metrics import macro_f1_scores
 from kilotune.models.freeze import digests_of
-from kilotune.models.pretrained import locate
+from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe

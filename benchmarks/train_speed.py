@@ -34,10 +34,9 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from kilotune.cli.terminal import quieten_libraries
 from kilotune.models.builtin import make_builtin
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.progress import Bar, Silent
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import collate, model_inputs
 from kilotune.training.packing import lay_out
@@ -141,7 +140,7 @@ def kilotune_steps(items: list[Rendering], work: Workload, dtype: torch.dtype) -
             "tune.stopping.metric=loss",
         ],
     )
-    model = load_model(str(make_builtin("smollm2")), ModelSettings(), dtype)
+    model = source_at(make_builtin("smollm2")).model(dtype)
     tunable = Tunable(model, recipe.tune, seed=0)
     at: list[float] = []
     fill = FillTime()
@@ -207,7 +206,7 @@ def trl_steps(
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
-            model=load_model(str(source), ModelSettings(), dtype),
+            model=source_at(source).model(dtype),
             processing_class=AutoTokenizer.from_pretrained(source),
             train_dataset=Dataset.from_list(rows),
             args=SFTConfig(
@@ -287,7 +286,7 @@ def useful(items: list[Rendering], work: Workload) -> float:
     Frozen weights take one product forward and one backward for each token of a pack, adapters
     one and two more, attention what is not masked out, the head its labelled tokens.
     """
-    model = load_model(str(make_builtin("smollm2")), ModelSettings(), torch.float32)
+    model = source_at(make_builtin("smollm2")).model(torch.float32)
     config = model.config
     upper = model.model.layers[LAYERS - work.top :]
     linear = [m for m in upper.modules() if isinstance(m, torch.nn.Linear)]

@@ -13,9 +13,8 @@ from kilotune.errors import KilotuneError
 from kilotune.generation import answer
 from kilotune.generation.answer import TRIED, Prompting
 from kilotune.generation.decoding import Generation
-from kilotune.models.pretrained import load_model, load_tokenizer
+from kilotune.models.source import source_at
 from kilotune.progress import Silent
-from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.probe import chat_template
 from kilotune.rendering.wording import Wording, wording
 from tests.generation.test_score import Said as Told
@@ -60,8 +59,8 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def one_who_says_fine(folder: Path) -> tuple[Any, Prompting]:
     """A tiny model that has learnt to answer "fine", whatever it is asked."""
-    model = load_model(str(folder), ModelSettings(), torch.float32)
-    template = chat_template(load_tokenizer(str(folder), ModelSettings()))
+    model = source_at(folder).model(torch.float32)
+    template = chat_template(source_at(folder).tokenizer())
     config = GenerationConfig(
         max_new_tokens=9, eos_token_id=[3, template.stop_id], pad_token_id=0, repetition_penalty=1.0
     )
@@ -101,8 +100,8 @@ def test_labels_that_are_said_are_read_off_their_scores(
 @pytest.fixture(scope="module")
 def reviewing(smollm2: Path) -> tuple[Any, Prompting, list[Example]]:
     """The real model, how it is asked about film reviews, and some of these."""
-    model = load_model(str(smollm2), ModelSettings(), torch.float32)
-    template = chat_template(load_tokenizer(str(smollm2), ModelSettings()))
+    model = source_at(smollm2).model(torch.float32)
+    template = chat_template(source_at(smollm2).tokenizer())
     stop = template.stop_id
     config = GenerationConfig(
         max_new_tokens=6, eos_token_id=[stop], pad_token_id=stop, repetition_penalty=1.0

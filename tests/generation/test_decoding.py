@@ -13,7 +13,7 @@ from kilotune.generation.decoding import (
     generation_config,
     room,
 )
-from kilotune.models.pretrained import load_model, load_tokenizer
+from kilotune.models.source import source_at
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, ModelSettings
 from tests.support.kinds import KINDS, tiny_kind
@@ -24,8 +24,8 @@ PROMPTS = [list(range(10, 10 + length)) for length in (5, 17, 9, 30, 2)]
 @pytest.fixture(scope="module")
 def loaded(tiny_model: Path) -> tuple[Any, Any]:
     settings = ModelSettings()
-    model = load_model(str(tiny_model), settings, torch.float32)
-    return model, load_tokenizer(str(tiny_model), settings)
+    model = source_at(tiny_model, settings).model(torch.float32)
+    return model, source_at(tiny_model, settings).tokenizer()
 
 
 def answers(

@@ -9,9 +9,8 @@ import torch
 
 from kilotune.generation import divergence
 from kilotune.generation.divergence import apart
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.progress import Silent
-from kilotune.recipe.schema import ModelSettings
 
 PROMPTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4], [3, 1]]
 ANSWERS = [[20, 21], [30], [40, 41, 42, 43]]
@@ -19,7 +18,7 @@ ANSWERS = [[20, 21], [30], [40, 41, 42, 43]]
 
 @pytest.fixture(scope="module")
 def models(tiny_model: Path) -> tuple[Any, Any]:
-    pair = [load_model(str(tiny_model), ModelSettings(), torch.float32) for _ in range(2)]
+    pair = [source_at(tiny_model).model(torch.float32) for _ in range(2)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for parameter in pair[1].parameters():

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, BloomConfig
 from kilotune.generation import score
 from kilotune.generation.kept import KeptStates
 from kilotune.generation.score import LabelScores, LabelTree, answer_losses, label_ids, score_labels
-from kilotune.models.pretrained import load_model, load_tokenizer
+from kilotune.models.source import source_at
 from kilotune.progress import Silent
 from kilotune.recipe.schema import ModelSettings
 from kilotune.rendering.probe import chat_template
@@ -197,7 +197,7 @@ def test_only_the_logits_that_are_read_are_computed() -> None:
 
 
 def test_a_label_is_its_tokens_and_the_token_that_ends_an_answer(tiny_model: Path) -> None:
-    template = chat_template(load_tokenizer(str(tiny_model), ModelSettings()))
+    template = chat_template(source_at(tiny_model).tokenizer())
     ids = label_ids(template, ["good", "bad"])
     assert [len(label) for label in ids] == [5, 4]
     assert [label[-1] for label in ids] == [template.stop_id] * 2
@@ -206,8 +206,8 @@ def test_a_label_is_its_tokens_and_the_token_that_ends_an_answer(tiny_model: Pat
 @pytest.mark.slow
 def test_the_real_model_scores_labels_at_once_as_alone(smollm2: Path) -> None:
     settings = ModelSettings()
-    model = load_model(str(smollm2), settings, torch.float32)
-    template = chat_template(load_tokenizer(str(smollm2), settings))
+    model = source_at(smollm2, settings).model(torch.float32)
+    template = chat_template(source_at(smollm2, settings).tokenizer())
     labels = label_ids(template, ["good", "very good", "bad", "money-fx"])
     stem = "Say whether the film was good, very good, bad or about money-fx. The film was"
     ends = ["awful", "a delight from its first minute to its last", "so so", "long"]

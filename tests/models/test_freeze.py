@@ -5,8 +5,8 @@ import torch
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Gradients, Tunable
-from kilotune.models.pretrained import load_model
-from kilotune.recipe.schema import LoraSettings, Method, ModelSettings, TopLayersSettings
+from kilotune.models.source import source_at
+from kilotune.recipe.schema import LoraSettings, Method, TopLayersSettings
 
 LORA = LoraSettings(learning_rate=1e-3)
 DORA = LoraSettings(method="dora", learning_rate=1e-3)
@@ -19,7 +19,7 @@ IDS = torch.arange(10)[None]
 
 
 def tunable(folder: Path, settings: Method) -> Tunable:
-    return Tunable(load_model(str(folder), ModelSettings(), torch.float32), settings, seed=0)
+    return Tunable(source_at(folder).model(torch.float32), settings, seed=0)
 
 
 def logits(model) -> torch.Tensor:  # type: ignore[no-untyped-def]
@@ -37,7 +37,7 @@ def move(part: Tunable) -> None:
 def test_the_base_is_the_model_as_it_came_and_tuning_comes_back(
     tiny_model: Path, settings: Method
 ) -> None:
-    plain = logits(load_model(str(tiny_model), ModelSettings(), torch.float32))
+    plain = logits(source_at(tiny_model).model(torch.float32))
     part = tunable(tiny_model, settings)
     move(part)
     tuned = logits(part.model)

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from kilotune.errors import KilotuneError
 from kilotune.models.gguf import gguf_folder
-from kilotune.models.pretrained import load_model, load_tokenizer, locate, locate_tokenizer
-from kilotune.models.size import empty_model, model_size, read_config
+from kilotune.models.size import empty_model, model_size
+from kilotune.models.source import locate, locate_config, locate_tokenizer
 from kilotune.recipe.schema import ModelSettings
 from tests.support.tiny import CHATML, byte_tokenizer
 
@@ -109,9 +109,9 @@ def test_a_gguf_file_is_the_model_of_its_dequantised_weights(tmp_path: Path, cac
     weights = write_gguf(tmp_path / "tiny.gguf", model)
     settings = ModelSettings(name=str(tmp_path / "tiny.gguf"))
     source = locate(settings)
-    assert Path(source).parent == cache / "models" / "gguf"
-    assert "quantization_config" not in (Path(source) / "config.json").read_text()
-    loaded = load_model(source, settings, torch.float32)
+    assert Path(source.place).parent == cache / "models" / "gguf"
+    assert "quantization_config" not in (Path(source.place) / "config.json").read_text()
+    loaded = source.model(torch.float32)
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, torch.from_numpy(weights[name])), name
     exact = tiny_qwen()
@@ -119,14 +119,14 @@ def test_a_gguf_file_is_the_model_of_its_dequantised_weights(tmp_path: Path, cac
     with torch.no_grad():
         assert torch.equal(loaded(IDS).logits, exact(IDS).logits)
         assert not torch.equal(loaded(IDS).logits, model(IDS).logits)
-    size = model_size(empty_model(read_config(settings)))
+    size = model_size(empty_model(locate_config(settings).config))
     assert size.parameters == sum(array.size for array in weights.values())
 
 
 def test_tokenizer_template_and_end_come_from_the_file(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf", tiny_qwen())
     settings = ModelSettings(name=str(tmp_path / "tiny.gguf"))
-    tokenizer = load_tokenizer(locate_tokenizer(settings), settings)
+    tokenizer = locate_tokenizer(settings).tokenizer()
     assert tokenizer.chat_template == CHATML
     assert tokenizer.eos_token == "<|im_end|>"
     text = "<|im_start|>user\ncabbage<|im_end|>"

@@ -5,7 +5,7 @@ import pytest
 
 from kilotune.errors import KilotuneError
 from kilotune.models.hub import missing_files
-from kilotune.models.pretrained import check_weights, locate
+from kilotune.models.source import locate, source_at
 from kilotune.recipe.schema import ModelSettings
 
 
@@ -41,7 +41,7 @@ def test_parts_of_the_weights_that_are_not_in_the_cache_are_named(cached: Path) 
     (cached / "model.safetensors.index.json").write_text(json.dumps(index))
     (cached / parts["w2"]).write_bytes(b"")
     with pytest.raises(KilotuneError) as caught:
-        check_weights("someone/model", ModelSettings())
+        source_at("someone/model").check_weights()
     assert caught.value.what == f"there is no {parts['w1']}, no {parts['w3']}"
     assert "hf download someone/model" in caught.value.fix
 
@@ -56,5 +56,5 @@ def test_a_folder_says_what_it_lacks(tmp_path: Path) -> None:
         locate(ModelSettings(name=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(KilotuneError, match=r"there is no model\.safetensors") as caught:
-        check_weights(locate(ModelSettings(name=str(tmp_path))), ModelSettings())
+        locate(ModelSettings(name=str(tmp_path))).check_weights()
     assert caught.value.fix == "Give a whole folder, as save_pretrained writes it"

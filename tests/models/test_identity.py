@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from kilotune.errors import KilotuneError
 from kilotune.models.identity import check_identity, identify, weights_digest
+from kilotune.models.source import source_at
 from kilotune.recipe.schema import ModelSettings
 from tests.support.first_qwen import write_tiny_qwen
 
@@ -60,7 +61,7 @@ def test_the_template_is_its_text_wherever_it_stands(tiny_model: Path, tmp_path:
     known["chat_template"] = file.read_text()
     file.unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps(known))
-    assert identify(str(folder), ModelSettings()) == identify(str(tiny_model), ModelSettings())
+    assert identify(source_at(folder)) == identify(source_at(tiny_model))
 
 
 def test_the_recipes_template_counts_where_it_names_one(tiny_model: Path, tmp_path: Path) -> None:
@@ -69,8 +70,8 @@ def test_the_recipes_template_counts_where_it_names_one(tiny_model: Path, tmp_pa
     for text in ("one", "two"):
         named.write_text(text)
         settings = ModelSettings(chat_template=str(named))
-        digests.append(identify(str(tiny_model), settings).chat_template)
-    assert len({*digests, identify(str(tiny_model), ModelSettings()).chat_template}) == 3
+        digests.append(identify(source_at(tiny_model, settings)).chat_template)
+    assert len({*digests, identify(source_at(tiny_model)).chat_template}) == 3
 
 
 def test_checkpoints_of_other_forms_have_identities_too(tiny_model: Path, tmp_path: Path) -> None:
@@ -80,16 +81,16 @@ def test_checkpoints_of_other_forms_have_identities_too(tiny_model: Path, tmp_pa
     digests = set()
     for extra in ({}, {"x": torch.ones(1)}):
         torch.save(held | extra, folder / "pytorch_model.bin")
-        digests.add(identify(str(folder), ModelSettings()).weights)
+        digests.add(identify(source_at(folder)).weights)
     assert len(digests) == 2
     qwens = [write_tiny_qwen(tmp_path / f"q{seed}", index=False, seed=seed) for seed in (0, 1)]
-    one, other = (identify(str(qwen), ModelSettings()) for qwen in qwens)
+    one, other = (identify(source_at(qwen)) for qwen in qwens)
     assert one.weights != other.weights
     assert one.tokenizer == other.tokenizer
 
 
 def test_what_is_not_on_record_is_not_compared_and_what_differs_is_named(tiny_model: Path) -> None:
-    now = identify(str(tiny_model), ModelSettings())
+    now = identify(source_at(tiny_model))
     check_identity({}, now, "model", Path("run"))
     check_identity(asdict(now) | {"recipe": "0", "tuned": "0"}, now, "model", Path("run"))
     changed = asdict(now) | {"tokenizer": "0123456789abcdef"}

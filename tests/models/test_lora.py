@@ -6,14 +6,14 @@ from transformers import AutoModelForCausalLM, Qwen3_5TextConfig
 
 from kilotune.errors import KilotuneError
 from kilotune.models.lora import attach_lora, layer_indices, linear_names
-from kilotune.models.pretrained import load_model
-from kilotune.recipe.schema import LoraSettings, ModelSettings
+from kilotune.models.source import source_at
+from kilotune.recipe.schema import LoraSettings
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def tiny(folder: Path, dtype: torch.dtype = torch.float32):  # type: ignore[no-untyped-def]
-    return load_model(str(folder), ModelSettings(), dtype)
+    return source_at(folder).model(dtype)
 
 
 def trained(model) -> list[str]:  # type: ignore[no-untyped-def]

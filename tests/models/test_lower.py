@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from kilotune.models.lower import in_float32
-from kilotune.models.pretrained import decoder_layers, load_model
-from kilotune.recipe.schema import ModelSettings
+from kilotune.models.pretrained import decoder_layers
+from kilotune.models.source import source_at
 
 
 def test_a_layer_is_float32_for_a_while_and_then_as_before_buffers_too(tiny_model: Path) -> None:
-    model = load_model(str(tiny_model), ModelSettings(), torch.bfloat16)
+    model = source_at(tiny_model).model(torch.bfloat16)
     layer = decoder_layers(model)[1][0]
     layer.register_buffer("scale", torch.tensor(0.5, dtype=torch.bfloat16))
     layer.register_buffer("count", torch.tensor(3))

@@ -13,8 +13,8 @@ from kilotune.errors import KilotuneError
 from kilotune.exports import export
 from kilotune.models import quantisation
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
-from kilotune.models.quantisation import check_quantisable, quantised
+from kilotune.models.quantisation import quantised
+from kilotune.models.source import source_at
 from kilotune.models.tuned_weights import load_tuned
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
@@ -52,8 +52,8 @@ def test_quantised_weights_are_near_and_counted_in_full(
     base: Path, quantization: Any, error: float
 ) -> None:
     settings = ModelSettings(name=str(base), quantization=quantization)
-    whole = load_model(str(base), ModelSettings(), torch.float32)
-    model = load_model(str(base), settings, torch.float32)
+    whole = source_at(base).model(torch.float32)
+    model = source_at(base, settings).model(torch.float32)
     assert quantised(model)
     assert not quantised(whole)
     expected = logits(whole)
@@ -92,13 +92,13 @@ def test_what_cannot_be_quantised_says_what_to_do(
     nf4 = ModelSettings(name=str(base), quantization="nf4")
     top = TopLayersSettings(method="top_layers", learning_rate=1e-3)
     with pytest.raises(KilotuneError, match="cannot be trained themselves"):
-        check_quantisable(str(base), nf4, top)
+        source_at(base, nf4).check_quantisable(top)
     with pytest.raises(KilotuneError, match="cannot be streamed"):
-        check_quantisable(str(base), nf4, LORA.model_copy(update={"streaming": "always"}))
-    check_quantisable(str(base), nf4, LORA)
+        source_at(base, nf4).check_quantisable(LORA.model_copy(update={"streaming": "always"}))
+    source_at(base, nf4).check_quantisable(LORA)
     monkeypatch.setattr(quantisation, "find_spec", lambda name: None)
     with pytest.raises(KilotuneError, match="bitsandbytes is not installed") as caught:
-        check_quantisable(str(base), nf4, LORA)
+        source_at(base, nf4).check_quantisable(LORA)
     assert caught.value.fix == "pip install 'kilotune[quantization]'"
     assert importlib.util.find_spec("bitsandbytes") is not None
 
@@ -112,5 +112,5 @@ def test_a_device_that_cannot_quantise_is_one_clear_error(
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
     settings = ModelSettings(name=str(base), quantization="int8")
     with pytest.raises(KilotuneError, match=r"\(None of the available devices\)") as caught:
-        load_model(str(base), settings, torch.float32)
+        source_at(base, settings).model(torch.float32)
     assert caught.value.fix.startswith("Set model.quantization=none")

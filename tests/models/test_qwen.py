@@ -21,15 +21,8 @@ from tiktoken.load import load_tiktoken_bpe
 from transformers import Qwen2ForCausalLM
 
 from kilotune.errors import KilotuneError
-from kilotune.models.pretrained import (
-    generation_stops,
-    load_model,
-    load_tokenizer,
-    locate,
-    locate_tokenizer,
-)
 from kilotune.models.qwen import PATTERN, SPECIAL, QwenCheckpoint, load_qwen, qwen_tokenizer
-from kilotune.models.size import read_config, tokenizer_source
+from kilotune.models.source import locate, locate_config, locate_tokenizer, source_at
 from kilotune.models.streaming import load_streamed, streamed_below
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings
@@ -185,9 +178,9 @@ def test_shards_without_an_index_and_a_folder_without_a_tokenizer_give_the_model
         (tmp_path / name).unlink()
     assert np.array_equal(logits(load_qwen(tmp_path)), logits(load_qwen(str(tmp_path))))
     assert np.abs(logits(load_qwen(tmp_path)) - reference()).max() < 1e-4
-    assert generation_stops(str(tmp_path)) == ()
+    assert source_at(tmp_path).stop_ids() == ()
     with pytest.raises(KilotuneError, match="no tokenizer") as caught:
-        load_tokenizer(str(tmp_path), ModelSettings())
+        source_at(tmp_path).tokenizer()
     assert "qwen.tiktoken" in caught.value.fix
 
 
@@ -314,12 +307,13 @@ def test_it_is_loaded_wherever_models_are_and_its_own_code_is_not(tmp_path: Path
     for trust in (False, True):
         settings = ModelSettings(name=str(at), trust_remote_code=trust)
         source = locate(settings)
-        assert source == locate_tokenizer(settings) == tokenizer_source(settings) == str(at)
-        assert read_config(settings).to_dict() == load_qwen(at).config.to_dict() | {"dtype": None}
-        model = load_model(source, settings, torch.float32)
+        assert source == locate_tokenizer(settings) == locate_config(settings)
+        assert (source.place, source.has_tokenizer) == (str(at), True)
+        assert source.config.to_dict() == load_qwen(at).config.to_dict() | {"dtype": None}
+        model = source.model(torch.float32)
         assert np.abs(logits(model) - reference()).max() < 1e-4
         assert model.name_or_path == str(at)
-        tokenizer = load_tokenizer(source, settings)
+        tokenizer = source.tokenizer()
         assert tokenizer.encode("é<|im_end|>") == [0xC3, 0xA9, 258]
         assert (len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id) == (464, 256, 256)
 
@@ -330,18 +324,18 @@ def test_a_tokenizer_json_in_the_folder_is_preferred(tmp_path: Path) -> None:
     tokenizer.chat_template = "{{ messages }}"
     tokenizer.save_pretrained(at)
     (at / "qwen.tiktoken").unlink()
-    again = load_tokenizer(str(at), ModelSettings())
+    again = source_at(at).tokenizer()
     assert again.encode("ab") == [97, 98]
     assert again.chat_template == "{{ messages }}"
 
 
 def test_lower_layers_can_stay_on_disk(folder: Path) -> None:
-    source = str(folder)
+    source = source_at(folder)
     recipe = load_recipe(settings={"data": {"train": "x.csv"}}, overrides=["tune.layers=top:1"])
     size = 4 * sum(p.numel() for p in load_qwen(folder).parameters())
-    assert streamed_below(source, recipe, torch.float32, size) == 0
-    assert streamed_below(source, recipe, torch.float32, size - 1) == 2
-    one = load_streamed(source, ModelSettings(), torch.float32, 2)
+    assert streamed_below(source, recipe.tune, torch.float32, size) == 0
+    assert streamed_below(source, recipe.tune, torch.float32, size - 1) == 2
+    one = load_streamed(source, torch.float32, 2)
     assert len([n for n, _ in one.named_parameters() if "layers" in n]) == 12  # of the third
     other = load_qwen(folder)
     assert np.array_equal(logits(one), logits(other))
@@ -350,8 +344,8 @@ def test_lower_layers_can_stay_on_disk(folder: Path) -> None:
 
 def test_base_and_chat_models_stop_where_their_own_code_stops(tmp_path: Path) -> None:
     base, chat = write_tiny_qwen(tmp_path / "base"), write_tiny_qwen(tmp_path / "chat", chat=True)
-    assert generation_stops(str(base)) == (256,)
-    assert generation_stops(str(chat)) == (256, 258, 257)  # end, <|im_end|>, <|im_start|>
+    assert source_at(base).stop_ids() == (256,)
+    assert source_at(chat).stop_ids() == (256, 258, 257)  # end, <|im_end|>, <|im_start|>
     decoding = load_qwen(chat).generation_config
     assert (decoding.top_p, decoding.do_sample, decoding.repetition_penalty) == (0.8, True, 1.1)
     assert not {"chat_format", "max_window_size"} & decoding.to_dict().keys()
@@ -366,5 +360,5 @@ def test_a_hub_id_in_the_cache_is_its_folder(
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text("0" * 40)
     settings = ModelSettings(name="made/tiny-qwen")
-    assert locate(settings) == locate_tokenizer(settings) == str(at)
-    assert locate_tokenizer(ModelSettings(name="made/another")) == "made/another"
+    assert locate(settings) == locate_tokenizer(settings) == source_at(at, settings)
+    assert locate_tokenizer(ModelSettings(name="made/another")).place == "made/another"

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from kilotune.errors import KilotuneError
 from kilotune.models.lora import attach_lora
-from kilotune.models.pretrained import load_model
 from kilotune.models.qwen import load_qwen
 from kilotune.models.qwen_adapter import qwen_adapters, write_qwen_adapter
-from kilotune.recipe.schema import LoraSettings, ModelSettings
+from kilotune.models.source import source_at
+from kilotune.recipe.schema import LoraSettings
 from tests.support.first_qwen import qwen_logits, qwen_settings, qwen_weights, write_tiny_qwen
 
 IDS = [5, 250, 300, 41, 41, 7, 88, 460, 1, 2, 3]
@@ -125,7 +125,7 @@ def test_other_adapters_are_refused(base: Path, tiny_model: Path, tmp_path: Path
         with pytest.raises(KilotuneError, match="only plain LoRA") as caught:
             write_qwen_adapter(tmp_path / "plain", str(base), tmp_path)
         assert "--to merged" in caught.value.fix
-    llama = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    llama = source_at(tiny_model).model(torch.float32)
     wide = attach_lora(llama, LoraSettings(learning_rate=1e-3), seed=0)
     wide.save_pretrained(tmp_path / "llama")
     tensors = tmp_path / "llama" / "adapter_model.safetensors"

@@ -9,15 +9,8 @@ import torch
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
 from kilotune.models.lower import first_trained_layer
-from kilotune.models.pretrained import load_model
-from kilotune.models.size import (
-    ModelSize,
-    empty_model,
-    model_size,
-    read_config,
-    tokenizer_source,
-    trained_part,
-)
+from kilotune.models.size import ModelSize, empty_model, model_size, trained_part
+from kilotune.models.source import locate_config, source_at
 from kilotune.models.tree import module_tree
 from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings, TopLayersSettings
 
@@ -25,7 +18,7 @@ CONFIGS = Path(__file__).parents[1] / "support" / "configs"
 
 
 def empty(name: str | Path) -> Any:
-    return empty_model(read_config(ModelSettings(name=str(name))))
+    return empty_model(locate_config(ModelSettings(name=str(name))).config)
 
 
 def size_of(name: str | Path) -> ModelSize:
@@ -52,7 +45,7 @@ def test_qwen2_vl_7b_has_the_published_parameters_its_vision_tower_apart() -> No
 
 
 def test_an_empty_model_is_measured_as_the_real_one(tiny_model: Path) -> None:
-    real = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    real = source_at(tiny_model).model(torch.float32)
     assert size_of(tiny_model) == model_size(real)
     assert size_of(tiny_model).head == 0  # it is the embedding
 
@@ -75,7 +68,7 @@ def test_the_trained_part_is_counted_as_it_will_be_attached(
     tiny_model: Path, settings: Any
 ) -> None:
     part = trained_part(empty(tiny_model), settings)
-    real = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    real = source_at(tiny_model).model(torch.float32)
     tunable = Tunable(real, settings, seed=0)
     assert part.parameters == tunable.parameter_counts()[0]
     assert part.tree == module_tree(tunable.model)
@@ -96,8 +89,8 @@ def test_a_configuration_without_a_tokenizer_is_known_as_one(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text((CONFIGS / "qwen-7b.json").read_text())
-    assert tokenizer_source(ModelSettings(name=str(tmp_path))) is None
-    assert tokenizer_source(ModelSettings(name=str(tiny_model))) == str(tiny_model)
+    assert not locate_config(ModelSettings(name=str(tmp_path))).has_tokenizer
+    assert locate_config(ModelSettings(name=str(tiny_model))).has_tokenizer
     assert size_of(tmp_path) == size_of(CONFIGS / "qwen-7b.json")
 
 
@@ -106,4 +99,4 @@ def test_what_is_no_configuration_is_said(content: str | None, tmp_path: Path) -
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(KilotuneError, match=r"config\.json|not valid JSON"):
-        read_config(ModelSettings(name=str(tmp_path)))
+        locate_config(ModelSettings(name=str(tmp_path)))

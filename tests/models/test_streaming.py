@@ -10,14 +10,14 @@ from transformers import AutoModelForCausalLM
 from kilotune.errors import KilotuneError
 from kilotune.models.checkpoint import Checkpoint
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.models.streaming import (
     load_streamed,
     streamed_below,
     streamed_layers,
 )
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
+from kilotune.recipe.schema import LoraSettings, TuneSettings
 from tests.support.families import FAMILIES
 from tests.support.random_models import random_model
 
@@ -34,15 +34,15 @@ def shards(tmp_path: Path) -> Path:
 
 
 def streamed(folder: Path, below: int = 3, dtype: torch.dtype = FLOAT) -> Any:
-    return load_streamed(str(folder), ModelSettings(), dtype, below)
+    return load_streamed(source_at(folder), dtype, below)
 
 
 def whole(folder: Path, dtype: torch.dtype = FLOAT) -> Any:
-    return load_model(str(folder), ModelSettings(), dtype)
+    return source_at(folder).model(dtype)
 
 
-def recipe(*overrides: str) -> Recipe:
-    return load_recipe(settings={"data": {"train": "x.csv"}}, overrides=overrides)
+def tuned(*overrides: str) -> TuneSettings:
+    return load_recipe(settings={"data": {"train": "x.csv"}}, overrides=overrides).tune
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -142,20 +142,20 @@ def test_adapters_are_those_of_the_whole_model(shards: Path, tmp_path: Path) -> 
 def test_only_what_does_not_fit_is_streamed_unless_asked(shards: Path) -> None:
     size = 4 * Checkpoint(str(shards)).parameters()
     assert size == 4 * sum(p.numel() for p in whole(shards).parameters())
-    source = str(shards)
-    top = recipe("tune.layers=top:1")
+    source = source_at(shards)
+    top = tuned("tune.layers=top:1")
     assert streamed_below(source, top, FLOAT, size) == 0
     assert streamed_below(source, top, FLOAT, size - 1) == 3
     assert streamed_below(source, top, torch.bfloat16, size - 1) == 0
-    assert streamed_below(source, recipe("tune.layers=all"), FLOAT, 0) == 0
-    assert streamed_below(source, recipe("tune.layers=top:4"), FLOAT, 0) == 0
-    never = recipe("tune.layers=top:1", "tune.streaming=never")
+    assert streamed_below(source, tuned("tune.layers=all"), FLOAT, 0) == 0
+    assert streamed_below(source, tuned("tune.layers=top:4"), FLOAT, 0) == 0
+    never = tuned("tune.layers=top:1", "tune.streaming=never")
     assert streamed_below(source, never, FLOAT, 0) == 0
-    always = recipe("tune.layers=top:3", "tune.streaming=always")
+    always = tuned("tune.layers=top:3", "tune.streaming=always")
     assert streamed_below(source, always, FLOAT, 10 * size) == 1
     with pytest.raises(KilotuneError, match="there are none"):
-        streamed_below(source, recipe("tune.streaming=always"), FLOAT, size)
-    full = recipe("tune.method=top_layers", "tune.layers=top:1", "tune.streaming=always")
+        streamed_below(source, tuned("tune.streaming=always"), FLOAT, size)
+    full = tuned("tune.method=top_layers", "tune.layers=top:1", "tune.streaming=always")
     with pytest.raises(KilotuneError, match="adapted"):
         streamed_below(source, full, FLOAT, size)
 
@@ -177,4 +177,4 @@ def test_checkpoints_that_cannot_be_streamed_are_refused(shards: Path) -> None:
     index.unlink()
     with pytest.raises(KilotuneError, match="only safetensors"):
         streamed(shards)
-    assert streamed_below(str(shards), recipe("tune.layers=top:1"), FLOAT, 0) == 0
+    assert streamed_below(source_at(shards), tuned("tune.layers=top:1"), FLOAT, 0) == 0

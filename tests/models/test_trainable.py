@@ -6,14 +6,13 @@ import torch
 
 from kilotune.errors import KilotuneError
 from kilotune.models.lower import first_trained_layer
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.models.trainable import plain_name, select_trained
 from kilotune.recipe.schema import (
     BitFitSettings,
     FullSettings,
     LoraSettings,
     Method,
-    ModelSettings,
     TopLayersSettings,
 )
 from tests.support.random_models import random_model
@@ -25,7 +24,7 @@ def trained(model: Any, settings: Method) -> list[str]:
 
 
 def tiny(folder: Path) -> Any:
-    return load_model(str(folder), ModelSettings(), torch.float32)
+    return source_at(folder).model(torch.float32)
 
 
 def test_dora_trains_magnitudes_beside_the_two_factors(tiny_model: Path) -> None:

@@ -3,14 +3,14 @@ from typing import Any
 
 import torch
 
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.models.trainable import select_trained
 from kilotune.models.tree import module_tree, tree_lines
-from kilotune.recipe.schema import LoraSettings, Method, ModelSettings, TopLayersSettings
+from kilotune.recipe.schema import LoraSettings, Method, TopLayersSettings
 
 
 def tree(folder: Path, settings: Method) -> list[str]:
-    model: Any = load_model(str(folder), ModelSettings(), torch.float32)
+    model: Any = source_at(folder).model(torch.float32)
     return tree_lines(module_tree(select_trained(model, settings, seed=0)))
 
 

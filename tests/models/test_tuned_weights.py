@@ -5,15 +5,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from kilotune.models.pretrained import decoder_layers, load_model
+from kilotune.models.pretrained import decoder_layers
+from kilotune.models.source import source_at
 from kilotune.models.tuned_weights import _tensors
-from kilotune.recipe.schema import ModelSettings
 
 
 def test_buffers_of_a_checkpoint_are_saved_with_the_weights(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    model = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    model = source_at(tiny_model).model(torch.float32)
     layer = decoder_layers(model)[1][0]
     layer.register_buffer("scale", torch.tensor([0.5]))
     layer.register_buffer("passing", torch.tensor([7.0]), persistent=False)

@@ -11,7 +11,8 @@ from kilotune.generation.decoding import generate, generation_config
 from kilotune.generation.score import score_labels
 from kilotune.models.freeze import Tunable
 from kilotune.models.lower import first_trained_layer
-from kilotune.models.pretrained import decoder_layers, load_model
+from kilotune.models.pretrained import decoder_layers
+from kilotune.models.source import source_at
 from kilotune.models.vision import Eyes, Vision, load_vision, part_of
 from kilotune.progress import Silent
 from kilotune.recipe.schema import FullSettings, LoraSettings, ModelSettings
@@ -41,13 +42,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Image, ...]:
 
 
 def vision_of(folder: Path, **settings: Any) -> Vision:
-    found = load_vision(str(folder), ModelSettings(name=str(folder), **settings), needed=True)
+    found = load_vision(source_at(folder, ModelSettings(name=str(folder), **settings)), needed=True)
     assert found is not None
     return found
 
 
 def model_of(folder: Path) -> Any:
-    return load_model(str(folder), ModelSettings(name=str(folder)), torch.float32)
+    return source_at(folder, ModelSettings(name=str(folder))).model(torch.float32)
 
 
 def example(row: int, answer: str, *parts: str | Image) -> Example:
@@ -57,7 +58,7 @@ def example(row: int, answer: str, *parts: str | Image) -> Example:
 
 def rendered(folder: Path, vision: Vision, images: tuple[Image, ...]) -> list[Rendering]:
     """One image; two, of which one is the same; another of the same size; none."""
-    template = load_template(str(folder), ModelSettings(name=str(folder)), vision)
+    template = load_template(source_at(folder, ModelSettings(name=str(folder))), vision)
     small, wide, other = images
     told = "Look at the picture and say what you see. "
     return [
@@ -76,7 +77,9 @@ def test_an_image_gets_the_tokens_of_the_processor_and_none_is_trained(
     kind: str, folders: dict[str, Path], images: tuple[Image, ...]
 ) -> None:
     vision = vision_of(folders[kind])
-    template = load_template(str(folders[kind]), ModelSettings(name=str(folders[kind])), vision)
+    template = load_template(
+        source_at(folders[kind], ModelSettings(name=str(folders[kind]))), vision
+    )
     asked = example(1, "yes", "Same? ", images[0], " or ", images[1])
     rendering = render(template, asked)
     own = template.text(asked.messages)
@@ -289,7 +292,7 @@ def test_photographs_are_scaled_into_the_limits_and_their_loss_is_the_plain_one(
     assert [len(vision.tokens(image)) for image in shown] == [5 * 8, 5 * 8]
     model = model_of(folders["qwen2_vl"])
     template = load_template(
-        str(folders["qwen2_vl"]), ModelSettings(name=str(folders["qwen2_vl"])), vision
+        source_at(folders["qwen2_vl"], ModelSettings(name=str(folders["qwen2_vl"]))), vision
     )
     renderings = [render(template, example(i, "yes", image)) for i, image in enumerate(shown)]
     with torch.no_grad():
@@ -305,7 +308,7 @@ def test_images_that_cannot_be_shown_name_themselves(
 ) -> None:
     vision = vision_of(folders["qwen2_vl"])
     settings = ModelSettings(name=str(folders["qwen2_vl"]))
-    template = load_template(settings.name, settings, vision)
+    template = load_template(source_at(settings.name, settings), vision)
     with pytest.raises(RenderError, match=r"gone\.png") as caught:
         render(template, example(1, "yes", Image("gone.png", str(tmp_path)), "What?"))
     assert caught.value.code == "image-unreadable"
@@ -324,7 +327,7 @@ def test_a_spelt_out_placeholder_is_no_image(
 ) -> None:
     vision = vision_of(folders["qwen2_vl"])
     settings = ModelSettings(name=str(folders["qwen2_vl"]))
-    template = load_template(settings.name, settings, vision)
+    template = load_template(source_at(settings.name, settings), vision)
     rendering = render(template, example(1, "yes", "Is <|image_pad|> ", images[0], " one?"))
     assert rendering.token_ids.count(vision.token_id) == 4
 
@@ -335,9 +338,9 @@ def test_without_torchvision_or_a_processor_the_error_says_what_to_do(
     config = (folders["qwen2_vl"] / "config.json").read_text()
     (tmp_path / "config.json").write_text(config)
     settings = ModelSettings(name=str(tmp_path))
-    assert load_vision(str(tmp_path), settings, needed=False) is None
+    assert load_vision(source_at(tmp_path, settings), needed=False) is None
     with pytest.raises(KilotuneError, match="image processor") as caught:
-        load_vision(str(tmp_path), settings, needed=True)
+        load_vision(source_at(tmp_path, settings), needed=True)
     assert "kilotune[vision]" in caught.value.fix
 
 
@@ -348,5 +351,5 @@ def test_a_package_that_a_processor_wants_is_named(
 
     monkeypatch.setattr(processing_smolvlm, "num2words", None)
     with pytest.raises(KilotuneError, match="`num2words` is required") as caught:
-        load_vision(str(folders["smolvlm"]), ModelSettings(), needed=True)
+        load_vision(source_at(folders["smolvlm"]), needed=True)
     assert "Install the package that it names" in caught.value.fix

@@ -25,7 +25,6 @@ def qwen_base(qwen_ranks: Path) -> Any:
 @pytest.fixture(scope="session")
 def smollm2_tokenizer(smollm2: Path) -> Any:
     """SmolLM2's own tokenizer. Not to be changed."""
-    from kilotune.models.pretrained import load_tokenizer
-    from kilotune.recipe.schema import ModelSettings
+    from kilotune.models.source import source_at
 
-    return load_tokenizer(str(smollm2), ModelSettings())
+    return source_at(smollm2).tokenizer()

@@ -15,6 +15,7 @@ from kilotune.evaluation.confidence import Guess
 from kilotune.generation.answer import Prompting
 from kilotune.generation.decoding import Generation
 from kilotune.generation.score import label_ids
+from kilotune.models.source import locate
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
@@ -33,7 +34,7 @@ def session(data: Path, model: Path, **unlabeled: Any) -> Session:
             "unlabeled": unlabeled,
         }
     )
-    return open_session(prepare(recipe, Silent()), str(model), Silent())
+    return open_session(prepare(recipe, Silent()), locate(recipe.model), Silent())
 
 
 def examples(of: Session, count: int = 6) -> tuple[Example, ...]:

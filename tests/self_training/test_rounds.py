@@ -14,6 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import Adoption, Trials
 from kilotune.evaluation.confidence import Guess
 from kilotune.evaluation.evidence import Figure
+from kilotune.models.source import source_at
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
@@ -91,7 +92,7 @@ def played(folder: Path, kind: type[Played] = Played, **unlabeled: Any) -> Playe
     folds = make_folds(prepared.parts.train, prepared.recipe.unlabeled.folds, 0)
     whole = Fold(len(folds), prepared.parts.train, ())
     store = StageStore(folder / "stages", prepared.recipe)
-    bench = Workbench(prepared, "nowhere", folds, Silent())
+    bench = Workbench(prepared, source_at("nowhere"), folds, Silent())
     return kind(bench, folds, whole, pool, store)
 
 

@@ -12,6 +12,7 @@ import pytest
 import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.generation.decoding import Generation
+from kilotune.models.source import Source
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import JudgeSettings, Recipe
@@ -131,7 +132,7 @@ def test_a_chat_judge_that_fails_after_training_loses_no_run(
     def full(*given: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(llm_judge, "load_model", full)
+    monkeypatch.setattr(Source, "model", full)
     chosen = recipe(Path("texts.csv"), tiny_model, str(tiny_model))
     session = SimpleNamespace(prepared=SimpleNamespace(recipe=chosen))
     judged = SimpleNamespace(

@@ -18,7 +18,7 @@ from kilotune.session.training_augmentation import (
     augmented,
     check_record,
 )
-from kilotune.training import trainer
+from kilotune.training import tuning
 from tests.support.made import sentences
 
 
@@ -90,12 +90,12 @@ def test_fresh_examples_in_each_epoch_are_recorded_and_the_same_when_the_run_goe
     steps = folder.read_json("judgement.json")["tuning"]["steps"]
     assert steps == 2 * -(-(25 + len(first)) // 8)
 
-    class StopsInTheSecondEpoch(trainer.Watch):
+    class StopsInTheSecondEpoch(tuning.Watch):
         def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
             self.interrupted = state.global_step == steps // 2 + 1
             super().on_step_end(args, state, control, **kwargs)
 
-    monkeypatch.setattr(trainer, "Watch", StopsInTheSecondEpoch)
+    monkeypatch.setattr(tuning, "Watch", StopsInTheSecondEpoch)
     with pytest.raises(KeyboardInterrupt):
         kilotune.run(chosen, tmp_path / "parts")
     monkeypatch.undo()

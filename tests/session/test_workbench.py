@@ -19,11 +19,11 @@ from kilotune.data.folds import make_folds
 from kilotune.data.split import Split
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable, digests_of
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import Source, locate, source_at
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.recipe.schema import Recipe
 from kilotune.runs.cost import Cost
 from kilotune.runs.record import VALIDATION, RunFolder
 from kilotune.runs.trials import Trial, TrialStore, Unit
@@ -45,7 +45,7 @@ def recipe(data: Path, model: Path, *overrides: str) -> Recipe:
 def workbench(chosen: Recipe) -> Workbench:
     prepared = prepare(chosen, Silent())
     folds = make_folds(prepared.parts.train, 2, chosen.seed)
-    return Workbench(prepared, chosen.model.name, folds, Silent())
+    return Workbench(prepared, locate(chosen.model), folds, Silent())
 
 
 def result(trial: Trial) -> tuple[object, ...]:
@@ -122,8 +122,8 @@ def test_the_model_is_loaded_and_each_text_rendered_once_for_all_trials(
     rendered: Counter[str] = Counter()
     load, render = trial.load, trial._render
 
-    def loaded(prepared: Any, source: str, progress: Any) -> Any:
-        loads.append(source)
+    def loaded(prepared: Any, source: Source, progress: Any) -> Any:
+        loads.append(source.place)
         return load(prepared, source, progress)
 
     def rendering(session: Any, examples: Sequence[Example]) -> Any:
@@ -199,13 +199,12 @@ def test_a_trial_is_a_plain_run_on_the_same_parts(
     [(), ("tune.method=dora",), ("tune.method=top_layers", "tune.layers=top:1")],
 )
 def test_a_released_model_is_as_it_came(tiny_model: Path, overrides: tuple[str, ...]) -> None:
-    model = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    model = source_at(tiny_model).model(torch.float32)
     before, names = digests_of(model), [name for name, _ in model.named_modules()]
     settings = load_recipe(settings={"data": {"train": "x.csv"}}, overrides=overrides).tune
     tunable = Tunable(model, settings, 0, before)
     assert (
-        tunable.digests
-        == Tunable(load_model(str(tiny_model), ModelSettings(), torch.float32), settings, 0).digests
+        tunable.digests == Tunable(source_at(tiny_model).model(torch.float32), settings, 0).digests
     )
     with torch.no_grad():
         for _, parameter in tunable.trained():

@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import ModelSettings
 from kilotune.training import tuning
 from tests.training.test_packing import PAD, conversations
 
@@ -38,7 +37,7 @@ def main(model: str, folder: str, *overrides: str) -> None:
             *overrides,
         ],
     )
-    tunable = Tunable(load_model(model, ModelSettings(), torch.float32), recipe.tune, 0)
+    tunable = Tunable(source_at(model).model(torch.float32), recipe.tune, 0)
     lines: list[dict[str, float]] = []
     if stop_at := int(os.environ.get("STOP_AT", "0")):
         tuning.Watch = stopping(stop_at)  # type: ignore[misc]

@@ -9,10 +9,10 @@ from transformers import GenerationConfig
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.models.streaming import StreamedLayer, load_streamed
 from kilotune.progress import Silent
-from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings, TuneSettings
+from kilotune.recipe.schema import LoraSettings, TopLayersSettings, TuneSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training import activations as activations_module
 from kilotune.training.activations import Activations, CacheUse, key_of, open_activations
@@ -115,7 +115,7 @@ def test_cached_loss_and_gradient_equal_the_uncached(family: str) -> None:
 @pytest.mark.slow
 def test_cached_loss_and_gradient_equal_the_uncached_for_smollm2(smollm2: Path) -> None:
     settings = LoraSettings(learning_rate=1e-3, layers="top:6")
-    tunable = perturbed(load_model(str(smollm2), ModelSettings(), torch.float32), settings)
+    tunable = perturbed(source_at(smollm2).model(torch.float32), settings)
     activations, use = opened(tunable, settings, renderings(prefix=20))
     assert activations
     assert use.below == 24
@@ -334,9 +334,9 @@ def test_what_many_layers_round_otherwise_is_held_against_float32(
     random_model("llama").to(torch.bfloat16).save_pretrained(tmp_path)
     monkeypatch.setattr(activations_module, "TOLERANCE", {"bfloat16": 1e-4})
     if streamed:
-        model = load_streamed(str(tmp_path), ModelSettings(), torch.bfloat16, 2)
+        model = load_streamed(source_at(tmp_path), torch.bfloat16, 2)
     else:
-        model = load_model(str(tmp_path), ModelSettings(), torch.bfloat16)
+        model = source_at(tmp_path).model(torch.bfloat16)
     weights = [p.clone() for p in model.parameters()]
     activations, use = opened(Tunable(model, TOP, 0), texts=renderings(prefix=60))
     assert activations, use.reason
@@ -417,12 +417,12 @@ def test_streamed_states_are_the_plain_ones_and_each_layer_is_read_once(
     tmp_path: Path, cached_states: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
     random_model("qwen3").save_pretrained(tmp_path, max_shard_size="20KB")
-    plain = perturbed(load_model(str(tmp_path), ModelSettings(), dtype))
+    plain = perturbed(source_at(tmp_path).model(dtype))
     activations, before = opened(plain)
     assert activations
     (path,) = cached_states.rglob("*.safetensors")
 
-    streamed = perturbed(load_streamed(str(tmp_path), ModelSettings(), dtype, 2))
+    streamed = perturbed(load_streamed(source_at(tmp_path), dtype, 2))
     found, use = opened(streamed)
     assert found
     assert (use.computed, use.streamed, before.streamed) == (0, 2, 0)
@@ -448,7 +448,7 @@ def test_streamed_states_are_the_plain_ones_and_each_layer_is_read_once(
 
 def test_a_streamed_run_that_cannot_cache_is_refused(tmp_path: Path) -> None:
     random_model("qwen3").save_pretrained(tmp_path)
-    streamed = Tunable(load_streamed(str(tmp_path), ModelSettings(), torch.float32, 2), TOP, 0)
+    streamed = Tunable(load_streamed(source_at(tmp_path), torch.float32, 2), TOP, 0)
     small = TOP.model_copy(update={"cache_limit_gb": 1e-6})
     with pytest.raises(KilotuneError, match=r"cannot be used: the states would take 0\.0 MB"):
         opened(streamed, small)

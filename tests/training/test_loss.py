@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
-from kilotune.recipe.schema import LoraSettings, ModelSettings
+from kilotune.models.source import source_at
+from kilotune.recipe.schema import LoraSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import IGNORED, blank, collate
 from kilotune.training.loss import LabelledLoss, head_losses, labelled_count
@@ -32,7 +32,7 @@ def renderings() -> list[Rendering]:
 
 def perturbed(folder: Path) -> Any:
     """With B at its zero start, A has no gradient and errors could hide."""
-    model = load_model(str(folder), ModelSettings(), torch.float32)
+    model = source_at(folder).model(torch.float32)
     part = Tunable(model, LoraSettings(learning_rate=1e-3), seed=0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kilotune.models.attention import packing_attention
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
-from kilotune.recipe.schema import LoraSettings, ModelSettings
+from kilotune.models.source import source_at
+from kilotune.recipe.schema import LoraSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import Batch, collate
 from kilotune.training.loss import LabelledLoss, labelled_count
@@ -99,7 +99,7 @@ def test_long_examples_are_exact_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_packed_loss_and_gradient_equal_padded_for_the_real_model(smollm2: Path) -> None:
-    model = load_model(str(smollm2), ModelSettings(), torch.float32)
+    model = source_at(smollm2).model(torch.float32)
     tunable = Tunable(model, LoraSettings(learning_rate=1e-3), seed=0)
     perturb(tunable, 0.02)
     loss, gradient = errors(tunable, conversations(vocabulary=49_000))

@@ -13,9 +13,9 @@ from transformers import TrainingArguments
 
 from kilotune.errors import KilotuneError
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
+from kilotune.models.source import source_at
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.recipe.schema import Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training import tuning
 from kilotune.training.agreement import Agreement
@@ -57,7 +57,7 @@ class Trial:
     rounds: Sequence[Sequence[int]] = ()
 
     def run(self) -> Tuning:
-        base = load_model(str(self.model), ModelSettings(), torch.float32)
+        base = source_at(self.model).model(torch.float32)
         self.on_load(base)
         self.tunable = Tunable(base, self.recipe.tune, self.recipe.seed)
         self.weights: list[torch.Tensor] = []
@@ -103,7 +103,7 @@ def test_no_autocast_is_left_around_what_is_judged(tiny_model: Path, tmp_path: P
     with torch.no_grad():
         inside = trial.tunable.model.model(ids).last_hidden_state
     assert inside.dtype == torch.float32
-    plain = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    plain = source_at(tiny_model).model(torch.float32)
     plain.load_state_dict(trial.tunable.model.state_dict())
     with torch.no_grad():
         assert torch.equal(trial.tunable.model(ids).logits, plain(ids).logits)
@@ -389,7 +389,7 @@ def test_adapters_over_cached_states_keep_their_layer_numbers(
     trial.tunable.model.save_pretrained(tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert {name.split(".layers.")[1].split(".")[0] for name in saved} == {"2"}
-    whole = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    whole = source_at(tiny_model).model(torch.float32)
     loaded = PeftModel.from_pretrained(whole, tmp_path / "adapter").eval()
     ids = torch.arange(8)[None]
     with torch.no_grad():

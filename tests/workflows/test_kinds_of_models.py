@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from kilotune.models.merge import write_merged
-from kilotune.models.pretrained import locate
 from kilotune.models.size import empty_model, trained_part
+from kilotune.models.source import locate
 from kilotune.models.tuned_weights import load_tuned
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent

@@ -10,8 +10,8 @@ import torch
 
 import kilotune.workflows.plan
 from kilotune.models.freeze import Tunable
-from kilotune.models.pretrained import load_model
-from kilotune.models.size import empty_model, model_size, read_config, trained_part
+from kilotune.models.size import empty_model, model_size, trained_part
+from kilotune.models.source import locate_config, source_at
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
@@ -39,7 +39,7 @@ BARE = Overhead(0, 1.0)
 
 def job(name: str, work: Work = WORK, **settings: Any) -> Job:
     tune = LoraSettings(learning_rate=1e-3, **settings)
-    config = read_config(ModelSettings(name=str(CONFIGS / f"{name}.json")))
+    config = locate_config(ModelSettings(name=str(CONFIGS / f"{name}.json"))).config
     size = model_size(empty_model(config))
     return Job(size, trained_part(empty_model(config), tune), work, tune)
 
@@ -211,8 +211,12 @@ def smollm2_shape() -> Any:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
+def work_of(recipe: Recipe) -> Work:
+    return measure_work(prepare(recipe, Silent()), locate_config(recipe.model))
+
+
 def test_lengths_are_counted_with_the_models_tokenizer(labelled: Path, tiny_model: Path) -> None:
-    work = measure_work(prepare(recipe(labelled, tiny_model), Silent()))
+    work = work_of(recipe(labelled, tiny_model))
     assert work.counted
     assert work.train + work.validation + work.test == 40
     # The byte tokenizer makes a token of every byte: "good" or "bad", and the end.
@@ -222,7 +226,7 @@ def test_lengths_are_counted_with_the_models_tokenizer(labelled: Path, tiny_mode
 
 
 def test_without_a_tokenizer_lengths_are_estimated_and_said(labelled: Path) -> None:
-    work = measure_work(prepare(recipe(labelled, CONFIGS / "qwen-7b.json"), Silent()))
+    work = work_of(recipe(labelled, CONFIGS / "qwen-7b.json"))
     assert not work.counted
     assert 20 < work.shared < work.length < 60
 
@@ -240,7 +244,7 @@ def test_a_plan_of_a_tiny_model_loads_no_weights(
     (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
     overrides = ["tune.layers=top:1", "model.precision=float32", "tune.epochs=1"]
     made = plan(recipe(labelled, tmp_path, *overrides))
-    real = load_model(str(tiny_model), ModelSettings(), torch.float32)
+    real = source_at(tiny_model).model(torch.float32)
     assert made.size == model_size(real)
     assert speeds == [made.speed]
     assert min(made.speed.products, made.speed.elements) > 1e6

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kilotune.models.source import locate
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
@@ -36,7 +37,7 @@ def test_the_tokenizer_is_enough_and_the_wording_is_that_of_a_run(
     assert (seen.dataset.task, len(seen.rendered.renderings)) == ("classify", 40)
     assert seen.findings == ()
     prepared = prepare(recipe(labelled, tiny_model), Silent())
-    session = open_session(prepared, str(tiny_model), Silent())
+    session = open_session(prepared, locate(prepared.recipe.model), Silent())
     train, validation, _ = session.render()
     by_id = {rendering.example_id: rendering for rendering in seen.rendered.renderings}
     for rendering in (*train, *validation):
@@ -46,7 +47,7 @@ def test_the_tokenizer_is_enough_and_the_wording_is_that_of_a_run(
 def test_what_is_trained_on_reaches_the_run(labelled: Path, tiny_model: Path) -> None:
     def last_trained(train_on: str) -> str:
         prepared = prepare(recipe(labelled, tiny_model, train_on=train_on), Silent())
-        session = open_session(prepared, str(tiny_model), Silent())
+        session = open_session(prepared, locate(prepared.recipe.model), Silent())
         (first, *_), _, _ = session.render()
         return str(session.prompting.template.tokenizer.decode(first.token_ids[-2:]))
 

@@ -23,7 +23,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import DecodingSettings, Recipe
 from kilotune.rendering.probe import chat_template
 from kilotune.runs.record import RunFolder, code_digest
-from kilotune.training import trainer
+from kilotune.training import tuning
 from kilotune.workflows import stages
 from kilotune.workflows.predict import predict
 from kilotune.workflows.run import Run
@@ -213,12 +213,12 @@ def test_a_stopped_run_resumes_to_the_same_result(
     chosen = recipe(labelled, tiny_model, "tune.epochs=2", "tune.stopping.patience=9")
     whole = kilotune.run(chosen, tmp_path / "whole")
 
-    class StopsAtStepFive(trainer.Watch):
+    class StopsAtStepFive(tuning.Watch):
         def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
             self.interrupted = state.global_step == 5
             super().on_step_end(args, state, control, **kwargs)
 
-    monkeypatch.setattr(trainer, "Watch", StopsAtStepFive)
+    monkeypatch.setattr(tuning, "Watch", StopsAtStepFive)
     with pytest.raises(KeyboardInterrupt):
         kilotune.run(chosen, tmp_path / "parts")
     monkeypatch.undo()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kilotune.ablation.runner import Came
 from kilotune.data.folds import Fold
 from kilotune.errors import KilotuneError
-from kilotune.models.pretrained import locate
+from kilotune.models.source import Source, locate
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
@@ -76,7 +76,7 @@ class InTurn:
     """One bench in this process: trials are done one by one, in the order asked for."""
 
     def __init__(
-        self, prepared: Prepared, source: str, folds: Sequence[Fold], sample: int,
+        self, prepared: Prepared, source: Source, folds: Sequence[Fold], sample: int,
         progress: Progress,
     ) -> None:  # fmt: skip
         self.bench = Bench(Workbench(prepared, source, folds, progress), sample)

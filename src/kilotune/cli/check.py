@@ -131,11 +131,10 @@ def check(
 
 def _counter(name: str) -> Callable[[str], int]:
     """Counts tokens with a model's tokenizer. This alone imports transformers."""
-    from kilotune.models.pretrained import load_tokenizer, locate
+    from kilotune.models.source import locate
     from kilotune.recipe.schema import ModelSettings
 
-    settings = ModelSettings(name=name)
-    tokenizer: Any = load_tokenizer(locate(settings), settings)
+    tokenizer = locate(ModelSettings(name=name)).tokenizer()
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kilotune.models.identity import ADAPTER_CONFIG
 from kilotune.models.integrity import read_json
-from kilotune.models.pretrained import load_tokenizer
+from kilotune.models.source import Source, locate, source_at
 from kilotune.models.tuned_weights import ADAPTER, tuned_folder, tuned_generation
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
@@ -65,6 +65,11 @@ class Finished:
         return self.tuned.name == ADAPTER
 
     @cached_property
+    def source(self) -> Source:
+        """The base model. Raises KilotuneError where it is gone."""
+        return locate(self.recipe.model)
+
+    @cached_property
     def adapter(self) -> dict[str, Any]:
         """What the adapter's own `adapter_config.json` says."""
         return read_json(self.tuned / ADAPTER_CONFIG)
@@ -101,7 +106,7 @@ class Finished:
     def template(self) -> ChatTemplate:
         """The chat template that the run was tuned and judged with."""
         settings = self.recipe.model
-        tokenizer = load_tokenizer(str(self.tuned), settings)
+        tokenizer = source_at(self.tuned, settings).tokenizer()
         return chat_template(tokenizer, arguments=settings.template_arguments)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kilotune.data.files.claims import claimed
@@ -19,17 +20,11 @@ from kilotune.exports.shell_scripts import (
 )
 from kilotune.models.identity import PROCESSOR_FILES
 from kilotune.models.merge import write_merged
-from kilotune.models.pretrained import (
-    compute_dtype,
-    load_model,
-    load_tokenizer,
-    locate,
-    sees_images,
-)
+from kilotune.models.pretrained import compute_dtype
 from kilotune.models.public import CARD, name_base
-from kilotune.models.qwen import GENERATION, first_generation
+from kilotune.models.qwen import GENERATION
 from kilotune.models.qwen_adapter import write_qwen_adapter
-from kilotune.models.size import read_config
+from kilotune.models.source import source_at
 from kilotune.models.tuned_weights import tuned_generation, with_adapter
 from kilotune.rendering.standalone import standalone
 from kilotune.runs.record import RunFolder, check_new
@@ -50,7 +45,7 @@ def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
     finished = open_finished(run, trust_code=trust_code)
     out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out, check=check_new), written_atomically(out) as part:
-        check_run(finished.folder, finished.recipe)
+        check_run(finished.folder, finished.recipe, finished.source)
         part.mkdir()
         FORMS[to](finished, part)
         _write_card(finished, to, part)
@@ -72,9 +67,9 @@ def _write_card(finished: Finished, form: str, out: Path) -> None:
     card = model_card(
         finished,
         form,
-        sees=_sees(finished),
+        sees=finished.source.sees_images,
         merged=not (out / "adapter_config.json").exists(),
-        source=locate(finished.recipe.model),
+        source=finished.source.place,
     )
     write_atomically(out / CARD, card)
 
@@ -93,9 +88,9 @@ def _merged(finished: Finished, out: Path) -> None:
         _copy_tuned(finished, out)  # it is whole already
         return
     settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
-    base = load_model(locate(settings), settings, compute_dtype(settings.precision))
+    base = replace(finished.source, settings=settings).model(compute_dtype(settings.precision))
     write_merged(with_adapter(base, tuned), out)
-    load_tokenizer(str(tuned), settings).save_pretrained(out)
+    source_at(tuned, settings).tokenizer().save_pretrained(out)
     tuned_generation(tuned).save_pretrained(out)
     for name in PROCESSOR_FILES:  # of a model that sees images
         if (tuned / name).exists():
@@ -105,14 +100,13 @@ def _merged(finished: Finished, out: Path) -> None:
 def _qwen_adapter(finished: Finished, out: Path) -> None:
     """For the code that came with a first-generation Qwen, whose tokenizer it keeps."""
     _check_adapter(finished)
-    source = locate(finished.recipe.model)
-    if not first_generation(source):
+    if not finished.source.renamed:
         raise KilotuneError(
             "the model is no first-generation Qwen",
             where=finished.recipe.model.name,
             fix="Its adapter has the model's own names already: --to adapter",
         )
-    write_qwen_adapter(finished.tuned, source, out)
+    write_qwen_adapter(finished.tuned, finished.source.place, out)
     name_base(out, finished.recipe.model.name)
     for name in (GENERATION, TEMPLATE):
         shutil.copy(finished.tuned / name, out / name)
@@ -120,8 +114,7 @@ def _qwen_adapter(finished: Finished, out: Path) -> None:
 
 def _vllm(finished: Finished, out: Path) -> None:
     """For vLLM: the adapter where vLLM takes it, else the merged model, and `serve.sh`."""
-    source = locate(finished.recipe.model)
-    if _vllm_takes_adapter(finished, source):
+    if _vllm_takes_adapter(finished):
         _adapter(finished, out)
         script = serve_adapter(finished, finished.adapter["r"])
     else:
@@ -137,19 +130,19 @@ def _gguf(finished: Finished, out: Path) -> None:
     model.mkdir()
     _merged(finished, model)
     _write_template(finished, model)
-    _write_script(out / "convert.sh", convert_script(finished, sees=_sees(finished)))
+    _write_script(out / "convert.sh", convert_script(finished, sees=finished.source.sees_images))
 
 
 def _ollama(finished: Finished, out: Path) -> None:
     """For Ollama: the merged model, a `Modelfile`, and `create.sh`, which makes a GGUF file."""
-    if _sees(finished):
+    if finished.source.sees_images:
         raise KilotuneError(
             "what Ollama does with images cannot be said in a Modelfile",
             where=finished.recipe.model.name,
             fix="Export for a program that runs the template itself: --to vllm or --to "
             "gguf-instructions",
         )
-    text = modelfile(finished, read_config(finished.recipe.model))
+    text = modelfile(finished, finished.source.config)
     model = out / "model"
     model.mkdir()
     _merged(finished, model)
@@ -158,9 +151,9 @@ def _ollama(finished: Finished, out: Path) -> None:
     _write_script(out / "create.sh", create_script(finished))
 
 
-def _vllm_takes_adapter(finished: Finished, source: str) -> bool:
+def _vllm_takes_adapter(finished: Finished) -> bool:
     """Whether vLLM takes the adapter beside the base model: plain LoRA of its language layers."""
-    if not finished.has_adapter or first_generation(source):
+    if not finished.has_adapter or finished.source.renamed:
         return False
     other = finished.adapter.get("use_dora") or finished.adapter.get("modules_to_save")
     language = getattr(finished.recipe.tune, "parts", ()) == ("language",)
@@ -185,10 +178,6 @@ def _write_template(finished: Finished, folder: Path) -> None:
 def _write_script(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
     file.chmod(0o755)
-
-
-def _sees(finished: Finished) -> bool:
-    return sees_images(read_config(finished.recipe.model))
 
 
 def _check_adapter(finished: Finished) -> None:

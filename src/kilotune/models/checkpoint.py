@@ -21,8 +21,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     Nothing is kept: asking again reads again.
     """
 
-    def __init__(self, source: str) -> None:
-        self.folder = checkpoint_folder(source)
+    def __init__(self, place: str) -> None:
+        self.folder = checkpoint_folder(place)
         self._files = self._find()
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -106,8 +106,8 @@ def tensor_files(paths: Iterable[Path]) -> dict[str, Path]:
     return {name: path for path in paths for name in tensor_names(path)}
 
 
-def checkpoint_folder(source: str) -> Path:
-    """Of the model at `source`; a hub id's is fetched, as loading it whole would."""
-    if Path(source).is_dir():
-        return Path(source)
-    return Path(snapshot_download(source, allow_patterns=["*.json", "model*.safetensors"]))
+def checkpoint_folder(place: str) -> Path:
+    """Of the model at `place`; a hub id's is fetched, as loading it whole would."""
+    if Path(place).is_dir():
+        return Path(place)
+    return Path(snapshot_download(place, allow_patterns=["*.json", "model*.safetensors"]))

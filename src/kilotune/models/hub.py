@@ -19,50 +19,50 @@ from kilotune.errors import KilotuneError
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
-def check_files(source: str) -> None:
-    """Raise KilotuneError that names the files which the model at `source` lacks.
+def check_files(place: str) -> None:
+    """Raise KilotuneError that names the files which the model at `place` lacks.
 
     Of a hub id nothing is missing as long as the hub can be asked.
     """
-    if not Path(source).is_dir() and not offline():
+    if not Path(place).is_dir() and not offline():
         return
-    if missing := missing_files(source):
-        fix = how_to_get(source) or "Give a whole folder, as save_pretrained writes it"
-        raise KilotuneError(f"there is no {', no '.join(missing)}", where=source, fix=fix)
+    if missing := missing_files(place):
+        fix = how_to_get(place) or "Give a whole folder, as save_pretrained writes it"
+        raise KilotuneError(f"there is no {', no '.join(missing)}", where=place, fix=fix)
 
 
-def missing_files(source: str) -> list[str]:
+def missing_files(place: str) -> list[str]:
     """Of configuration and weights, what a folder or the hub's cache of an id lacks.
 
     Raises KilotuneError for an index that cannot be read.
     """
-    missing = [] if file_of(source, "config.json") else ["config.json"]
-    names = weight_names(source)
+    missing = [] if file_of(place, "config.json") else ["config.json"]
+    names = weight_names(place)
     if names is None:
         return [*missing, f"{SAFE_WEIGHTS_NAME} (or {SAFE_WEIGHTS_INDEX_NAME} and its parts)"]
-    return [*missing, *(name for name in names if not file_of(source, name))]
+    return [*missing, *(name for name in names if not file_of(place, name))]
 
 
-def weights_file(source: str) -> Path | None:
-    """The file of all weights at `source`, or the index of their parts; None where neither is.
+def weights_file(place: str) -> Path | None:
+    """The file of all weights at `place`, or the index of their parts; None where neither is.
 
     The first in the order in which transformers looks for them.
     """
     order = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
-    return next((file for name in order if (file := file_of(source, name))), None)
+    return next((file for name in order if (file := file_of(place, name))), None)
 
 
-def weight_names(source: str) -> list[str] | None:
-    """The names of the files that hold the weights at `source`, be they there or not."""
-    first = weights_file(source)
+def weight_names(place: str) -> list[str] | None:
+    """The names of the files that hold the weights at `place`, be they there or not."""
+    first = weights_file(place)
     if first is None:
         return None
     return sorted(set(read_index(first).values())) if first.suffix == ".json" else [first.name]
 
 
-def weight_files(source: str) -> list[Path]:
-    """The files that hold the weights at `source`, as far as they are there."""
-    found = (file_of(source, name) for name in weight_names(source) or ())
+def weight_files(place: str) -> list[Path]:
+    """The files that hold the weights at `place`, as far as they are there."""
+    found = (file_of(place, name) for name in weight_names(place) or ())
     return [file for file in found if file]
 
 
@@ -100,20 +100,20 @@ def not_found(
     return KilotuneError(what, where=name, fix=f"{how_to_get(name)} {own}")
 
 
-def how_to_get(source: str) -> str:
+def how_to_get(place: str) -> str:
     """The command that fetches a hub id, and what to do with it; of anything else nothing."""
-    if Path(source).is_dir() or not HUB_ID.fullmatch(source):
+    if Path(place).is_dir() or not HUB_ID.fullmatch(place):
         return ""
     return (
-        f"Where there is a network: hf download {source} --local-dir FOLDER, and give that "
+        f"Where there is a network: hf download {place} --local-dir FOLDER, and give that "
         f"folder; or without --local-dir, and take the cache along ({constants.HF_HUB_CACHE})."
     )
 
 
-def file_of(source: str, name: str) -> Path | None:
+def file_of(place: str, name: str) -> Path | None:
     """The file `name` of a folder, or of a hub id in the hub's cache; None where it is not."""
-    if Path(source).is_dir():
-        path = Path(source) / name
+    if Path(place).is_dir():
+        path = Path(place) / name
         return path if path.is_file() else None
-    found = try_to_load_from_cache(source, name)
+    found = try_to_load_from_cache(place, name)
     return Path(found) if isinstance(found, str) else None

@@ -21,9 +21,9 @@ from kilotune.errors import KilotuneError
 from kilotune.models.checkpoint import checkpoint_folder
 from kilotune.models.hub import file_of, how_to_get, weight_files
 from kilotune.models.integrity import read_json
-from kilotune.models.pretrained import TOKENIZER_FILES, TOKENIZER_SETTINGS, load_config
+from kilotune.models.source import TOKENIZER_FILES, TOKENIZER_SETTINGS, Source
 from kilotune.recipe.advice import RECIPE, advised
-from kilotune.recipe.schema import TEMPLATES, ModelSettings
+from kilotune.recipe.schema import TEMPLATES
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROCESSOR_FILES = (
@@ -66,13 +66,13 @@ class Identity:
     chat_template: str
 
 
-def identify(source: str, settings: ModelSettings) -> Identity:
-    """The identity of the model at `source`. All its weights are read, once in a process."""
+def identify(source: Source) -> Identity:
+    """The identity of the model of `source`. All its weights are read, once in a process."""
     return Identity(
         weights=weights_digest(_weights_of(source)),
-        config=_config(source, settings),
-        tokenizer=_tokenizer(source),
-        chat_template=_digest([_template(source, settings.chat_template)]),
+        config=_config(source),
+        tokenizer=_tokenizer(source.place),
+        chat_template=_digest([_template(source.place, source.settings.chat_template)]),
     )
 
 
@@ -103,9 +103,9 @@ def tuned_digest(folder: Path) -> str:
     """
     weights = folder / ADAPTER_WEIGHTS
     files = [weights] if weights.is_file() else weight_files(str(folder))
-    source = str(folder)
-    settings = _files(source, (ADAPTER_CONFIG, "config.json"))
-    return _digest([weights_digest(files), settings, _tokenizer(source), _own_template(source)])
+    place = str(folder)
+    settings = _files(place, (ADAPTER_CONFIG, "config.json"))
+    return _digest([weights_digest(files), settings, _tokenizer(place), _own_template(place)])
 
 
 def weights_digest(files: Iterable[Path]) -> str:
@@ -148,50 +148,48 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
         yield from pool.map(content, header)
 
 
-def _weights_of(source: str) -> list[Path]:
-    folder = source if weight_files(source) else str(checkpoint_folder(source))
-    # A first-generation Qwen may lie there without an index.
-    found = weight_files(folder) or sorted(Path(folder).glob("*.safetensors"))
+def _weights_of(source: Source) -> list[Path]:
+    found = source.weight_files() or weight_files(str(checkpoint_folder(source.place)))
     if not found:  # of a hub id in another format than is fetched for loading
-        fix = how_to_get(source) or "Give the folder of a whole model"
-        raise KilotuneError("no weights to know the model by", where=source, fix=fix)
+        fix = how_to_get(source.place) or "Give the folder of a whole model"
+        raise KilotuneError("no weights to know the model by", where=source.place, fix=fix)
     return found
 
 
-def _config(source: str, settings: ModelSettings) -> str:
-    file = file_of(source, "config.json")
-    read = load_config(source, settings).to_diff_dict()
+def _config(source: Source) -> str:
+    file = file_of(source.place, "config.json")
+    read = source.config.to_diff_dict()
     return " ".join(_digest([_settled(facts)]) for facts in (read_json(file) if file else {}, read))
 
 
-def _tokenizer(source: str) -> str:
+def _tokenizer(place: str) -> str:
     """Of the tokenizer's files that are read, and of the image processor's."""
-    whole = file_of(source, "tokenizer.json") is not None
+    whole = file_of(place, "tokenizer.json") is not None
     names = TOKENIZER_SETTINGS if whole else TOKENIZER_FILES
-    return _files(source, (*names, *PROCESSOR_FILES))
+    return _files(place, (*names, *PROCESSOR_FILES))
 
 
-def _files(source: str, names: Iterable[str]) -> str:
+def _files(place: str, names: Iterable[str]) -> str:
     """Of the files of those names that are there; of JSON without what is kept ASIDE."""
     said = []
     for name in dict.fromkeys(names):
-        if file := file_of(source, name):
+        if file := file_of(place, name):
             said.append(name)
             said.append(_settled(read_json(file)) if file.suffix == ".json" else _bytes(file))
     return _digest(said)
 
 
-def _template(source: str, wanted: str) -> str:
+def _template(place: str, wanted: str) -> str:
     """The text of the model's own chat template or of the recipe's file; of kilotune's the name."""
     if wanted not in TEMPLATES:
         file = Path(wanted).expanduser()
         return file.read_text(encoding="utf-8") if file.is_file() else ""
-    return wanted if wanted != "auto" else _own_template(source)
+    return wanted if wanted != "auto" else _own_template(place)
 
 
-def _own_template(source: str) -> str:
+def _own_template(place: str) -> str:
     for name in (*TEMPLATE_FILES, "tokenizer_config.json"):
-        if file := file_of(source, name):
+        if file := file_of(place, name):
             if file.suffix != ".json":
                 return file.read_text(encoding="utf-8")
             if text := read_json(file).get("chat_template"):

@@ -12,16 +12,13 @@ from transformers import BitsAndBytesConfig
 from kilotune.errors import KilotuneError
 from kilotune.models.hub import weights_file
 from kilotune.models.integrity import check_loaded
-from kilotune.models.qwen import first_generation
 from kilotune.recipe.schema import ModelSettings, TuneSettings
 
 Model = Any  # transformers.PreTrainedModel, which ships no types
 
 
-def check_quantisable(source: str, settings: ModelSettings, tune: TuneSettings) -> None:
-    """Raise KilotuneError where the model at `source` cannot be tuned quantised as asked."""
-    if settings.quantization == "none":
-        return
+def check_quantised(tune: TuneSettings) -> None:
+    """Raise KilotuneError where quantised weights cannot be tuned as asked, or not here."""
     if not tune.adapters_alone:
         raise _refusal(
             "quantised weights cannot be trained themselves",
@@ -29,16 +26,14 @@ def check_quantisable(source: str, settings: ModelSettings, tune: TuneSettings) 
         )
     if tune.streaming == "always":
         raise _refusal("quantised layers cannot be streamed", "Set tune.streaming=never")
-    if first_generation(source):
-        raise _refusal("a first-generation Qwen is not quantised", "Set model.quantization=none")
     if find_spec("bitsandbytes") is None:
         raise _refusal("bitsandbytes is not installed", "pip install 'kilotune[quantization]'")
 
 
 def load_quantised(
-    kind: Any, source: str, settings: ModelSettings, dtype: torch.dtype, device: torch.device
+    kind: Any, place: str, settings: ModelSettings, dtype: torch.dtype, device: torch.device
 ) -> Model:
-    """The model at `source` of the class `kind`, its linear layers but the head quantised.
+    """The model at `place` of the class `kind`, its linear layers but the head quantised.
 
     Products are done in `dtype`. Raises KilotuneError where this machine cannot.
     """
@@ -52,7 +47,7 @@ def load_quantised(
     )
     try:
         model, info = kind.from_pretrained(
-            source,
+            place,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             dtype=dtype,
@@ -68,7 +63,7 @@ def load_quantised(
             f"bitsandbytes does not quantise on {device.type} here ({said})",
             "Set model.quantization=none, or use a device that it supports",
         ) from error
-    check_loaded(info, str(weights_file(source) or source))
+    check_loaded(info, str(weights_file(place) or place))
     for module in model.modules():
         # Or the first answer on such a processor repacks the frozen weights, with coarser scales.
         if hasattr(module, "support_avx512bf16_for_cpu"):

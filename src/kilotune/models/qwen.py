@@ -70,13 +70,13 @@ PATTERN = (
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205)))
 
 
-def first_generation(source: str | Path) -> Path | None:
-    """The config.json of the first-generation Qwen at `source`, that file or its folder, or None.
+def first_generation(place: str | Path) -> Path | None:
+    """The config.json of the first-generation Qwen at `place`, that file or its folder, or None.
 
     Raises KilotuneError for a file that is not JSON.
     """
-    place = Path(source)
-    file = place / CONFIG if place.is_dir() else place
+    path = Path(place)
+    file = path / CONFIG if path.is_dir() else path
     if file.suffix != ".json" or not file.is_file():
         return None
     return file if read_json(file).get("model_type") == "qwen" else None

@@ -1,7 +1,7 @@
 """How large a model is, from its config.json alone: no weights are read, none are made."""
 
+from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,18 +10,11 @@ from kilotune.errors import KilotuneError
 from kilotune.models.lora import linear_classes, linear_names
 from kilotune.models.lower import first_trained_layer
 from kilotune.models.positions import position_limit
-from kilotune.models.pretrained import (
-    TOKENIZER_FILES,
-    Model,
-    decoder_layers,
-    layer_count,
-    load_config,
-    local_folder,
-    model_kind,
-)
+from kilotune.models.pretrained import Model, decoder_layers, layer_count, model_kind
+from kilotune.models.source import Source
 from kilotune.models.trainable import of_adapter, select_trained
 from kilotune.models.tree import Branch, module_tree
-from kilotune.recipe.schema import DecodingSettings, LoraSettings, Method, ModelSettings
+from kilotune.recipe.schema import DecodingSettings, LoraSettings, Method
 
 # Choices that every model has.
 PLAIN = ("all", "all-linear", None)
@@ -83,41 +76,12 @@ class Trained:
     tree: tuple[Branch, ...] = ()
 
 
-def read_config(settings: ModelSettings) -> Any:
-    """The configuration of a built-in model, a folder with a config.json, that file, or a hub id.
-
-    Raises KilotuneError when there is none, or none that can be understood without running the
-    code that comes with it.
-    """
-    name = settings.name
-    place = _place(name)
-    file = place / "config.json" if place.is_dir() else place
-    source = str(file) if file.is_file() else name
-    try:
-        return load_config(source, settings)
-    except (OSError, ValueError, KeyError) as error:
-        raise KilotuneError(
-            "no config.json that transformers understands",
-            where=name,
-            fix="Give a folder that holds a config.json, that file itself, or a hub id",
-        ) from error
-
-
-def tokenizer_source(settings: ModelSettings) -> str | None:
-    """Where the model's tokenizer is, or None where there is a configuration alone."""
-    place = _place(settings.name)
-    folder = place.parent if place.is_file() else place
-    if not folder.is_dir():
-        return settings.name  # a hub id
-    there = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    return str(folder) if there else None
-
-
 def empty_model(config: Any) -> Model:
     """The model of `config` with tensors that have shapes and no memory."""
     try:
         with torch.device("meta"):
-            return model_kind(config).from_config(config)
+            # The model keeps its configuration and changes it.
+            return model_kind(config).from_config(deepcopy(config))
     except ValueError as error:
         raise KilotuneError(
             "not a language model that transformers can build",
@@ -164,7 +128,7 @@ def model_size(model: Model) -> ModelSize:
     )
 
 
-def check_trained(source: str, settings: ModelSettings, tune: Method) -> None:
+def check_trained(source: Source, tune: Method) -> None:
     """Raise KilotuneError for layers, targets, patterns or a rank that do not suit the model.
 
     By its configuration, so that it is said before anything is loaded or written. What comes with
@@ -173,20 +137,19 @@ def check_trained(source: str, settings: ModelSettings, tune: Method) -> None:
     named = [getattr(tune, name, None) for name in ("layers", "target_modules")]
     plain = not (tune.trainable or tune.frozen or any(n not in PLAIN for n in named))
     plain = plain and getattr(tune, "rank", 0) <= LEAST_WIDTH
-    if not (plain or settings.trust_remote_code):
-        there = settings.model_copy(update={"name": source})
-        trained_part(empty_model(read_config(there)), tune)
+    if not (plain or source.settings.trust_remote_code):
+        trained_part(empty_model(source.config), tune)
 
 
-def check_answers(settings: ModelSettings, decoding: DecodingSettings) -> None:
+def check_answers(source: Source, decoding: DecodingSettings) -> None:
     """Raise KilotuneError for answers that may be longer than what the model has positions for."""
     wanted = decoding.max_new_tokens
     if wanted == "auto":
         return
-    positions = position_limit(read_config(settings))
+    positions = position_limit(source.config)
     if positions is not None and wanted >= positions:
         raise KilotuneError(
-            f"{settings.name} has {positions:,} positions for prompt and answer",
+            f"{source.settings.name} has {positions:,} positions for prompt and answer",
             where=f"decoding.max_new_tokens={wanted}",
             fix="Give fewer, or auto, which goes by the lengths of the answers",
         )
@@ -231,10 +194,6 @@ def _check_rank(model: Model, rank: int) -> None:
             where=f"tune.rank={rank}",
             fix="Choose a lower one, or tune.method=full",
         )
-
-
-def _place(name: str) -> Path:
-    return local_folder(name) or Path(name).expanduser()
 
 
 def _in_and_out(module: Any) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -9,21 +10,12 @@ from accelerate import init_empty_weights
 from torch.func import functional_call
 
 from kilotune.errors import KilotuneError, some
-from kilotune.models.checkpoint import Checkpoint, checkpoint_folder, indexed_files
+from kilotune.models.checkpoint import Checkpoint
 from kilotune.models.integrity import check_held
 from kilotune.models.lora import layer_indices
-from kilotune.models.pretrained import (
-    Model,
-    best_device,
-    decoder_layers,
-    load_config,
-    load_model,
-    model_kind,
-    open_checkpoint,
-    own_generation,
-)
-from kilotune.models.qwen import first_generation
-from kilotune.recipe.schema import LoraSettings, ModelSettings, Recipe
+from kilotune.models.pretrained import Model, best_device, decoder_layers, model_kind
+from kilotune.models.source import Source
+from kilotune.recipe.schema import LoraSettings, TuneSettings
 
 
 class StreamedLayer(torch.nn.Module):
@@ -71,17 +63,15 @@ class StreamedLayer(torch.nn.Module):
         return functional_call(self.layer, weights, (hidden_states, *args), kwargs)
 
 
-def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: int) -> int:
-    """The layers under this number are to stay on disk; 0 loads the model at `source` whole.
+def streamed_below(source: Source, tune: TuneSettings, dtype: torch.dtype, available: int) -> int:
+    """The layers under this number are to stay on disk; 0 loads the model whole.
 
     With `tune.streaming: auto` that is when its weights exceed `available` bytes. Raises
     KilotuneError where streaming is asked for and cannot be.
     """
-    tune = recipe.tune
-    if tune.streaming == "never" or recipe.model.quantization != "none":
+    if tune.streaming == "never" or source.settings.quantization != "none":
         return 0
-    config = load_config(source, recipe.model)
-    total = int(config.get_text_config().num_hidden_layers)
+    total = int(source.config.get_text_config().num_hidden_layers)
     below = 0
     if isinstance(tune, LoraSettings) and tune.adapters_alone:
         below = min(layer_indices(tune.layers, total))
@@ -93,33 +83,33 @@ def streamed_below(source: str, recipe: Recipe, dtype: torch.dtype, available: i
                 fix="Set tune.method=lora and tune.layers=top:4, or fewer; no tune.trainable",
             )
         return below
-    if not below or not _streamable(source):
+    if not below or not source.streamable:
         return 0
-    return below if open_checkpoint(source).parameters() * dtype.itemsize > available else 0
+    return below if source.checkpoint().parameters() * dtype.itemsize > available else 0
 
 
-def load_base(source: str, recipe: Recipe, dtype: torch.dtype, available: int) -> Model:
-    """The model at `source`: whole, or with its lower layers on disk as the recipe has it."""
-    if below := streamed_below(source, recipe, dtype, available):
-        return load_streamed(source, recipe.model, dtype, below)
-    return load_model(source, recipe.model, dtype)
+def load_base(source: Source, tune: TuneSettings, dtype: torch.dtype, available: int) -> Model:
+    """The model of `source`: whole, or with its lower layers on disk as `tune` has it."""
+    if below := streamed_below(source, tune, dtype, available):
+        return load_streamed(source, dtype, below)
+    return source.model(dtype)
 
 
-def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, below: int) -> Model:
-    """The model at `source` with its layers under `below` left on disk.
+def load_streamed(source: Source, dtype: torch.dtype, below: int) -> Model:
+    """The model of `source` with its layers under `below` left on disk.
 
     It is the complete model, and generates as any other; each forward reads those layers once.
     Raises KilotuneError for a checkpoint whose names or shapes are not the model's own.
     """
-    trust = settings.trust_remote_code
-    config = load_config(source, settings)
+    trust = source.settings.trust_remote_code
+    config = deepcopy(source.config)  # the model keeps and changes it
     if getattr(config, "quantization_config", None):
         raise KilotuneError(
             "a quantised checkpoint cannot be streamed",
-            where=source,
+            where=source.place,
             fix="Set tune.streaming=never",
         )
-    checkpoint = open_checkpoint(source)
+    checkpoint = source.checkpoint()
     with init_empty_weights(include_buffers=False):
         model = model_kind(config).from_config(config, dtype=dtype, trust_remote_code=trust)
     name, layers = decoder_layers(model)
@@ -132,7 +122,7 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
     model.load_state_dict(resident, strict=False, assign=True)
     model.tie_weights()
     model.to(best_device())
-    if generation := own_generation(str(checkpoint.folder)):
+    if generation := source.generation():
         model.generation_config = generation
     return model.eval()
 
@@ -140,10 +130,6 @@ def load_streamed(source: str, settings: ModelSettings, dtype: torch.dtype, belo
 def streamed_layers(model: Model) -> list[tuple[str, StreamedLayer]]:
     """The layers of `model` that stay on disk, by name; empty for a model loaded whole."""
     return [(name, m) for name, m in model.named_modules() if isinstance(m, StreamedLayer)]
-
-
-def _streamable(source: str) -> bool:
-    return bool(first_generation(source)) or indexed_files(checkpoint_folder(source)) is not None
 
 
 def _check_names(model: Model, checkpoint: Checkpoint) -> None:

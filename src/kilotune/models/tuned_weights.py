@@ -27,16 +27,10 @@ from kilotune.models.integrity import (
     tensor_names,
 )
 from kilotune.models.merge import write_merged
-from kilotune.models.pretrained import (
-    Model,
-    compute_dtype,
-    load_model,
-    load_tokenizer,
-    locate,
-    own_generation,
-)
+from kilotune.models.pretrained import Model, compute_dtype
 from kilotune.models.qwen import GENERATION
 from kilotune.models.sharding import whole
+from kilotune.models.source import locate, read_generation, source_at
 from kilotune.models.streaming import load_base
 from kilotune.models.vision import Vision
 from kilotune.recipe.advice import RECIPE, advised
@@ -132,13 +126,13 @@ def load_tuned(run: Path, recipe: Recipe, available: int) -> tuple[Model, Any, G
     generation = tuned_generation(folder)
     if folder.name == ADAPTER:
         dtype = compute_dtype(settings.precision)
-        base = load_base(locate(settings), recipe, dtype, available)
+        base = load_base(locate(settings), recipe.tune, dtype, available)
         model = with_adapter(base, folder)
     else:
         with _of_the_run(run):
-            model = load_model(str(folder), settings, torch.float32)
+            model = source_at(folder, settings).model(torch.float32)
     with _of_the_run(run):
-        tokenizer = load_tokenizer(str(folder), settings)
+        tokenizer = source_at(folder, settings).tokenizer()
     return model, tokenizer, generation
 
 
@@ -172,7 +166,7 @@ def with_adapter(base: Model, folder: Path) -> Model:
 def tuned_generation(folder: Path) -> GenerationConfig:
     """How the tuned model in `folder` decodes. Raises KilotuneError for what cannot be read."""
     with _of_the_run(folder.parent):
-        found = own_generation(str(folder))
+        found = read_generation(str(folder))
     if found is None:
         raise _damaged(folder.parent, "the file is gone", folder / GENERATION)
     return found
@@ -180,8 +174,8 @@ def tuned_generation(folder: Path) -> GenerationConfig:
 
 def _weights(run: Path, folder: Path) -> list[Path]:
     """The files of the tuned weights. Raises KilotuneError where one is gone."""
-    source = str(folder)
-    names = [ADAPTER_WEIGHTS] if folder.name == ADAPTER else weight_names(source) or [WEIGHTS]
+    adapter = folder.name == ADAPTER
+    names = [ADAPTER_WEIGHTS] if adapter else weight_names(str(folder)) or [WEIGHTS]
     for name in names:
         if not (folder / name).is_file():
             raise _damaged(run, "the file is gone", folder / name)

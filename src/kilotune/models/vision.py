@@ -13,13 +13,8 @@ from transformers import AutoProcessor, ProcessorMixin
 from kilotune.data.example import Image
 from kilotune.data.images.pixels import open_picture
 from kilotune.errors import KilotuneError
-from kilotune.models.pretrained import (
-    Model,
-    decoder_layers,
-    load_config,
-    sees_images,
-    takes_argument,
-)
+from kilotune.models.pretrained import Model, decoder_layers, sees_images, takes_argument
+from kilotune.models.source import Source
 from kilotune.recipe.schema import ModelSettings, Part
 
 # What a processor returns beside what it makes of images.
@@ -199,30 +194,30 @@ class Eyes:
         return (input_ids == self.vision.token_id).long()
 
 
-def load_vision(source: str, settings: ModelSettings, *, needed: bool) -> Vision | None:
-    """The processor at `source`; None for a model of texts alone.
+def load_vision(source: Source, *, needed: bool) -> Vision | None:
+    """The processor of `source`; None for a model of texts alone.
 
     Raises KilotuneError where it is `needed` and cannot be had, or for pixel limits that it does
     not know.
     """
-    trust = settings.trust_remote_code
+    trust = source.settings.trust_remote_code
     try:
-        if not sees_images(load_config(source, settings)):
+        if not source.sees_images:
             return None
-        processor = AutoProcessor.from_pretrained(source, trust_remote_code=trust)
+        processor = AutoProcessor.from_pretrained(source.place, trust_remote_code=trust)
     except (OSError, ValueError, ImportError) as error:
         if not needed:
             return None
         raise KilotuneError(
             f"the model's image processor cannot be loaded ({_first_sentence(error)})",
-            where=source,
+            where=source.place,
             fix="Install the package that it names (kilotune[vision] has what most need); the "
             "folder must hold the processor's configuration",
         ) from error
     if not isinstance(processor, ProcessorMixin):  # a folder without any gives its tokenizer
         return None
-    _limit_pixels(processor.image_processor, settings)
-    return Vision(processor, source)
+    _limit_pixels(processor.image_processor, source.settings)
+    return Vision(processor, source.place)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -19,6 +19,7 @@ from kilotune.evaluation.confidence import Guess, Trust, trust
 from kilotune.evaluation.evidence import Estimate
 from kilotune.evaluation.judgement import scores
 from kilotune.evaluation.task_metrics import TASKS
+from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
@@ -278,7 +279,7 @@ class SelfTraining:
 
 
 def pseudo_labelled(
-    prepared: Prepared, pool: Pool, source: str, folder: RunFolder, progress: Progress
+    prepared: Prepared, pool: Pool, source: Source, folder: RunFolder, progress: Progress
 ) -> PseudoLabels:
     """Pseudo-labels of the texts in `pool` for the training part, if they help.
 

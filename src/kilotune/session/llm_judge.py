@@ -10,14 +10,8 @@ from kilotune.data.example import Message
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.preference import PROMPT, Judge, Pair, Preference, compare, worded
 from kilotune.generation.decoding import generate, generation_config
-from kilotune.models.pretrained import (
-    Model,
-    check_weights,
-    compute_dtype,
-    load_model,
-    locate,
-    stop_ids,
-)
+from kilotune.models.pretrained import Model, compute_dtype, stop_ids
+from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.functions import is_own, own_function
@@ -115,9 +109,9 @@ def check_judge(prepared: Prepared) -> None:
             fix="Leave it out; another model compares free answers only (data.task=generate)",
         )
     if not is_own(settings.model):
-        model = ModelSettings(name=settings.model)
-        check_weights(source := locate(model), model)
-        load_template(source, model)
+        source = locate(ModelSettings(name=settings.model))
+        source.check_weights()
+        load_template(source)
         return
     function = own_function(settings.model, f"{SETTING}={settings.model}")
     pair = Pair("", "How are you?", "Well.", "Well, thanks.", "No.")
@@ -167,7 +161,6 @@ def open_judge(settings: JudgeSettings, progress: Progress) -> Judge:
     name = settings.model or ""
     if is_own(name):
         return OwnJudge(own_function(name, f"{SETTING}={name}"), progress)
-    model = ModelSettings(name=name)
-    source = locate(model)
-    template = load_template(source, model)
-    return ChatJudge(load_model(source, model, compute_dtype("auto")), template, progress)
+    source = locate(ModelSettings(name=name))
+    template = load_template(source)
+    return ChatJudge(source.model(compute_dtype("auto")), template, progress)

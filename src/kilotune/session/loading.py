@@ -14,15 +14,9 @@ from kilotune.models.features import FEATURES_SHARE, open_eyes
 from kilotune.models.freeze import Tunable
 from kilotune.models.identity import SAID, check_identity, identify
 from kilotune.models.integrity import not_finite
-from kilotune.models.pretrained import (
-    Model,
-    check_weights,
-    compute_dtype,
-    locate,
-    stop_ids,
-    weight_dtype,
-)
+from kilotune.models.pretrained import Model, compute_dtype, stop_ids, weight_dtype
 from kilotune.models.sharding import of_the_leader
+from kilotune.models.source import Source, locate
 from kilotune.models.streaming import load_base, streamed_layers
 from kilotune.models.tuned_weights import ADAPTER, check_tuned, load_tuned, tuned_folder
 from kilotune.models.vision import Vision, load_vision
@@ -47,19 +41,19 @@ class Loaded:
     vision: Vision | None
 
 
-def open_session(prepared: Prepared, source: str, progress: Progress) -> Session:
-    """Load the model at `source` with fresh adapters or unfrozen layers, ready to be asked."""
+def open_session(prepared: Prepared, source: Source, progress: Progress) -> Session:
+    """Load the model of `source` with fresh adapters or unfrozen layers, ready to be asked."""
     return begin_session(load(prepared, source, progress), prepared, progress)
 
 
-def load(prepared: Prepared, source: str, progress: Progress) -> Loaded:
-    """The model at `source`, of the type and with the layers in memory that the recipe needs."""
+def load(prepared: Prepared, source: Source, progress: Progress) -> Loaded:
+    """The model of `source`, of the type and with the layers in memory that the recipe needs."""
     recipe = prepared.recipe
-    vision = load_vision(source, recipe.model, needed=bool(prepared.pictured))
-    template = load_template(source, recipe.model, vision)
+    vision = load_vision(source, needed=bool(prepared.pictured))
+    template = load_template(source, vision)
     dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
     room = int(of_the_leader(str(available_bytes())))  # all stream, or none does
-    model = load_base(source, recipe, dtype, room)
+    model = load_base(source, recipe.tune, dtype, room)
     _check_finite(model, recipe, progress)
     if streamed := streamed_layers(model):
         progress.say(
@@ -110,40 +104,40 @@ def open_tuned(
 
     Raises KilotuneError where the base model or what was tuned is damaged or another than it was.
     """
-    check_run(RunFolder(run), recipe)
+    source = locate(recipe.model)
+    check_run(RunFolder(run), recipe, source)
     model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
-    vision = load_vision(locate(recipe.model), recipe.model, needed=pictured)
+    vision = load_vision(source, needed=pictured)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
     words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     return model, open_prompting(model, template, words, generation, recipe, vision)
 
 
-def check_run(folder: RunFolder, recipe: Recipe) -> None:
+def check_run(folder: RunFolder, recipe: Recipe, source: Source) -> None:
     """Raise KilotuneError where a run's base model, or what it tuned, is not as it left them."""
     check_tuned(folder.path, folder.read_identity())
     if tuned_folder(folder.path).name == ADAPTER:
         # Tokenizer and template are the tuned folder's own.
-        check_base(folder, recipe, locate(recipe.model), parts=("weights", "config"))
+        check_base(folder, recipe, source, parts=("weights", "config"))
 
 
 def check_base(
-    folder: RunFolder, recipe: Recipe, source: str, parts: Collection[str] = tuple(SAID)
+    folder: RunFolder, recipe: Recipe, source: Source, parts: Collection[str] = tuple(SAID)
 ) -> None:
-    """Raise KilotuneError where the model at `source` is damaged or not the run's base model.
+    """Raise KilotuneError where the model of `source` is damaged or not the run's base model.
 
     Of what is recorded of it `parts` are compared.
     """
-    check_weights(source, recipe.model)
+    source.check_weights()
     recorded = {part: digest for part, digest in folder.read_identity().items() if part in parts}
     if folder.writes and recorded:
-        now = identify(source, recipe.model)
-        check_identity(recorded, now, recipe.model.name, folder.path)
+        check_identity(recorded, identify(source), recipe.model.name, folder.path)
 
 
-def base_identity(recipe: Recipe, source: str) -> dict[str, str]:
+def base_identity(source: Source) -> dict[str, str]:
     """What a run's base model is known by. Of several processes the leader reads its weights."""
-    return asdict(identify(source, recipe.model)) if distributed.leads() else {}
+    return asdict(identify(source)) if distributed.leads() else {}
 
 
 def open_prompting(

@@ -9,13 +9,9 @@ from kilotune.data.finding import errors_first
 from kilotune.generation.answer import Prompting, answer_room
 from kilotune.generation.decoding import generation_config
 from kilotune.models.positions import position_limit, vocabulary
-from kilotune.models.pretrained import (
-    generation_stops,
-    load_config,
-    load_tokenizer,
-)
+from kilotune.models.source import Source
 from kilotune.models.vision import Vision
-from kilotune.recipe.schema import ModelSettings, Recipe
+from kilotune.recipe.schema import Recipe
 from kilotune.rendering.limits import UNLIMITED, Limits
 from kilotune.rendering.probe import chat_template
 from kilotune.rendering.renderings import Rendered, render_examples
@@ -29,15 +25,15 @@ def rendered_and_asked(
     words: Wording,
     labels: Sequence[str],
     examples: Sequence[Example],
-    source: str,
+    source: Source,
     held: Sequence[Example] = (),
 ) -> Rendered:
-    """`examples` as the model at `source` would be trained on them, and be asked them.
+    """`examples` as the model of `source` would be trained on them, and be asked them.
 
     Of what cannot be asked, where texts and answers together may be too long for the model, there
     are findings too, and of `held`, which are asked alone.
     """
-    data, limits = recipe.data, limits_at(source, recipe.model)
+    data, limits = recipe.data, limits_at(source)
     rendered = render_examples(
         template,
         words,
@@ -61,10 +57,10 @@ def rendered_and_asked(
     return replace(rendered, findings=tuple(errors_first([*rendered.findings, *refused])))
 
 
-def limits_at(source: str, settings: ModelSettings) -> Limits:
-    """The limits of the model at `source`; none are known where there is a tokenizer alone."""
+def limits_at(source: Source) -> Limits:
+    """The limits of the model of `source`; none are known where there is a tokenizer alone."""
     try:
-        return limits_of(load_config(source, settings))
+        return limits_of(source.config)
     except (OSError, ValueError):
         return UNLIMITED
 
@@ -74,22 +70,20 @@ def limits_of(config: Any) -> Limits:
     return Limits(position_limit(config), vocabulary(config) or None)
 
 
-def load_template(
-    source: str, settings: ModelSettings, vision: Vision | None = None
-) -> ChatTemplate:
-    """The tokenizer at `source` with the chat template that the recipe asks for.
+def load_template(source: Source, vision: Vision | None = None) -> ChatTemplate:
+    """The tokenizer of `source` with the chat template that its settings ask for.
 
     The tokenizer takes it on, so that it is saved with what is tuned. Where there is `vision`,
     images get as many tokens as it makes of them, and its own template comes first.
     """
-    tokenizer = load_tokenizer(source, settings)
+    tokenizer, settings = source.tokenizer(), source.settings
     if vision is not None and vision.chat_template is not None:
         tokenizer.chat_template = vision.chat_template
     template = chat_template(
         tokenizer,
         settings.chat_template,
         settings.template_arguments,
-        model_stops=generation_stops(source),
+        model_stops=source.stop_ids(),
         pictures=vision,
     )
     tokenizer.chat_template = template.source

@@ -37,13 +37,14 @@ class OwnModels:
     @cached_property
     def loaded(self) -> tuple["Model", "ChatTemplate"]:
         """The base model and its chat template. Raises KilotuneError where there is none."""
-        from kilotune.models.pretrained import compute_dtype, load_model, locate
+        from kilotune.models.pretrained import compute_dtype
+        from kilotune.models.source import locate
         from kilotune.session.templates import load_template
 
         settings = self.recipe.model
         source = locate(settings)
-        template = load_template(source, settings)
-        return load_model(source, settings, compute_dtype(settings.precision)), template
+        template = load_template(source)
+        return source.model(compute_dtype(settings.precision)), template
 
     def writer(self) -> Writer:
         """The base model, writing freely."""

@@ -21,6 +21,7 @@ from kilotune.generation.kept import KeptStates
 from kilotune.models.freeze import digests_of
 from kilotune.models.lora import linear_names
 from kilotune.models.pretrained import compute_dtype, layer_count, weight_dtype
+from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared, clean
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
@@ -45,7 +46,7 @@ class Workbench:
     """The model in memory, and what one trial leaves for the next: nothing but what is the same."""
 
     def __init__(
-        self, prepared: Prepared, source: str, folds: Sequence[Fold], progress: Progress
+        self, prepared: Prepared, source: Source, folds: Sequence[Fold], progress: Progress
     ) -> None:
         """`prepared` is of the data without a validation part; the model is loaded when needed."""
         self.prepared, self.source, self.folds, self.progress = prepared, source, folds, progress
@@ -167,7 +168,8 @@ class Workbench:
         kind = (recipe.model, dtype, layers)
         if self._loaded is None or kind != self._kind:
             self._loaded, self._kind = None, kind  # the old one goes before the new one comes
-            self._loaded = load(prepared, self.source, self.progress)
+            source = replace(self.source, settings=recipe.model)
+            self._loaded = load(prepared, source, self.progress)
             self._digests = digests_of(self._loaded.model)
             self._checked.clear()
             self._kept = None

@@ -19,6 +19,7 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import check_seeds
 from kilotune.evaluation.baselines import majority
 from kilotune.evaluation.judgement import scores
+from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.advice import advised
@@ -84,7 +85,7 @@ def ablate(
     folds = _folds(prepared)
     if place:
         ray_cluster.join(place)
-    base = base_identity(recipe, source)
+    base = base_identity(source)
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         # First of all the folds: they tell an ablation from a run.
@@ -124,7 +125,7 @@ def resume(
     check_base(folder, recipe, source)
     with folder.writing():
         if not known:
-            begin(folder, prepared, base_identity(recipe, source))
+            begin(folder, prepared, base_identity(source))
         return _go_on(prepared, source, folds, folder, progress, place)
 
 
@@ -140,7 +141,7 @@ def _check_folds(folder: RunFolder, folds: tuple[Fold, ...]) -> None:
 
 def _go_on(
     prepared: Prepared,
-    source: str,
+    source: Source,
     folds: tuple[Fold, ...],
     folder: RunFolder,
     progress: Progress,
@@ -172,7 +173,7 @@ def _go_on(
 @contextmanager
 def _workers(
     prepared: Prepared,
-    source: str,
+    source: Source,
     folds: tuple[Fold, ...],
     progress: Progress,
     place: ray_cluster.ClusterAddress | None,

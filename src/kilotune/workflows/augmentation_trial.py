@@ -9,7 +9,7 @@ from kilotune.data.files.writers import PART, remove_leftovers, to_json, write_a
 from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import SEEDS, Adoption, Candidate, Trials, adopt_among
-from kilotune.models.pretrained import locate
+from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe

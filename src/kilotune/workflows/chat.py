@@ -13,7 +13,8 @@ from kilotune.data.tasks import CONVERSING
 from kilotune.errors import KilotuneError
 from kilotune.generation.answer import Prompting
 from kilotune.generation.decoding import decoding_settings
-from kilotune.models.pretrained import Model, load_model, locate
+from kilotune.models.pretrained import Model
+from kilotune.models.source import locate
 from kilotune.progress import Silent
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import DecodingSettings, Recipe
@@ -98,8 +99,7 @@ class Chat:
                 yield self.model
         else:
             if self._untuned is None:
-                settings = self.recipe.model
-                self._untuned = load_model(locate(settings), settings, torch.float32)
+                self._untuned = locate(self.recipe.model).model(torch.float32)
             yield self._untuned
 
 

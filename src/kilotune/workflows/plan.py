@@ -23,10 +23,9 @@ from kilotune.models.size import (
     Trained,
     empty_model,
     model_size,
-    read_config,
-    tokenizer_source,
     trained_part,
 )
+from kilotune.models.source import Source, locate_config
 from kilotune.models.vision import load_vision
 from kilotune.preparation.prepare import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
@@ -195,12 +194,13 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     progress = progress or Silent()
     prepared = clean(prepare(recipe, progress), progress)
     recipe = prepared.recipe
-    check_settings(prepared, recipe.model.name)
+    source = locate_config(recipe.model)
+    check_settings(prepared, source)
     open_pool(prepared, Silent())
-    model = empty_model(read_config(recipe.model))
+    model = empty_model(source.config)
     size = model_size(model)
     trained = trained_part(model, recipe.tune)
-    work = measure_work(prepared)
+    work = measure_work(prepared, source)
     if recipe.augment.operations or recipe.unlabeled.file:
         progress.say("not counted: what augmentation and pseudo-labels add to the training part")
     progress.stage("Measuring this machine")
@@ -413,10 +413,10 @@ class Job:
         return step / speed.products + elements / speed.elements
 
 
-def measure_work(prepared: Prepared) -> Work:
+def measure_work(prepared: Prepared, source: Source) -> Work:
     """Count the tokens of a run's examples, or estimate them where there is no tokenizer."""
     parts = prepared.parts
-    counted = _count(prepared, (*parts.train, *parts.validation))
+    counted = _count(prepared, source, (*parts.train, *parts.validation))
     lengths, answers, shared = counted or _estimate(prepared, (*parts.train, *parts.validation))
     return Work(
         train=len(parts.train),
@@ -434,22 +434,20 @@ def measure_work(prepared: Prepared) -> Work:
 Counts = tuple[list[int], list[int], int]
 
 
-def _count(prepared: Prepared, examples: Sequence[Example]) -> Counts | None:
-    settings = prepared.recipe.model
-    source = tokenizer_source(settings)
-    if source is None:
+def _count(prepared: Prepared, source: Source, examples: Sequence[Example]) -> Counts | None:
+    if not source.has_tokenizer:
         return None  # a config.json alone is enough for a plan
-    vision = load_vision(source, settings, needed=bool(prepared.pictured))
+    vision = load_vision(source, needed=bool(prepared.pictured))
     seen = rendered_and_asked(
         prepared.recipe,
-        load_template(source, settings, vision),
+        load_template(source, vision),
         prepared.wording,
         prepared.labels,
         examples,
         source,
         held=prepared.parts.test,
     )
-    stop_on_errors(seen.findings, settings.name)
+    stop_on_errors(seen.findings, source.settings.name)
     rendered = seen.renderings
     prompts: list[Sequence[int]] = [r.token_ids[: r.prompt_length] for r in rendered]
     if vision is not None:

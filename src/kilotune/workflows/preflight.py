@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.gguf import is_gguf
-from kilotune.models.pretrained import check_weights, locate, sees_images
-from kilotune.models.quantisation import check_quantisable
-from kilotune.models.size import check_answers, check_trained, read_config
+from kilotune.models.size import check_answers, check_trained
+from kilotune.models.source import Source, locate
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
 from kilotune.self_training.pool import Pool
@@ -20,7 +19,7 @@ class Ready:
     """What a training can begin with: its data, where its model is, and texts without labels."""
 
     prepared: Prepared
-    source: str
+    source: Source
     pool: Pool | None
 
 
@@ -34,22 +33,22 @@ def preflight(prepared: Prepared, progress: Progress) -> Ready:
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
     source = locate(recipe.model)
     check_settings(prepared, source)
-    check_weights(source, recipe.model)
+    source.check_weights()
     return Ready(prepared, source, open_pool(prepared, progress))
 
 
-def check_settings(prepared: Prepared, source: str) -> None:
-    """Of `preflight` what needs no weights: the configuration at `source` is enough.
+def check_settings(prepared: Prepared, source: Source) -> None:
+    """Of `preflight` what needs no weights: the configuration of `source` is enough.
 
     Raises KilotuneError for settings that do not suit the model, the data or this machine.
     """
     recipe, pictured = prepared.recipe, prepared.pictured
     check_judge(prepared)
     check_trackers(recipe.tune.report_to)
-    check_quantisable(source, recipe.model, recipe.tune)
-    check_answers(recipe.model, recipe.decoding)
-    check_trained(source, recipe.model, recipe.tune)
-    if pictured and not sees_images(read_config(recipe.model)):
+    source.check_quantisable(recipe.tune)
+    check_answers(source, recipe.decoding)
+    check_trained(source, recipe.tune)
+    if pictured and not source.sees_images:
         raise KilotuneError(
             f"examples with images ({len(pictured)}: {some(pictured)}), and a model of texts alone",
             where=recipe.model.name,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kilotune.data.finding import Finding, errors_first
 from kilotune.data.normalise import Dataset, load_dataset
-from kilotune.models.pretrained import locate_tokenizer
+from kilotune.models.source import locate_tokenizer
 from kilotune.models.vision import load_vision
 from kilotune.preparation.prepare import reading
 from kilotune.recipe.schema import Recipe
@@ -34,7 +34,7 @@ def render(recipe: Recipe) -> Preview:
     labels = sorted({example.label for example in dataset.examples if example.label})
     words = wording(data.system, data.question, labels, data.label_wording)
     source = locate_tokenizer(recipe.model)
-    template = load_template(source, recipe.model, load_vision(source, recipe.model, needed=False))
+    template = load_template(source, load_vision(source, needed=False))
     rendered = rendered_and_asked(recipe, template, words, labels, dataset.examples, source)
     found = errors_first([*dataset.findings, *rendered.findings])
     return Preview(dataset, template, rendered, tuple(found))

@@ -65,7 +65,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     progress = progress or Silent()
     ready = preflight(prepared, progress)
     more, added = augmented(clean(prepared, progress), progress)
-    base = base_identity(prepared.recipe, ready.source)
+    base = base_identity(ready.source)
     folder = _new_folder(out, prepared.recipe.data.train.stem)
     with folder.writing(), kept(folder, progress):
         folder.write_recipe(prepared.recipe)
@@ -104,7 +104,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
     with folder.writing(), kept(folder, progress):
         if not known:
             write_record(folder, added)
-            begin(folder, more, base_identity(recipe, ready.source))
+            begin(folder, more, base_identity(ready.source))
         if not (folder / record.ENVIRONMENT).exists():
             folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
         return _go_on(ready, more, folder, progress)

@@ -20,6 +20,7 @@ from kilotune.evaluation.label_errors import contradicted, labels_doubted, numbe
 from kilotune.evaluation.preference import Preference
 from kilotune.evaluation.task_metrics import TASKS, TITLES, UNREADABLE
 from kilotune.evaluation.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
+from kilotune.models.source import Source
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation.prepare import Prepared
@@ -58,7 +59,7 @@ class Outcome:
 
 def run_stages(
     prepared: Prepared,
-    source: str,
+    source: Source,
     folder: RunFolder,
     progress: Progress,
     found: PseudoLabels | None,
