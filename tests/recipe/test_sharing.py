@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.sharing import FILES, PLACES, shown_recipe
+from kilotune.recipe.locations import LOCATIONS
+from kilotune.recipe.sharing import shown_recipe
 
 HERE = "/home/jane.marker/secret/x.jinja"
 
@@ -17,7 +18,7 @@ def shown(factors: dict[str, object]) -> dict[str, object]:
     return dict(tree["ablation"]["factors"])
 
 
-@pytest.mark.parametrize("name", sorted(PLACES | FILES))
+@pytest.mark.parametrize("name", sorted(LOCATIONS))
 def test_paths_that_an_ablation_tries_are_names(name: str) -> None:
     part, _, last = name.rpartition(".")
     assert shown({name: [HERE, [HERE]]}) == {name: ["x.jinja", ["x.jinja"]]}

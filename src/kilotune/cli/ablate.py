@@ -1,5 +1,6 @@
 """`kilotune ablate`: one factor at a time, from a base recipe to a better one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,15 +90,16 @@ def ablate(
 
         place = _place(ray, ray_cpus, ray_gpus)
         if RunFolder(source).ablation:
-            if factors or settings or folder or test or model or preset:
+            if factors or folder or test or model or preset:
                 raise KilotuneError(
                     "an ablation goes on with the settings it began with",
                     where=str(source),
-                    fix="Give --minutes, --trials or --ray alone, or start a new one",
+                    fix="Give --minutes, --trials, --ray or --set of a path alone, or start a new "
+                    "one",
                 )
             go_on(
-                source, place, minutes=minutes, trials=trials, trust_code=trust_code,
-                as_json=as_json,
+                source, place, minutes=minutes, trials=trials, moved=settings or (),
+                trust_code=trust_code, as_json=as_json,
             )  # fmt: skip
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
@@ -122,18 +124,20 @@ def go_on(
     *,
     minutes: float | None = None,
     trials: int | None = None,
+    moved: Sequence[str] = (),
     trust_code: bool = False,
     as_json: bool = False,
 ) -> None:
     """Go on with the ablation in `folder`, and show how it ended."""
     from kilotune.recipe.functions import PARTS
 
-    read_run(folder, trust_code, PARTS)  # a wrong folder is said before torch loads
+    read_run(folder, trust_code, PARTS, moved)  # a wrong folder is said before torch loads
     from kilotune.workflows import ablate as experiment
 
     found = experiment.resume(
-        folder, TerminalProgress(), place, minutes=minutes, trials=trials, trust_code=trust_code
-    )
+        folder, TerminalProgress(), place, minutes=minutes, trials=trials, moved=moved,
+        trust_code=trust_code,
+    )  # fmt: skip
     _show(found, as_json)
 
 

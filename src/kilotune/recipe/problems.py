@@ -16,6 +16,7 @@ from kilotune.recipe.schema import (
     LoraSettings,
     Recipe,
     TopLayersSettings,
+    settings_of,
 )
 
 METHODS: dict[str, type[BaseModel]] = {
@@ -88,11 +89,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """The full names of all settings and of the parts that hold them."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        for part in METHODS.values() if name == "tune" else [field.annotation]:
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from setting_names(part, f"{prefix}{name}.")
+    return (name for name, _ in settings_of(model, prefix))
 
 
 @cache

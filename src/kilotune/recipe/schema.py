@@ -1,8 +1,11 @@
 """The recipe: every setting of a run, validated, frozen, free of torch."""
 
+import os
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -12,9 +15,12 @@ from pydantic import (
     Field,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 # Chat templates by name; anything else is a file.
 TEMPLATES = ("auto", "chatml", "plain")
+# Models by name, whatever folders there are.
+BUILT_IN = ("smollm2",)
 
 Metric = Literal[
     "auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss", "none"
@@ -64,11 +70,60 @@ def _no_conversation(arguments: dict[str, bool | int | str]) -> dict[str, bool |
 TemplateArguments = Annotated[dict[str, bool | int | str], AfterValidator(_no_conversation)]
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Marks a setting that says where something lies: every path in a recipe is one.
+
+    A text is a path unless it is one of `names`, or, with `or_name`, may be read as a name too: see
+    `is_path`. The groups of `within` are what may be paths in a longer text.
+    """
+
+    names: tuple[str, ...] = ()
+    or_name: bool = False
+    within: re.Pattern[str] = re.compile("(.+)", re.DOTALL)
+
+    def is_path(self, text: str, folder: Path) -> bool:
+        """Whether `text`, written in a file in `folder`, is a path.
+
+        What may be a name is one if it begins as a path does (`./`, `../`, `~`, `/`), ends as a
+        file of a model does (.gguf, .json), or is a folder, as seen from `folder`.
+        """
+        if not text or text in self.names:
+            return False
+        written = PATH.match(text) or Path(text).is_absolute()
+        return bool(not self.or_name or written or os.path.isdir(folder / text))
+
+
+PATH = re.compile(r"~|\.\.?(/|$)|.*\.(gguf|json)$", re.IGNORECASE | re.DOTALL)
+
+
+def _named(value: object) -> object:
+    if value == "":
+        raise ValueError("must name a file")
+    return value
+
+
+File = Annotated[Path, BeforeValidator(_named), Location()]
+# A model: a built-in name, a hub id, a folder, or a file.
+ModelPlace = Annotated[str, Location(BUILT_IN, or_name=True)]
+# Of models and data that translate, as in hf:THERE,BACK and apertium:eng-spa@FOLDER.
+TranslatorPlace = Annotated[
+    str,
+    Location(
+        or_name=True, within=re.compile(r"hf:([^,@]+)(?:,([^,@]+))?(?:@.*)?|apertium:[^@]*@(.+)")
+    ),
+]
+
+
 class ModelSettings(Settings):
     """The pretrained model."""
 
-    name: str = Field("smollm2", description="a built-in name, a folder, a GGUF file, or a hub id")
-    chat_template: str = Field("auto", description="auto, chatml, plain, or a Jinja file")
+    name: ModelPlace = Field(
+        "smollm2", description="a built-in name, a folder, a GGUF file, or a hub id"
+    )
+    chat_template: Annotated[str, Location(TEMPLATES)] = Field(
+        "auto", description="auto, chatml, plain, or a Jinja file"
+    )
     template_arguments: TemplateArguments = Field(
         default_factory=dict, description="what the chat template takes, as enable_thinking"
     )
@@ -91,12 +146,6 @@ class ModelSettings(Settings):
     )
 
 
-def _named(value: object) -> object:
-    if value == "":
-        raise ValueError("must name a file")
-    return value
-
-
 def _warm(value: float) -> float:
     """Logits divided by less are beyond what their numbers can hold."""
     if 0 < value < 0.001:
@@ -104,7 +153,6 @@ def _warm(value: float) -> float:
     return value
 
 
-File = Annotated[Path, BeforeValidator(_named)]
 Temperature = Annotated[float, AfterValidator(_warm)]
 
 
@@ -291,7 +339,7 @@ class JudgeSettings(Settings):
     metric: str | None = Field(
         None, pattern=r"^[\w.]+:\w+$", description="your own, as my_module:my_function"
     )
-    model: str | None = Field(
+    model: ModelPlace | None = Field(
         None, description="a chat model that compares free answers, or my_module:my_function"
     )
     prompt: str | None = Field(None, description="what that model is asked; None: kilotune's own")
@@ -358,13 +406,15 @@ class AugmentSettings(Settings):
     )
     language: Literal["auto", "English", "Chinese"] = "auto"
     protect: tuple[str, ...] = Field((), description="regular expressions of what stays")
-    wordnet: Path | None = Field(None, description="folder of WordNet's files")
-    synonyms: Path | None = Field(None, description="two columns, a word and a synonym")
-    translators: tuple[str, ...] = Field((), description="there and back, each a pivot")
+    wordnet: File | None = Field(None, description="folder of WordNet's files")
+    synonyms: File | None = Field(None, description="two columns, a word and a synonym")
+    translators: tuple[TranslatorPlace, ...] = Field((), description="there and back, each a pivot")
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
     temperature: Temperature = Field(0.8, ge=0, le=100, description="of what the model writes")
-    masked: str | None = Field(None, description="masked language model for words in context")
-    embedding: str | None = Field(None, description="encoder that filters.meaning asks")
+    masked: ModelPlace | None = Field(
+        None, description="masked language model for words in context"
+    )
+    embedding: ModelPlace | None = Field(None, description="encoder that filters.meaning asks")
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
     filters: FilterSettings = FilterSettings()
 
@@ -372,7 +422,7 @@ class AugmentSettings(Settings):
 class UnlabeledSettings(Settings):
     """Texts without labels, which the tuned model labels itself, to be tuned on as well."""
 
-    file: Path | None = None
+    file: File | None = None
     target_precision: float = Field(0.9, gt=0, lt=1, description="least share of right labels")
     most: Annotated[int, Field(ge=1, le=10**7)] | Literal["auto"] = Field(
         "auto", description="pseudo-labels at most; auto: two for each labelled training example"
@@ -440,3 +490,39 @@ class Recipe(Settings):
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()
     ablation: AblationSettings = AblationSettings()
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """The recipe with other `settings` by their full names, as `{"tune.epochs": 3}`.
+
+        Raises pydantic's ValidationError for values it cannot have, KeyError for an unknown part.
+        """
+        tree = self.model_dump()
+        for name, value in settings.items():
+            *parts, last = name.split(".")
+            place = tree
+            for part in parts:
+                place = place[part]
+            place[last] = value
+        return type(self).model_validate(tree)
+
+
+def settings_of(
+    model: type[BaseModel] = Recipe, prefix: str = ""
+) -> Iterator[tuple[str, FieldInfo]]:
+    """All settings, and the parts that hold them, by full name; of `tune` those of every method."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}", field
+        for part in get_args(field.annotation) or [field.annotation]:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from settings_of(part, f"{prefix}{name}.")
+
+
+def marks(field: FieldInfo) -> list[Any]:
+    """What a setting is annotated with, and its items are."""
+    return [*field.metadata, *_annotated(field.annotation)]
+
+
+def _annotated(kind: Any) -> Iterator[Any]:
+    yield from getattr(kind, "__metadata__", ())
+    for part in get_args(kind):
+        yield from _annotated(part)

@@ -103,15 +103,21 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         return _go_on(prepared, more, pool, source, folder, progress)
 
 
-def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = False) -> Run:
+def resume(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    trust_code: bool = False,
+    moved: Sequence[str] = (),
+) -> Run:
     """Go on with the stopped run in `path`, from its last whole checkpoint.
 
-    Of one that is judged only the report is made. Raises KilotuneError when it is finished already,
-    when its data, its model or its recipe have changed, and for code that its recipe names unless
-    `trust_code`.
+    Of one that is judged only the report is made. `moved` says where files and models lie now, as
+    `data.train=FILE`. Raises KilotuneError when it is finished already, when its data, its model or
+    its recipe have changed, and for code that its recipe names unless `trust_code`.
     """
     folder = RunFolder(path)
-    recipe = folder.read_recipe(trust_code=trust_code)
+    recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     progress = progress or Silent()
     state = of_the_leader("finished" if folder.finished else "judged" if folder.judged else "")
     if state == "finished":
@@ -133,6 +139,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
     if begun:
         check_record(folder, added)
     with folder.writing(), _kept(folder, progress):
+        folder.note_moves(moved)
         if not begun:
             _begin(folder, more, added, base_identity(recipe, source))
         if not (folder / record.ENVIRONMENT).exists():
