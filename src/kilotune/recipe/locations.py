@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.errors import KilotuneError
-from kilotune.recipe.schema import Location, Recipe, marks, settings_of
+from kilotune.recipe.schema import Location, Recipe, settings_of
 
 Tree = dict[str, Any]
 
 LOCATIONS: dict[str, Location] = {
-    name: mark
-    for name, field in settings_of()
-    for mark in marks(field)
+    setting.name: mark
+    for setting in settings_of()
+    for mark in setting.marks
     if isinstance(mark, Location)
 }
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 # Chat templates by name; anything else is a file.
 TEMPLATES = ("auto", "chatml", "plain")
@@ -53,10 +52,43 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)]
 
 
+# What a setting affects, which decides who has to do what anew for another value of it.
+Effect = Literal[
+    "place",  # where a file or a model lies, of which a digest says what it is
+    "resource",  # what else is read while texts are made; a run may find it in another place
+    "run",  # how rows are read and parts made, and what is decided once for a whole run
+    "answers",  # the texts, their tokens, and how answers come of them
+    "method",  # what is trained, and how
+    "steps",  # the optimiser's steps on it: their number, size and order
+    "guesses",  # what the models of self-training say
+    "choice",  # what self-training takes of that
+    "rounding",  # figures, by no more than the order in which numbers are added up
+    "speed",
+    "figures",  # how figures are made, who is told of them, how an experiment is led
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Affects:
+    """Marks a setting that has another effect than most of its part."""
+
+    effect: Effect
+
+
+PLACE, RESOURCE, ANSWERS = Affects("place"), Affects("resource"), Affects("answers")
+STEPS, CHOICE = Affects("steps"), Affects("choice")
+SPEED, FIGURES = Affects("speed"), Affects("figures")
+
+
 class Settings(BaseModel):
-    """Base of every part: frozen, and an unknown key is an error rather than a silent default."""
+    """Base of every part: frozen, and an unknown key is an error rather than a silent default.
+
+    Each part says what its settings affect, where they are not marked otherwise: that of its
+    effects for which most has to be done anew, so that a new setting is on the safe side.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    affects: ClassVar[Effect]
 
 
 def _no_conversation(arguments: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
@@ -118,10 +150,11 @@ TranslatorPlace = Annotated[
 class ModelSettings(Settings):
     """The pretrained model."""
 
-    name: ModelPlace = Field(
+    affects = "answers"
+    name: Annotated[ModelPlace, PLACE] = Field(
         "smollm2", description="a built-in name, a folder, a GGUF file, or a hub id"
     )
-    chat_template: Annotated[str, Location(TEMPLATES)] = Field(
+    chat_template: Annotated[str, Location(TEMPLATES), RESOURCE] = Field(
         "auto", description="auto, chatml, plain, or a Jinja file"
     )
     template_arguments: TemplateArguments = Field(
@@ -176,9 +209,10 @@ LabelWording = Annotated[
 class DataSettings(Settings):
     """Where the examples are and how they are split."""
 
-    train: File
-    validation: File | None = None
-    test: File | None = None
+    affects = "run"
+    train: Annotated[File, PLACE]
+    validation: Annotated[File | None, PLACE] = None
+    test: Annotated[File | None, PLACE] = None
     format: str = Field("auto", description="the schema of the rows, or auto")
     columns: dict[str, str] = Field(
         default_factory=dict, description="the format's fields, and the file's columns for them"
@@ -187,25 +221,32 @@ class DataSettings(Settings):
     label: str | None = Field(None, description="column with the label; found by name when absent")
     group: str | None = Field(None, description="column whose values must not be split apart")
     task: Literal["auto", "classify", "generate", "extract", "chat"] = "auto"
-    train_on: Literal["auto", "last", "all_assistant", "completion"] = Field(
+    train_on: Annotated[Literal["auto", "last", "all_assistant", "completion"], ANSWERS] = Field(
         "auto", description="which tokens are trained; auto: every answer of chats, else the last"
     )
     validation_fraction: float = Field(0.2, ge=0, lt=1, description="0: none, all is trained on")
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    system: str | None = Field(None, description="system message; {labels} lists the labels")
-    question: str | None = Field(None, description="user message; {text} stands for the text")
-    label_wording: LabelWording = Field(
+    system: Annotated[str | None, ANSWERS] = Field(
+        None, description="system message; {labels} lists the labels"
+    )
+    question: Annotated[str | None, ANSWERS] = Field(
+        None, description="user message; {text} stands for the text"
+    )
+    label_wording: Annotated[LabelWording, ANSWERS] = Field(
         "as_is", description="what closed labels are called to the model, or a mapping of them"
     )
-    clean: tuple[Literal["duplicates", "conflicts", "near_duplicates"], ...] = Field(
-        (), description="what is left out of the training part"
+    clean: Annotated[tuple[Literal["duplicates", "conflicts", "near_duplicates"], ...], ANSWERS] = (
+        Field((), description="what is left out of the training part")
     )
-    max_length: int = Field(1024, ge=1, le=10**7, description="tokens; longer prompts are cut")
+    max_length: Annotated[int, ANSWERS] = Field(
+        1024, ge=1, le=10**7, description="tokens; longer prompts are cut"
+    )
 
 
 class StoppingSettings(Settings):
     """When to stop before the last epoch. `patience` counts evaluations."""
 
+    affects = "run"
     metric: Metric = Field(
         "auto",
         description="auto: macro_f1, token_f1 or field_f1, by task; none: every epoch is trained "
@@ -223,23 +264,30 @@ class StoppingSettings(Settings):
 class TuneSettings(Settings):
     """What every way of tuning shares."""
 
-    learning_rate: float = Field(gt=0, le=10**6)
-    epochs: float = Field(3, gt=0, le=10_000)
-    batch_size: int = Field(8, ge=1, le=2**16, description="examples an optimiser step sees")
-    micro_batch_size: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
-    schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
-    warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0, le=1000)
-    max_grad_norm: float = Field(1.0, gt=0, le=10**9)
+    affects = "method"
+    learning_rate: Annotated[float, STEPS] = Field(gt=0, le=10**6)
+    epochs: Annotated[float, STEPS] = Field(3, gt=0, le=10_000)
+    batch_size: Annotated[int, STEPS] = Field(
+        8, ge=1, le=2**16, description="examples an optimiser step sees"
+    )
+    micro_batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"], Affects("rounding")
+    ] = "auto"
+    schedule: Annotated[Literal["constant_with_warmup", "cosine", "linear"], STEPS] = "cosine"
+    warmup_ratio: Annotated[float, STEPS] = Field(0.05, ge=0, lt=1)
+    weight_decay: Annotated[float, STEPS] = Field(0.01, ge=0, le=1000)
+    max_grad_norm: Annotated[float, STEPS] = Field(1.0, gt=0, le=10**9)
     stopping: StoppingSettings = StoppingSettings()
-    report_to: tuple[str, ...] = Field((), description="trackers, by transformers' names")
-    cache: Literal["auto", "always", "never"] = Field(
+    report_to: Annotated[tuple[str, ...], FIGURES] = Field(
+        (), description="trackers, by transformers' names"
+    )
+    cache: Annotated[Literal["auto", "always", "never"], SPEED] = Field(
         "auto", description="keep the hidden states that enter the lowest trained layer"
     )
-    cache_limit_gb: float = Field(
+    cache_limit_gb: Annotated[float, SPEED] = Field(
         16, gt=0, le=10**6, description="for the states of all runs together"
     )
-    streaming: Literal["auto", "always", "never"] = Field(
+    streaming: Annotated[Literal["auto", "always", "never"], SPEED] = Field(
         "auto", description="leave the layers below on disk; auto: when memory is too small"
     )
     trainable: Patterns = Field((), description="parameters trained besides, by name patterns")
@@ -307,6 +355,7 @@ Method = LoraSettings | TopLayersSettings | FullSettings | BitFitSettings
 class DecodingSettings(Settings):
     """How answers are generated; exported with the adapter."""
 
+    affects = "answers"
     temperature: Temperature = Field(0.0, ge=0, le=100, description="0 is greedy")
     top_k: int = Field(0, ge=0, le=10**7)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -319,12 +368,15 @@ class DecodingSettings(Settings):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="texts that end an answer, besides the template's own end"
     )
-    search: bool = Field(False, description="choose temperature and the like on validation")
+    search: Annotated[bool, Affects("run")] = Field(
+        False, description="choose temperature and the like on validation"
+    )
 
 
 class JudgeSettings(Settings):
     """What is measured besides the task's own figures."""
 
+    affects = "figures"
     before_after: int = Field(10, ge=0, le=10**4, description="examples shown before and after")
     train_sample: int = Field(
         100, ge=1, le=10**6, description="training examples judged for the verdict"
@@ -381,6 +433,7 @@ def _operation(value: object) -> object:
 class FilterSettings(Settings):
     """What is not taken of what operations make."""
 
+    affects = "answers"
     near_parent: bool = Field(True, description="keep what nearly repeats the example it is from")
     shortest: float = Field(0.5, gt=0, le=1, description="least length as a share of the parent's")
     longest: float = Field(2.0, ge=1, le=1000, description="greatest length, in parents")
@@ -399,6 +452,7 @@ class FilterSettings(Settings):
 class AugmentSettings(Settings):
     """New training examples made from the training part, before the first epoch."""
 
+    affects = "answers"
     operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = ()
     fresh: bool = Field(False, description="other examples in each epoch; not what models make")
     target: Literal["all", "balanced"] = Field(
@@ -406,15 +460,21 @@ class AugmentSettings(Settings):
     )
     language: Literal["auto", "English", "Chinese"] = "auto"
     protect: tuple[str, ...] = Field((), description="regular expressions of what stays")
-    wordnet: File | None = Field(None, description="folder of WordNet's files")
-    synonyms: File | None = Field(None, description="two columns, a word and a synonym")
-    translators: tuple[TranslatorPlace, ...] = Field((), description="there and back, each a pivot")
+    wordnet: Annotated[File | None, RESOURCE] = Field(None, description="folder of WordNet's files")
+    synonyms: Annotated[File | None, RESOURCE] = Field(
+        None, description="two columns, a word and a synonym"
+    )
+    translators: Annotated[tuple[TranslatorPlace, ...], RESOURCE] = Field(
+        (), description="there and back, each a pivot"
+    )
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
     temperature: Temperature = Field(0.8, ge=0, le=100, description="of what the model writes")
-    masked: ModelPlace | None = Field(
+    masked: Annotated[ModelPlace | None, RESOURCE] = Field(
         None, description="masked language model for words in context"
     )
-    embedding: ModelPlace | None = Field(None, description="encoder that filters.meaning asks")
+    embedding: Annotated[ModelPlace | None, RESOURCE] = Field(
+        None, description="encoder that filters.meaning asks"
+    )
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
     filters: FilterSettings = FilterSettings()
 
@@ -422,23 +482,28 @@ class AugmentSettings(Settings):
 class UnlabeledSettings(Settings):
     """Texts without labels, which the tuned model labels itself, to be tuned on as well."""
 
-    file: File | None = None
-    target_precision: float = Field(0.9, gt=0, lt=1, description="least share of right labels")
-    most: Annotated[int, Field(ge=1, le=10**7)] | Literal["auto"] = Field(
+    affects = "guesses"
+    file: Annotated[File | None, PLACE] = None
+    target_precision: Annotated[float, CHOICE] = Field(
+        0.9, gt=0, lt=1, description="least share of right labels"
+    )
+    most: Annotated[Annotated[int, Field(ge=1, le=10**7)] | Literal["auto"], CHOICE] = Field(
         "auto", description="pseudo-labels at most; auto: two for each labelled training example"
     )
     pool: int = Field(
         2000, ge=1, le=10**7, description="rows that are looked at, drawn by the seed"
     )
-    labels: Literal["hard", "soft"] = Field(
+    labels: Annotated[Literal["hard", "soft"], CHOICE] = Field(
         "hard", description="soft: every likely label with its probability"
     )
-    weight: float = Field(1.0, gt=0, le=1, description="of a sure pseudo-label beside a label")
+    weight: Annotated[float, CHOICE] = Field(
+        1.0, gt=0, le=1, description="of a sure pseudo-label beside a label"
+    )
     rounds: int = Field(
         1, ge=1, le=100, description="each labels anew and tunes the base model afresh"
     )
-    folds: int = Field(3, ge=2, le=100)
-    seeds: Seeds = (0, 1, 2)
+    folds: Annotated[int, CHOICE] = Field(3, ge=2, le=100)
+    seeds: Annotated[Seeds, CHOICE] = (0, 1, 2)
     consistency: int = Field(
         0, ge=0, le=1000, description="altered versions of a text that must all be answered alike"
     )
@@ -447,7 +512,7 @@ class UnlabeledSettings(Settings):
         min_length=1,
         description="how texts are altered",
     )
-    train_on: Literal["text", "altered"] = Field(
+    train_on: Annotated[Literal["text", "altered"], CHOICE] = Field(
         "text", description="altered: a version of each text, answered as the text itself was"
     )
     samples: int = Field(
@@ -459,6 +524,7 @@ class UnlabeledSettings(Settings):
 class AblationSettings(Settings):
     """How `kilotune ablate` looks for a better recipe."""
 
+    affects = "figures"
     search: Literal["ladder", "optuna"] = Field(
         "ladder", description="one factor at a time; optuna: several at once, by TPE"
     )
@@ -480,7 +546,8 @@ class AblationSettings(Settings):
 class Recipe(Settings):
     """Every setting of one run."""
 
-    preset: str = "auto"
+    affects = "run"
+    preset: Annotated[str, FIGURES] = "auto"
     seed: Seed = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
@@ -506,20 +573,32 @@ class Recipe(Settings):
         return type(self).model_validate(tree)
 
 
-def settings_of(
-    model: type[BaseModel] = Recipe, prefix: str = ""
-) -> Iterator[tuple[str, FieldInfo]]:
-    """All settings, and the parts that hold them, by full name; of `tune` those of every method."""
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting, or a part that holds settings, by its full name.
+
+    `marks` are what it and its items are annotated with; `affects` is None of a part.
+    """
+
+    name: str
+    marks: tuple[Any, ...]
+    affects: Effect | None
+
+
+def settings_of(model: type[Settings] = Recipe, prefix: str = "") -> Iterator[Setting]:
+    """All settings and the parts that hold them; of `tune` the settings of every method."""
     for name, field in model.model_fields.items():
-        yield f"{prefix}{name}", field
-        for part in get_args(field.annotation) or [field.annotation]:
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from settings_of(part, f"{prefix}{name}.")
+        parts = _parts(field.annotation)
+        marks = (*field.metadata, *_annotated(field.annotation))
+        affects = next((mark.effect for mark in marks if isinstance(mark, Affects)), model.affects)
+        yield Setting(f"{prefix}{name}", marks, None if parts else affects)
+        for part in parts:
+            yield from settings_of(part, f"{prefix}{name}.")
 
 
-def marks(field: FieldInfo) -> list[Any]:
-    """What a setting is annotated with, and its items are."""
-    return [*field.metadata, *_annotated(field.annotation)]
+def _parts(kind: Any) -> list[type[Settings]]:
+    kinds = get_args(kind) or [kind]
+    return [each for each in kinds if isinstance(each, type) and issubclass(each, Settings)]
 
 
 def _annotated(kind: Any) -> Iterator[Any]:

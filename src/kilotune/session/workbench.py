@@ -23,7 +23,8 @@ from kilotune.models.lora import linear_names
 from kilotune.models.pretrained import compute_dtype, layer_count, weight_dtype
 from kilotune.preparation.prepare import Prepared, clean
 from kilotune.progress import Progress, Silent
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.difference import settings_affecting
+from kilotune.recipe.schema import Effect, Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.rendering.wording import wording
 from kilotune.runs import trackers
@@ -34,11 +35,8 @@ from kilotune.session.model_session import Answers, Session, references
 from kilotune.session.training_augmentation import augmented
 from kilotune.training.trainer import Checked, Tuning, tune
 
-# What leaves the checks as they are: steps of other sizes or numbers take the same path.
-UNCHECKED = {
-    "learning_rate", "epochs", "batch_size", "schedule", "warmup_ratio", "weight_decay",
-    "max_grad_norm", "stopping", "report_to",
-}  # fmt: skip
+# What the checks depend on beside the texts: steps of other sizes or numbers take the same path.
+CHECKED: set[Effect] = {"method", "speed", "rounding"}
 
 
 class Workbench:
@@ -176,7 +174,7 @@ class Workbench:
     def _tune(self, session: Session, *, watched: bool) -> Tuning:
         train, validation = self._rendered(session)
         recipe = session.prepared.recipe
-        method = recipe.tune.model_dump_json(exclude=UNCHECKED) + recipe.data.model_dump_json()
+        method = f"{settings_affecting(recipe, CHECKED)} {recipe.data.model_dump_json()}"
         with TemporaryDirectory() as scratch:
             tuning = tune(
                 session.tunable,
