@@ -201,11 +201,11 @@ def _with_operations(
 
     changes: dict[str, Any] = {}
     if ops:
-        changes["operations"] = tuple(
+        changes["augment.operations"] = tuple(
             OperationSettings(op=op, copies=copies, alpha=alpha) for op in ops
         )
     if balanced:
-        changes["target"] = "balanced"
+        changes["augment.target"] = "balanced"
     if translators:
-        changes["translators"] = tuple(translators)
-    return recipe.model_copy(update={"augment": recipe.augment.model_copy(update=changes)})
+        changes["augment.translators"] = tuple(translators)
+    return recipe.with_settings(changes)

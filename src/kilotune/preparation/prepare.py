@@ -117,12 +117,10 @@ def read(recipe: Recipe) -> Files:
 
 def _check_there(recipe: Recipe) -> None:
     """Raise KilotuneError for a file that is not there, with the setting that names it."""
-    data = recipe.data
-    named = {"train": data.train, "validation": data.validation, "test": data.test}
-    files = {f"data.{n}": path for n, path in named.items()} | {
-        "unlabeled.file": recipe.unlabeled.file
-    }
-    for name, path in files.items():
+    named = [
+        (f"data.{part}", getattr(recipe.data, part)) for part in ("train", "validation", "test")
+    ]
+    for name, path in (*named, ("unlabeled.file", recipe.unlabeled.file)):
         if path is not None and not os.path.exists(path):  # unlike Path's, false for any name
             raise KilotuneError(
                 "no such file",
@@ -217,23 +215,21 @@ def _settled(recipe: Recipe, task: Task) -> Recipe:
 
     So that a resumed or repeated run does the same.
     """
-    stopping, metrics = recipe.tune.stopping, TASKS[task]
+    metric: str = recipe.tune.stopping.metric
+    metrics = TASKS[task]
     unchecked = recipe.data.validation is None and recipe.data.validation_fraction == 0
-    if stopping.metric == "auto":
+    if metric == "auto":
         metric = "none" if unchecked else metrics.graded
-        stopping = stopping.model_copy(update={"metric": metric})
-    if stopping.metric not in (metrics.exact, metrics.graded, "loss", "none"):
+    if metric not in (metrics.exact, metrics.graded, "loss", "none"):
         raise KilotuneError(
-            f"the task '{task}' has no metric '{stopping.metric}'",
+            f"the task '{task}' has no metric '{metric}'",
             where="tune.stopping.metric",
             fix=f"Choose {metrics.exact}, {metrics.graded}, loss or none",
         )
-    if unchecked and stopping.metric != "none":
+    if unchecked and metric != "none":
         raise KilotuneError(
             "there is no validation part to stop by",
             where="tune.stopping.metric",
             fix="Set it to none, or data.validation_fraction above 0",
         )
-    tune = recipe.tune.model_copy(update={"stopping": stopping})
-    data = recipe.data.model_copy(update={"task": task})
-    return recipe.model_copy(update={"tune": tune, "data": data})
+    return recipe.with_settings({"tune.stopping.metric": metric, "data.task": task})

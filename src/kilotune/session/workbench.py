@@ -144,8 +144,7 @@ class Workbench:
     def _of(self, recipe: Recipe, fold: Fold, seed: int) -> Prepared:
         # Where other trackers write is gone after the trial.
         told = (trackers.MLFLOW,) if trackers.tells(recipe.tune.report_to) else ()
-        tune = recipe.tune.model_copy(update={"report_to": told})
-        chosen = recipe.model_copy(update={"seed": seed, "tune": tune})
+        chosen = recipe.with_settings({"seed": seed, "tune.report_to": told})
         labels = self.prepared.labels
         prepared = replace(
             self.prepared,
@@ -229,15 +228,12 @@ class Workbench:
 
 def every_epoch(recipe: Recipe) -> Recipe:
     """The recipe without early stopping: a fold has no part to stop by."""
-    stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
-    tune = recipe.tune.model_copy(update={"stopping": stopping})
-    return recipe.model_copy(update={"tune": tune})
+    return recipe.with_settings({"tune.stopping.metric": "none"})
 
 
 def untold(recipe: Recipe) -> Recipe:
     """The recipe without trackers."""
-    tune = recipe.tune.model_copy(update={"report_to": ()})
-    return recipe.model_copy(update={"tune": tune})
+    return recipe.with_settings({"tune.report_to": ()})
 
 
 def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
