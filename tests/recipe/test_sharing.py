@@ -34,3 +34,12 @@ def test_a_relative_file_is_its_name_and_other_texts_stay() -> None:
 def test_a_path_is_its_name() -> None:
     recipe = load_recipe(settings={"data": {"train": Path(HERE)}, "model": {"name": HERE}})
     assert "jane.marker" not in shown_recipe(recipe)
+
+
+def test_the_models_of_a_translator_are_names() -> None:
+    given = ["hf:/home/jane.marker/ab,org/ba", "apertium:en-de@/home/jane.marker/data"]
+    augment = {"translators": given, "synonyms": HERE, "masked": HERE}
+    recipe = load_recipe(settings={"data": {"train": "a.csv"}, "augment": augment})
+    shown = yaml.safe_load(shown_recipe(recipe))["augment"]
+    assert shown["translators"] == ["hf:ab,org/ba", "apertium:en-de@data"]
+    assert (shown["synonyms"], shown["masked"]) == ("x.jinja", "x.jinja")

@@ -121,7 +121,7 @@ def _check_there(recipe: Recipe) -> None:
         (f"data.{part}", getattr(recipe.data, part)) for part in ("train", "validation", "test")
     ]
     for name, path in (*named, ("unlabeled.file", recipe.unlabeled.file)):
-        if path is not None and not os.path.exists(path):  # unlike Path's, false for any name
+        if path is not None and not os.path.exists(path):  # as read_table asks
             raise KilotuneError(
                 "no such file",
                 where=str(path),
