@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from kilotune.recipe.load import load_recipe
-from kilotune.recipe.sharing import FILES, PLACES, shown_recipe
+from kilotune.recipe.locations import LOCATIONS
+from kilotune.recipe.sharing import shown_recipe
 
 HERE = "/home/jane.marker/secret/x.jinja"
 
@@ -17,7 +18,7 @@ def shown(factors: dict[str, object]) -> dict[str, object]:
     return dict(tree["ablation"]["factors"])
 
 
-@pytest.mark.parametrize("name", sorted(PLACES | FILES))
+@pytest.mark.parametrize("name", sorted(LOCATIONS))
 def test_paths_that_an_ablation_tries_are_names(name: str) -> None:
     part, _, last = name.rpartition(".")
     assert shown({name: [HERE, [HERE]]}) == {name: ["x.jinja", ["x.jinja"]]}
@@ -33,3 +34,12 @@ def test_a_relative_file_is_its_name_and_other_texts_stay() -> None:
 def test_a_path_is_its_name() -> None:
     recipe = load_recipe(settings={"data": {"train": Path(HERE)}, "model": {"name": HERE}})
     assert "jane.marker" not in shown_recipe(recipe)
+
+
+def test_the_models_of_a_translator_are_names() -> None:
+    given = ["hf:/home/jane.marker/ab,org/ba", "apertium:en-de@/home/jane.marker/data"]
+    augment = {"translators": given, "synonyms": HERE, "masked": HERE}
+    recipe = load_recipe(settings={"data": {"train": "a.csv"}, "augment": augment})
+    shown = yaml.safe_load(shown_recipe(recipe))["augment"]
+    assert shown["translators"] == ["hf:ab,org/ba", "apertium:en-de@data"]
+    assert (shown["synonyms"], shown["masked"]) == ("x.jinja", "x.jinja")

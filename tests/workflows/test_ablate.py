@@ -1,6 +1,7 @@
 """A whole ablation on a tiny random model: on disk, stopped, gone on with, and through the CLI."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,12 @@ def test_an_ablation_stopped_ends_as_one_that_was_not(
     # What a power loss leaves of a file that was being written is no trial.
     (parts / "trials" / ".half.json.1.part").write_text("{")
     assert (parts / "best.yaml").exists()
-    resumed = experiment.resume(parts)
+    # Where the data lie makes no other trial; that they are others is known by a digest.
+    elsewhere = Path(shutil.copy(films, tmp_path / "elsewhere.csv"))
+    with pytest.raises(KilotuneError, match=r"ablation\.folds cannot be set anew"):
+        experiment.resume(parts, moved=["ablation.folds=3"])
+    resumed = experiment.resume(parts, moved=[f"data.train={elsewhere}"])
+    assert RunFolder(parts).read_recipe().data.train == elsewhere
     assert {name: time for name, time in trial_files(parts).items() if name in kept} == kept
     assert resumed.trials == whole.trials
     documents = [json.loads((p / "ablation.json").read_text()) for p in (parts, whole.folder)]
@@ -108,7 +114,7 @@ def test_an_ablation_stopped_ends_as_one_that_was_not(
     assert document["changes"] == (changed if rate["adopted"] else {})
     films.write_text(films.read_text() + "one more,good\n")
     with pytest.raises(KilotuneError, match="the data have changed"):
-        experiment.resume(parts)
+        experiment.resume(whole.folder)
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import kilotune
+from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.evidence import Unavailable
 from kilotune.recipe.load import load_recipe
@@ -256,6 +258,35 @@ def test_a_run_goes_on_with_the_recipe_it_began_with_alone(
         kilotune.resume(folder)
     finally:
         moved.rename(chosen.data.train)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_run_goes_on_where_it_was_moved_to(
+    chosen: Recipe, whole: Run, alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its project, from any folder; and alone, where it is told where the data lie now."""
+    project = tmp_path / "project"
+    shutil.copytree(chosen.data.train.parent, project)
+    monkeypatch.chdir(project)
+    recipe = chosen.with_settings({"data.train": Path("films.csv")})
+    name = "kilotune.session.model_session.tune"
+    folder = killed_at(name, recipe, Path("runs/a"), monkeypatch).absolute()
+    monkeypatch.chdir(tmp_path)
+    moved = (folder if alone else project).rename(tmp_path / "moved")
+    folder = moved if alone else moved / "runs" / "a"
+    given: list[str] = []
+    if alone:
+        (project / "films.csv").rename(tmp_path / "other.csv")
+        with pytest.raises(KilotuneError, match=r"no such file.*--set data\.train=FILE"):
+            kilotune.resume(folder)
+        with pytest.raises(KilotuneError, match="seed cannot be set anew"):
+            kilotune.resume(folder, moved=["seed=1"])
+        given = ["--set", "data.train=other.csv"]
+    result = CliRunner().invoke(app, ["resume", str(folder), *given])
+    assert result.exit_code == 0, result.output
+    assert_equal(folder, whole)
+    # What was moved is known from now on.
+    assert RunFolder(folder).read_recipe().data.train.exists()
 
 
 def test_without_what_it_is_known_by_no_run_goes_on(

@@ -1,5 +1,6 @@
 """`kilotune ablate`: one factor at a time, from a base recipe to a better one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,15 +120,17 @@ def ablate(
 
         place = cluster.place()
         if RunFolder(source).ablation:
-            if factors or folder or data != DataOptions(trust_code=data.trust_code):
+            allowed = DataOptions(trust_code=data.trust_code, settings=data.settings)
+            if factors or folder or data != allowed:
                 raise KilotuneError(
                     "an ablation goes on with the settings it began with",
                     where=str(source),
-                    fix="Give --minutes, --trials or --ray alone, or start a new one",
+                    fix="Give --minutes, --trials, --ray or --set of a path alone, or start a new "
+                    "one",
                 )
             go_on(
-                source, place, minutes=minutes, trials=trials, trust_code=data.trust_code,
-                as_json=as_json,
+                source, place, minutes=minutes, trials=trials, moved=data.settings or (),
+                trust_code=data.trust_code, as_json=as_json,
             )  # fmt: skip
         else:
             given: dict[str, Any] = {"minutes": minutes, "trials": trials, "only": factors}
@@ -144,18 +147,20 @@ def go_on(
     *,
     minutes: float | None = None,
     trials: int | None = None,
+    moved: Sequence[str] = (),
     trust_code: bool = False,
     as_json: bool = False,
 ) -> None:
     """Go on with the ablation in `folder`, and show how it ended."""
     from kilotune.recipe.functions import PARTS
 
-    read_run(folder, trust_code, PARTS)  # a wrong folder is said before torch loads
+    read_run(folder, trust_code, PARTS, moved)  # a wrong folder is said before torch loads
     from kilotune.workflows import ablate as experiment
 
     found = experiment.resume(
-        folder, TerminalProgress(), place, minutes=minutes, trials=trials, trust_code=trust_code
-    )
+        folder, TerminalProgress(), place, minutes=minutes, trials=trials, moved=moved,
+        trust_code=trust_code,
+    )  # fmt: skip
     _show(found, as_json)
 
 

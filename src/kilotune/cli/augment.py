@@ -80,14 +80,14 @@ class OperationOptions:
 
         changes: dict[str, Any] = {}
         if self.ops:
-            changes["operations"] = tuple(
+            changes["augment.operations"] = tuple(
                 OperationSettings(op=op, copies=self.copies, alpha=self.alpha) for op in self.ops
             )
         if self.balanced:
-            changes["target"] = "balanced"
+            changes["augment.target"] = "balanced"
         if self.translators:
-            changes["translators"] = tuple(self.translators)
-        return recipe.model_copy(update={"augment": recipe.augment.model_copy(update=changes)})
+            changes["augment.translators"] = tuple(self.translators)
+        return recipe.with_settings(changes)
 
 
 @dataclass(frozen=True)

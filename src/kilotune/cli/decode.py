@@ -18,6 +18,7 @@ EXAMPLES = """Example:
 
 def decode(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    settings: options.Settings = None,
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
@@ -31,12 +32,12 @@ def decode(
         from kilotune.runs.record import DECODING, RunFolder
 
         folder = RunFolder(run)
-        read_run(run, trust_code, PARTS)
+        read_run(run, trust_code, PARTS, settings or ())
         folder.check_finished()  # said before the libraries load
 
         from kilotune.workflows.decode import decode as choose
 
-        choice = choose(run, TerminalProgress(), trust_code=trust_code)
+        choice = choose(run, TerminalProgress(), trust_code=trust_code, moved=settings or ())
         if as_json:
             print_json({"run": run, **folder.read_json(DECODING)})
             return

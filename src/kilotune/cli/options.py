@@ -14,7 +14,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any setting of the recipe; repeatable.",
+        help="Any setting of the recipe; of a run that goes on only where its files lie now, as "
+        "data.train=FILE. Repeatable.",
         show_default="none",
     ),
 ]

@@ -20,6 +20,7 @@ def resume(
     run: Annotated[
         Path, typer.Argument(help="The folder of a run or an ablation that was stopped.")
     ],
+    settings: options.Settings = None,
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
@@ -31,10 +32,14 @@ def resume(
         if RunFolder(run).ablation:
             from kilotune.cli.ablate import go_on
 
-            go_on(run, trust_code=trust_code, as_json=as_json)
+            go_on(run, moved=settings or (), trust_code=trust_code, as_json=as_json)
             return
-        read_run(run, trust_code, PARTS)  # a wrong folder is said before torch loads
+        read_run(
+            run, trust_code, PARTS, settings or ()
+        )  # a wrong folder is said before torch loads
 
         from kilotune.workflows import run as pipeline
 
-        finish(pipeline.resume(run, TerminalProgress(), trust_code=trust_code), as_json)
+        progress = TerminalProgress()
+        found = pipeline.resume(run, progress, trust_code=trust_code, moved=settings or ())
+        finish(found, as_json)

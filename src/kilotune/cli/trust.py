@@ -1,6 +1,6 @@
 """`--trust-code`: the Python code that a recipe's file, or a run's folder, names."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +22,17 @@ TrustCode = Annotated[
 ]
 
 
-def read_run(run: Path, trust_code: bool, runs: Collection[str]) -> "Recipe":
+def read_run(
+    run: Path, trust_code: bool, runs: Collection[str], moved: Sequence[str] = ()
+) -> "Recipe":
     """The recipe of `run`; code of its parts `runs`, which is going to be run, is named.
 
-    Raises KilotuneError for a folder that is not a run, and for such code that is not trusted.
+    Raises KilotuneError for a folder that is not a run, for such code that is not trusted, and for
+    a setting in `moved` that is not a path.
     """
     from kilotune.runs.record import RunFolder
 
-    recipe = RunFolder(run).read_recipe(trust_code=trust_code, runs=runs)
+    recipe = RunFolder(run).read_recipe(trust_code=trust_code, runs=runs, moved=moved)
     say_code(recipe, trust_code, runs)
     return recipe
 

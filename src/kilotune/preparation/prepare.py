@@ -1,5 +1,6 @@
 """The data of a run: read, checked and split. Needs no model and no torch."""
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.task_metrics import TASKS, own_scores
 from kilotune.progress import Progress
-from kilotune.recipe.schema import TEMPLATES, DataSettings, Recipe
+from kilotune.recipe.locations import with_whole_paths
+from kilotune.recipe.schema import DataSettings, Recipe
 from kilotune.rendering.wording import Wording, wording
 from kilotune.runs.record import fingerprint
 
@@ -63,7 +65,8 @@ class Prepared:
 def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     """Read, check and split: everything that needs no model."""
     progress.stage("Reading and checking the data")
-    recipe = _with_absolute_paths(recipe)
+    recipe = with_whole_paths(recipe)
+    _check_there(recipe)
     files = read(recipe)
     data = files.train
     progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
@@ -112,6 +115,20 @@ def read(recipe: Recipe) -> Files:
             for name, path in (("validation", data.validation), ("test", data.test))
         ),
     )
+
+
+def _check_there(recipe: Recipe) -> None:
+    """Raise KilotuneError for a file that is not there, with the setting that names it."""
+    named = [
+        (f"data.{part}", getattr(recipe.data, part)) for part in ("train", "validation", "test")
+    ]
+    for name, path in (*named, ("unlabeled.file", recipe.unlabeled.file)):
+        if path is not None and not os.path.exists(path):  # as read_table asks
+            raise KilotuneError(
+                "no such file",
+                where=str(path),
+                fix=f"Check the path, or say where it is now: --set {name}=FILE",
+            )
 
 
 def reading(data: DataSettings) -> Reading:
@@ -200,65 +217,21 @@ def _settled(recipe: Recipe, task: Task) -> Recipe:
 
     So that a resumed or repeated run does the same.
     """
-    stopping, metrics = recipe.tune.stopping, TASKS[task]
+    metric: str = recipe.tune.stopping.metric
+    metrics = TASKS[task]
     unchecked = recipe.data.validation is None and recipe.data.validation_fraction == 0
-    if stopping.metric == "auto":
+    if metric == "auto":
         metric = "none" if unchecked else metrics.graded
-        stopping = stopping.model_copy(update={"metric": metric})
-    if stopping.metric not in (metrics.exact, metrics.graded, "loss", "none"):
+    if metric not in (metrics.exact, metrics.graded, "loss", "none"):
         raise KilotuneError(
-            f"the task '{task}' has no metric '{stopping.metric}'",
+            f"the task '{task}' has no metric '{metric}'",
             where="tune.stopping.metric",
             fix=f"Choose {metrics.exact}, {metrics.graded}, loss or none",
         )
-    if unchecked and stopping.metric != "none":
+    if unchecked and metric != "none":
         raise KilotuneError(
             "there is no validation part to stop by",
             where="tune.stopping.metric",
             fix="Set it to none, or data.validation_fraction above 0",
         )
-    tune = recipe.tune.model_copy(update={"stopping": stopping})
-    data = recipe.data.model_copy(update={"task": task})
-    return recipe.model_copy(update={"tune": tune, "data": data})
-
-
-def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """So that the recipe saved with a run can be run again from any folder."""
-    data = recipe.data
-    paths = {
-        name: path.expanduser().absolute()
-        for name in ("train", "validation", "test")
-        if (path := getattr(data, name)) is not None
-    }
-    lists = {
-        name: path.expanduser().absolute()
-        for name in ("wordnet", "synonyms")
-        if (path := getattr(recipe.augment, name)) is not None
-    }
-    beside = {
-        name: _absolute_folder(source)
-        for name in ("masked", "embedding")
-        if (source := getattr(recipe.augment, name)) is not None
-    }
-    changed = recipe.augment.model_copy(update={**lists, **beside})
-    recipe = recipe.model_copy(update={"augment": changed})
-    if (more := recipe.unlabeled.file) is not None:
-        texts = recipe.unlabeled.model_copy(update={"file": more.expanduser().absolute()})
-        recipe = recipe.model_copy(update={"unlabeled": texts})
-    model = recipe.model
-    model = model.model_copy(update={"name": _absolute_folder(model.name)})
-    if model.chat_template not in TEMPLATES:
-        file = str(Path(model.chat_template).expanduser().absolute())
-        model = model.model_copy(update={"chat_template": file})
-    judge = recipe.judge
-    if judge.model:
-        judge = judge.model_copy(update={"model": _absolute_folder(judge.model)})
-    return recipe.model_copy(
-        update={"data": data.model_copy(update=paths), "model": model, "judge": judge}
-    )
-
-
-def _absolute_folder(name: str) -> str:
-    """A model's folder by its whole path; a hub id or a built-in name as it is."""
-    folder = Path(name).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else name
+    return recipe.with_settings({"tune.stopping.metric": metric, "data.task": task})

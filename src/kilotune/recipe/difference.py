@@ -1,19 +1,17 @@
 """In which settings two recipes differ."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.schema import Effect, Recipe, settings_of
 
-# What a run may change and still be the same: where its files lie (what is in them is known by
+# What decides what a run is. It may change where its files lie (what is in them is known by
 # digests), who is told of it, how fast it is, and how its figures are made.
-FREE = (
-    "preset", "model.name", "model.chat_template", "data.train", "data.validation", "data.test",
-    "augment.wordnet", "augment.synonyms", "augment.masked", "augment.embedding",
-    "augment.translators", "unlabeled.file", "judge.", "ablation.", "tune.report_to", "tune.cache",
-    "tune.cache_limit_gb", "tune.streaming", "tune.micro_batch_size",
-)  # fmt: skip
+BINDING: set[Effect] = {"run", "answers", "method", "steps", "guesses", "choice"}
+
+PARTS = {setting.name for setting in settings_of() if setting.affects is None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +27,26 @@ def flat_settings(recipe: Recipe) -> dict[str, Any]:
     return _flat(recipe.model_dump(mode="json"), "")
 
 
+def effects_of(name: str) -> frozenset[Effect]:
+    """What the setting `name`, the one it lies in, or any in it affects; nothing if there is none.
+
+    `model.template_arguments.x` lies in a setting, `decoding` is a part that holds some.
+    """
+    known, within = _effects(), name.rpartition(".")[0]
+    if name in known or not within or within in PARTS:
+        return known.get(name, frozenset())
+    return effects_of(within)
+
+
+def settings_affecting(recipe: Recipe, effects: Collection[Effect]) -> dict[str, Any]:
+    """The settings, by full name, that have one of these `effects`."""
+    flat = flat_settings(recipe)
+    return {name: value for name, value in flat.items() if effects_of(name).intersection(effects)}
+
+
 def binding_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what a run's weights and answers are, by name."""
-    return {
-        name: value
-        for name, value in flat_settings(recipe).items()
-        if name not in FREE and not name.startswith(tuple(f for f in FREE if f.endswith(".")))
-    }
+    return settings_affecting(recipe, BINDING)
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, SettingChange]:
@@ -55,3 +66,15 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
+
+
+@cache
+def _effects() -> dict[str, frozenset[Effect]]:
+    """Of each setting its effect, and of each part those of all settings in it."""
+    found: dict[str, frozenset[Effect]] = {}
+    for setting in settings_of():
+        name = setting.name
+        while setting.affects and name:
+            found[name] = found.get(name, frozenset()) | {setting.affects}
+            name = name.rpartition(".")[0]
+    return found

@@ -12,21 +12,15 @@ from yaml.constructor import ConstructorError
 
 from kilotune.errors import KilotuneError, shorten, some
 from kilotune.recipe.functions import PARTS, named_code
+from kilotune.recipe.locations import check_names, given_here, read_in, written_in
 from kilotune.recipe.problems import METHODS, MOST_SAID, brief, problems
 from kilotune.recipe.safe_yaml import YamlLimitError, parse_yaml
-from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
+from kilotune.recipe.schema import Recipe, TuneSettings
 
 Tree = dict[str, Any]
 
 # Bytes of a recipe's file, and names in the full name of a setting: far more than any has.
 LARGEST, NAMES = 1_000_000, 10
-
-# Settings that are paths, relative to the file they stand in.
-PATHS = {
-    "data": ("train", "validation", "test"),
-    "augment": ("wordnet", "synonyms"),
-    "unlabeled": ("file",),
-}
 
 
 def presets() -> list[str]:
@@ -48,7 +42,8 @@ def load_recipe(
 
     `path` is a YAML file and may name its own `preset`; `settings` is a nested mapping;
     `overrides` are `a.b=value` strings as given to `--set`. Paths inside a file are relative to
-    that file. Raises KilotuneError that names every wrong field at once.
+    its folder, those of `settings` and `overrides` to the current one. Raises KilotuneError that
+    names every wrong field at once.
 
     A file is data: Python code that it names is refused unless `trust_code`. `runs` are the parts
     of the recipe whose code the caller would run: all, or () to read what it says alone. Code that
@@ -56,7 +51,7 @@ def load_recipe(
     """
     tree = _read(path) if path else {}
     overrides = list(overrides)
-    own: list[Mapping[str, Any]] = [settings or {}, *map(_override, overrides)]
+    own = [given_here(layer) for layer in (settings or {}, *map(_override, overrides))]
     layers = [tree, *own]
     name = preset or tree.get("preset") or "auto"
     for layer in layers[1:]:
@@ -76,6 +71,8 @@ def load_recipe(
         raise _refusal(problems(error), path, {text.split("=")[0] for text in overrides}) from error
     if path and not trust_code:
         _check_code(recipe, own, path, runs)
+    if path:
+        check_names(recipe.model_dump(include=set(runs)), path)
     return recipe
 
 
@@ -115,9 +112,10 @@ def recipe_for(
     )
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every setting spelled out."""
+def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
+    """The recipe as YAML, every setting spelled out; for a file in `folder`, if that is given."""
     tree = recipe.model_dump(mode="json")
+    tree = written_in(tree, folder) if folder else tree
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
@@ -149,18 +147,7 @@ def _read(path: Path) -> Tree:
         raise KilotuneError(what, where=where, fix=fix) from error
     if not isinstance(tree, dict):
         raise KilotuneError("a recipe is a YAML mapping", where=str(path), fix="See docs/recipe.md")
-    for part, keys in PATHS.items():
-        settings = tree.get(part)
-        if isinstance(settings, dict):
-            for key in keys:
-                if isinstance(settings.get(key), str) and settings[key]:
-                    settings[key] = str(path.parent / settings[key])
-    model = tree.get("model")
-    if isinstance(model, dict):
-        template = model.get("chat_template", "auto")
-        if isinstance(template, str) and template not in TEMPLATES:
-            model["chat_template"] = str(path.parent / template)
-    return tree
+    return read_in(tree, path.parent)
 
 
 def _text(path: Path) -> str:

@@ -6,7 +6,7 @@ from functools import cache
 from reprlib import Repr
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kilotune.errors import shorten
@@ -15,10 +15,12 @@ from kilotune.recipe.schema import (
     FullSettings,
     LoraSettings,
     Recipe,
+    Settings,
     TopLayersSettings,
+    settings_of,
 )
 
-METHODS: dict[str, type[BaseModel]] = {
+METHODS: dict[str, type[Settings]] = {
     "lora": LoraSettings,
     "dora": LoraSettings,
     "top_layers": TopLayersSettings,
@@ -86,13 +88,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def setting_names(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+def setting_names(model: type[Settings] = Recipe, prefix: str = "") -> Iterator[str]:
     """The full names of all settings and of the parts that hold them."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        for part in METHODS.values() if name == "tune" else [field.annotation]:
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from setting_names(part, f"{prefix}{name}.")
+    return (setting.name for setting in settings_of(model, prefix))
 
 
 @cache

@@ -1,8 +1,11 @@
 """The recipe: every setting of a run, validated, frozen, free of torch."""
 
+import os
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +18,8 @@ from pydantic import (
 
 # Chat templates by name; anything else is a file.
 TEMPLATES = ("auto", "chatml", "plain")
+# Models by name, whatever folders there are.
+BUILT_IN = ("smollm2",)
 
 Metric = Literal[
     "auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss", "none"
@@ -47,10 +52,43 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)]
 
 
+# What a setting affects, which decides who has to do what anew for another value of it.
+Effect = Literal[
+    "place",  # where a file or a model lies, of which a digest says what it is
+    "resource",  # what else is read while texts are made; a run may find it in another place
+    "run",  # how rows are read and parts made, and what is decided once for a whole run
+    "answers",  # the texts, their tokens, and how answers come of them
+    "method",  # what is trained, and how
+    "steps",  # the optimiser's steps on it: their number, size and order
+    "guesses",  # what the models of self-training say
+    "choice",  # what self-training takes of that
+    "rounding",  # figures, by no more than the order in which numbers are added up
+    "speed",
+    "figures",  # how figures are made, who is told of them, how an experiment is led
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Affects:
+    """Marks a setting that has another effect than most of its part."""
+
+    effect: Effect
+
+
+PLACE, RESOURCE, ANSWERS = Affects("place"), Affects("resource"), Affects("answers")
+STEPS, CHOICE = Affects("steps"), Affects("choice")
+SPEED, FIGURES = Affects("speed"), Affects("figures")
+
+
 class Settings(BaseModel):
-    """Base of every part: frozen, and an unknown key is an error rather than a silent default."""
+    """Base of every part: frozen, and an unknown key is an error rather than a silent default.
+
+    Each part says what its settings affect, where they are not marked otherwise: that of its
+    effects for which most has to be done anew, so that a new setting is on the safe side.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    affects: ClassVar[Effect]
 
 
 def _no_conversation(arguments: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
@@ -64,11 +102,61 @@ def _no_conversation(arguments: dict[str, bool | int | str]) -> dict[str, bool |
 TemplateArguments = Annotated[dict[str, bool | int | str], AfterValidator(_no_conversation)]
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Marks a setting that says where something lies: every path in a recipe is one.
+
+    A text is a path unless it is one of `names`, or, with `or_name`, may be read as a name too: see
+    `is_path`. The groups of `within` are what may be paths in a longer text.
+    """
+
+    names: tuple[str, ...] = ()
+    or_name: bool = False
+    within: re.Pattern[str] = re.compile("(.+)", re.DOTALL)
+
+    def is_path(self, text: str, folder: Path) -> bool:
+        """Whether `text`, written in a file in `folder`, is a path.
+
+        What may be a name is one if it begins as a path does (`./`, `../`, `~`, `/`), ends as a
+        file of a model does (.gguf, .json), or is a folder, as seen from `folder`.
+        """
+        if not text or text in self.names:
+            return False
+        written = PATH.match(text) or Path(text).is_absolute()
+        return bool(not self.or_name or written or os.path.isdir(folder / text))
+
+
+PATH = re.compile(r"~|\.\.?(/|$)|.*\.(gguf|json)$", re.IGNORECASE | re.DOTALL)
+
+
+def _named(value: object) -> object:
+    if value == "":
+        raise ValueError("must name a file")
+    return value
+
+
+File = Annotated[Path, BeforeValidator(_named), Location()]
+# A model: a built-in name, a hub id, a folder, or a file.
+ModelPlace = Annotated[str, Location(BUILT_IN, or_name=True)]
+# Of models and data that translate, as in hf:THERE,BACK and apertium:eng-spa@FOLDER.
+TranslatorPlace = Annotated[
+    str,
+    Location(
+        or_name=True, within=re.compile(r"hf:([^,@]+)(?:,([^,@]+))?(?:@.*)?|apertium:[^@]*@(.+)")
+    ),
+]
+
+
 class ModelSettings(Settings):
     """The pretrained model."""
 
-    name: str = Field("smollm2", description="a built-in name, a folder, a GGUF file, or a hub id")
-    chat_template: str = Field("auto", description="auto, chatml, plain, or a Jinja file")
+    affects = "answers"
+    name: Annotated[ModelPlace, PLACE] = Field(
+        "smollm2", description="a built-in name, a folder, a GGUF file, or a hub id"
+    )
+    chat_template: Annotated[str, Location(TEMPLATES), RESOURCE] = Field(
+        "auto", description="auto, chatml, plain, or a Jinja file"
+    )
     template_arguments: TemplateArguments = Field(
         default_factory=dict, description="what the chat template takes, as enable_thinking"
     )
@@ -91,12 +179,6 @@ class ModelSettings(Settings):
     )
 
 
-def _named(value: object) -> object:
-    if value == "":
-        raise ValueError("must name a file")
-    return value
-
-
 def _warm(value: float) -> float:
     """Logits divided by less are beyond what their numbers can hold."""
     if 0 < value < 0.001:
@@ -104,7 +186,6 @@ def _warm(value: float) -> float:
     return value
 
 
-File = Annotated[Path, BeforeValidator(_named)]
 Temperature = Annotated[float, AfterValidator(_warm)]
 
 
@@ -128,9 +209,10 @@ LabelWording = Annotated[
 class DataSettings(Settings):
     """Where the examples are and how they are split."""
 
-    train: File
-    validation: File | None = None
-    test: File | None = None
+    affects = "run"
+    train: Annotated[File, PLACE]
+    validation: Annotated[File | None, PLACE] = None
+    test: Annotated[File | None, PLACE] = None
     format: str = Field("auto", description="the schema of the rows, or auto")
     columns: dict[str, str] = Field(
         default_factory=dict, description="the format's fields, and the file's columns for them"
@@ -139,25 +221,32 @@ class DataSettings(Settings):
     label: str | None = Field(None, description="column with the label; found by name when absent")
     group: str | None = Field(None, description="column whose values must not be split apart")
     task: Literal["auto", "classify", "generate", "extract", "chat"] = "auto"
-    train_on: Literal["auto", "last", "all_assistant", "completion"] = Field(
+    train_on: Annotated[Literal["auto", "last", "all_assistant", "completion"], ANSWERS] = Field(
         "auto", description="which tokens are trained; auto: every answer of chats, else the last"
     )
     validation_fraction: float = Field(0.2, ge=0, lt=1, description="0: none, all is trained on")
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    system: str | None = Field(None, description="system message; {labels} lists the labels")
-    question: str | None = Field(None, description="user message; {text} stands for the text")
-    label_wording: LabelWording = Field(
+    system: Annotated[str | None, ANSWERS] = Field(
+        None, description="system message; {labels} lists the labels"
+    )
+    question: Annotated[str | None, ANSWERS] = Field(
+        None, description="user message; {text} stands for the text"
+    )
+    label_wording: Annotated[LabelWording, ANSWERS] = Field(
         "as_is", description="what closed labels are called to the model, or a mapping of them"
     )
-    clean: tuple[Literal["duplicates", "conflicts", "near_duplicates"], ...] = Field(
-        (), description="what is left out of the training part"
+    clean: Annotated[tuple[Literal["duplicates", "conflicts", "near_duplicates"], ...], ANSWERS] = (
+        Field((), description="what is left out of the training part")
     )
-    max_length: int = Field(1024, ge=1, le=10**7, description="tokens; longer prompts are cut")
+    max_length: Annotated[int, ANSWERS] = Field(
+        1024, ge=1, le=10**7, description="tokens; longer prompts are cut"
+    )
 
 
 class StoppingSettings(Settings):
     """When to stop before the last epoch. `patience` counts evaluations."""
 
+    affects = "run"
     metric: Metric = Field(
         "auto",
         description="auto: macro_f1, token_f1 or field_f1, by task; none: every epoch is trained "
@@ -175,23 +264,30 @@ class StoppingSettings(Settings):
 class TuneSettings(Settings):
     """What every way of tuning shares."""
 
-    learning_rate: float = Field(gt=0, le=10**6)
-    epochs: float = Field(3, gt=0, le=10_000)
-    batch_size: int = Field(8, ge=1, le=2**16, description="examples an optimiser step sees")
-    micro_batch_size: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
-    schedule: Literal["constant_with_warmup", "cosine", "linear"] = "cosine"
-    warmup_ratio: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0, le=1000)
-    max_grad_norm: float = Field(1.0, gt=0, le=10**9)
+    affects = "method"
+    learning_rate: Annotated[float, STEPS] = Field(gt=0, le=10**6)
+    epochs: Annotated[float, STEPS] = Field(3, gt=0, le=10_000)
+    batch_size: Annotated[int, STEPS] = Field(
+        8, ge=1, le=2**16, description="examples an optimiser step sees"
+    )
+    micro_batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"], Affects("rounding")
+    ] = "auto"
+    schedule: Annotated[Literal["constant_with_warmup", "cosine", "linear"], STEPS] = "cosine"
+    warmup_ratio: Annotated[float, STEPS] = Field(0.05, ge=0, lt=1)
+    weight_decay: Annotated[float, STEPS] = Field(0.01, ge=0, le=1000)
+    max_grad_norm: Annotated[float, STEPS] = Field(1.0, gt=0, le=10**9)
     stopping: StoppingSettings = StoppingSettings()
-    report_to: tuple[str, ...] = Field((), description="trackers, by transformers' names")
-    cache: Literal["auto", "always", "never"] = Field(
+    report_to: Annotated[tuple[str, ...], FIGURES] = Field(
+        (), description="trackers, by transformers' names"
+    )
+    cache: Annotated[Literal["auto", "always", "never"], SPEED] = Field(
         "auto", description="keep the hidden states that enter the lowest trained layer"
     )
-    cache_limit_gb: float = Field(
+    cache_limit_gb: Annotated[float, SPEED] = Field(
         16, gt=0, le=10**6, description="for the states of all runs together"
     )
-    streaming: Literal["auto", "always", "never"] = Field(
+    streaming: Annotated[Literal["auto", "always", "never"], SPEED] = Field(
         "auto", description="leave the layers below on disk; auto: when memory is too small"
     )
     trainable: Patterns = Field((), description="parameters trained besides, by name patterns")
@@ -259,6 +355,7 @@ Method = LoraSettings | TopLayersSettings | FullSettings | BitFitSettings
 class DecodingSettings(Settings):
     """How answers are generated; exported with the adapter."""
 
+    affects = "answers"
     temperature: Temperature = Field(0.0, ge=0, le=100, description="0 is greedy")
     top_k: int = Field(0, ge=0, le=10**7)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -271,12 +368,15 @@ class DecodingSettings(Settings):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="texts that end an answer, besides the template's own end"
     )
-    search: bool = Field(False, description="choose temperature and the like on validation")
+    search: Annotated[bool, Affects("run")] = Field(
+        False, description="choose temperature and the like on validation"
+    )
 
 
 class JudgeSettings(Settings):
     """What is measured besides the task's own figures."""
 
+    affects = "figures"
     before_after: int = Field(10, ge=0, le=10**4, description="examples shown before and after")
     train_sample: int = Field(
         100, ge=1, le=10**6, description="training examples judged for the verdict"
@@ -291,7 +391,7 @@ class JudgeSettings(Settings):
     metric: str | None = Field(
         None, pattern=r"^[\w.]+:\w+$", description="your own, as my_module:my_function"
     )
-    model: str | None = Field(
+    model: ModelPlace | None = Field(
         None, description="a chat model that compares free answers, or my_module:my_function"
     )
     prompt: str | None = Field(None, description="what that model is asked; None: kilotune's own")
@@ -333,6 +433,7 @@ def _operation(value: object) -> object:
 class FilterSettings(Settings):
     """What is not taken of what operations make."""
 
+    affects = "answers"
     near_parent: bool = Field(True, description="keep what nearly repeats the example it is from")
     shortest: float = Field(0.5, gt=0, le=1, description="least length as a share of the parent's")
     longest: float = Field(2.0, ge=1, le=1000, description="greatest length, in parents")
@@ -351,6 +452,7 @@ class FilterSettings(Settings):
 class AugmentSettings(Settings):
     """New training examples made from the training part, before the first epoch."""
 
+    affects = "answers"
     operations: tuple[Annotated[OperationSettings, BeforeValidator(_operation)], ...] = ()
     fresh: bool = Field(False, description="other examples in each epoch; not what models make")
     target: Literal["all", "balanced"] = Field(
@@ -358,13 +460,21 @@ class AugmentSettings(Settings):
     )
     language: Literal["auto", "English", "Chinese"] = "auto"
     protect: tuple[str, ...] = Field((), description="regular expressions of what stays")
-    wordnet: Path | None = Field(None, description="folder of WordNet's files")
-    synonyms: Path | None = Field(None, description="two columns, a word and a synonym")
-    translators: tuple[str, ...] = Field((), description="there and back, each a pivot")
+    wordnet: Annotated[File | None, RESOURCE] = Field(None, description="folder of WordNet's files")
+    synonyms: Annotated[File | None, RESOURCE] = Field(
+        None, description="two columns, a word and a synonym"
+    )
+    translators: Annotated[tuple[TranslatorPlace, ...], RESOURCE] = Field(
+        (), description="there and back, each a pivot"
+    )
     prompt: str | None = Field(None, description="how a paraphrase is asked for; {text}")
     temperature: Temperature = Field(0.8, ge=0, le=100, description="of what the model writes")
-    masked: str | None = Field(None, description="masked language model for words in context")
-    embedding: str | None = Field(None, description="encoder that filters.meaning asks")
+    masked: Annotated[ModelPlace | None, RESOURCE] = Field(
+        None, description="masked language model for words in context"
+    )
+    embedding: Annotated[ModelPlace | None, RESOURCE] = Field(
+        None, description="encoder that filters.meaning asks"
+    )
     systems: tuple[str, ...] = Field((), description="system messages to vary among")
     filters: FilterSettings = FilterSettings()
 
@@ -372,23 +482,28 @@ class AugmentSettings(Settings):
 class UnlabeledSettings(Settings):
     """Texts without labels, which the tuned model labels itself, to be tuned on as well."""
 
-    file: Path | None = None
-    target_precision: float = Field(0.9, gt=0, lt=1, description="least share of right labels")
-    most: Annotated[int, Field(ge=1, le=10**7)] | Literal["auto"] = Field(
+    affects = "guesses"
+    file: Annotated[File | None, PLACE] = None
+    target_precision: Annotated[float, CHOICE] = Field(
+        0.9, gt=0, lt=1, description="least share of right labels"
+    )
+    most: Annotated[Annotated[int, Field(ge=1, le=10**7)] | Literal["auto"], CHOICE] = Field(
         "auto", description="pseudo-labels at most; auto: two for each labelled training example"
     )
     pool: int = Field(
         2000, ge=1, le=10**7, description="rows that are looked at, drawn by the seed"
     )
-    labels: Literal["hard", "soft"] = Field(
+    labels: Annotated[Literal["hard", "soft"], CHOICE] = Field(
         "hard", description="soft: every likely label with its probability"
     )
-    weight: float = Field(1.0, gt=0, le=1, description="of a sure pseudo-label beside a label")
+    weight: Annotated[float, CHOICE] = Field(
+        1.0, gt=0, le=1, description="of a sure pseudo-label beside a label"
+    )
     rounds: int = Field(
         1, ge=1, le=100, description="each labels anew and tunes the base model afresh"
     )
-    folds: int = Field(3, ge=2, le=100)
-    seeds: Seeds = (0, 1, 2)
+    folds: Annotated[int, CHOICE] = Field(3, ge=2, le=100)
+    seeds: Annotated[Seeds, CHOICE] = (0, 1, 2)
     consistency: int = Field(
         0, ge=0, le=1000, description="altered versions of a text that must all be answered alike"
     )
@@ -397,7 +512,7 @@ class UnlabeledSettings(Settings):
         min_length=1,
         description="how texts are altered",
     )
-    train_on: Literal["text", "altered"] = Field(
+    train_on: Annotated[Literal["text", "altered"], CHOICE] = Field(
         "text", description="altered: a version of each text, answered as the text itself was"
     )
     samples: int = Field(
@@ -409,6 +524,7 @@ class UnlabeledSettings(Settings):
 class AblationSettings(Settings):
     """How `kilotune ablate` looks for a better recipe."""
 
+    affects = "figures"
     search: Literal["ladder", "optuna"] = Field(
         "ladder", description="one factor at a time; optuna: several at once, by TPE"
     )
@@ -430,7 +546,8 @@ class AblationSettings(Settings):
 class Recipe(Settings):
     """Every setting of one run."""
 
-    preset: str = "auto"
+    affects = "run"
+    preset: Annotated[str, FIGURES] = "auto"
     seed: Seed = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings
@@ -440,3 +557,51 @@ class Recipe(Settings):
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeSettings = JudgeSettings()
     ablation: AblationSettings = AblationSettings()
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Self:
+        """The recipe with other `settings` by their full names, as `{"tune.epochs": 3}`.
+
+        Raises pydantic's ValidationError for values it cannot have, KeyError for an unknown part.
+        """
+        tree = self.model_dump()
+        for name, value in settings.items():
+            *parts, last = name.split(".")
+            place = tree
+            for part in parts:
+                place = place[part]
+            place[last] = value
+        return type(self).model_validate(tree)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting, or a part that holds settings, by its full name.
+
+    `marks` are what it and its items are annotated with; `affects` is None of a part.
+    """
+
+    name: str
+    marks: tuple[Any, ...]
+    affects: Effect | None
+
+
+def settings_of(model: type[Settings] = Recipe, prefix: str = "") -> Iterator[Setting]:
+    """All settings and the parts that hold them; of `tune` the settings of every method."""
+    for name, field in model.model_fields.items():
+        parts = _parts(field.annotation)
+        marks = (*field.metadata, *_annotated(field.annotation))
+        affects = next((mark.effect for mark in marks if isinstance(mark, Affects)), model.affects)
+        yield Setting(f"{prefix}{name}", marks, None if parts else affects)
+        for part in parts:
+            yield from settings_of(part, f"{prefix}{name}.")
+
+
+def _parts(kind: Any) -> list[type[Settings]]:
+    kinds = get_args(kind) or [kind]
+    return [each for each in kinds if isinstance(each, type) and issubclass(each, Settings)]
+
+
+def _annotated(kind: Any) -> Iterator[Any]:
+    yield from getattr(kind, "__metadata__", ())
+    for part in get_args(kind):
+        yield from _annotated(part)

@@ -2,20 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from kilotune.recipe.load import PATHS
-from kilotune.recipe.schema import Recipe
-
-# Settings that are paths; among the values that an ablation tries they are still texts.
-FILES = {f"{part}.{name}" for part, names in PATHS.items() for name in names}
-# Settings that are texts and may name a file or a folder.
-PLACES = {
-    "preset", "model.name", "model.chat_template", "judge.model", "augment.masked",
-    "augment.embedding", "augment.translators",
-}  # fmt: skip
+from kilotune.recipe.locations import relocated
+from kilotune.recipe.schema import Location, Recipe
 
 
 def shown_place(text: str) -> str:
@@ -27,16 +18,10 @@ def shown_place(text: str) -> str:
 
 def shown_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, without a path on this machine."""
-    content = _shown(recipe.model_dump(), "")
+    content = relocated(recipe.model_dump(), _shown)
+    content["preset"] = shown_place(recipe.preset)  # who makes a recipe may call it anything
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _shown(value: Any, name: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _shown(item, f"{name}.{key}".removeprefix(".")) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shown(item, name) for item in value]
-    name = name.removeprefix("ablation.factors.")
-    if isinstance(value, Path) or (isinstance(value, str) and name in FILES):
-        return Path(value).name
-    return shown_place(value) if isinstance(value, str) and name in PLACES else value
+def _shown(text: str, location: Location) -> str:
+    return shown_place(text) if location.or_name or location.names else Path(text).name

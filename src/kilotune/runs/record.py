@@ -33,6 +33,7 @@ from kilotune.recipe.advice import advised
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.functions import PARTS
 from kilotune.recipe.load import dump_recipe, load_recipe
+from kilotune.recipe.locations import check_moves
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.shapes import ANSWERS, LOG_LINE, SHAPES, Shape, problem
 
@@ -164,14 +165,22 @@ class RunFolder:
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe, so that `kilotune run RUN/recipe.yaml` repeats the run."""
         if self.writes:
-            write_atomically(self / RECIPE, dump_recipe(recipe))
+            write_atomically(self / RECIPE, dump_recipe(recipe, self.path))
 
-    def read_recipe(self, *, trust_code: bool = False, runs: Collection[str] = PARTS) -> Recipe:
-        """The recipe as it was resolved.
+    def read_recipe(
+        self,
+        *,
+        trust_code: bool = False,
+        runs: Collection[str] = PARTS,
+        moved: Sequence[str] = (),
+    ) -> Recipe:
+        """The recipe as it was resolved, but for what was `moved`, as `data.train=FILE`.
 
         A run's folder is data: raises KilotuneError for code that its recipe names in the parts
-        `runs`, which the caller would run, unless `trust_code`.
+        `runs`, which the caller would run, unless `trust_code`; and for another setting in `moved`
+        than a path.
         """
+        check_moves(moved, self.path)
         if not (self / RECIPE).exists():
             if not self.path.exists():
                 raise KilotuneError(
@@ -188,9 +197,14 @@ class RunFolder:
             raise KilotuneError(
                 "not a run folder", where=str(self.path), fix="Give the folder of a run"
             )
-        recipe = load_recipe(self / RECIPE, trust_code=trust_code, runs=runs)
+        recipe = load_recipe(self / RECIPE, overrides=moved, trust_code=trust_code, runs=runs)
         self._check_settings(recipe)
         return recipe
+
+    def note_moves(self, moved: Sequence[str]) -> None:
+        """Write the recipe, if there is one, with what was `moved`, as `read_recipe` takes it."""
+        if moved and (self / RECIPE).exists():
+            self.write_recipe(self.read_recipe(runs=(), moved=moved))
 
     def _check_settings(self, recipe: Recipe) -> None:
         """Raise KilotuneError where the recipe is not the one that the run was begun with.

@@ -11,22 +11,15 @@ from typing import Any, TypeVar
 from kilotune.data.example import Task
 from kilotune.data.files.writers import to_json, write_atomically
 from kilotune.errors import KilotuneError
-from kilotune.recipe.difference import flat_settings
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.difference import effects_of, settings_affecting
+from kilotune.recipe.schema import Effect, Recipe
 from kilotune.runs.cost import Cost
 from kilotune.runs.shapes import TRIAL, Shape, problem
 
-# What changes no answer: who is told, how the figures are made, how an experiment is led.
-IDLE = (
-    "preset", "judge.", "tune.report_to", "tune.cache", "tune.streaming", "ablation.",
-    "unlabeled.",
-)  # fmt: skip
 # What a trial is done by: how texts are put and learnt from, on data that were read before.
-HEEDED = (
-    "tune.", "augment.", "decoding", "model.", "data.question", "data.system",
-    "data.label_wording", "data.clean", "data.max_length", "data.train_on",
-)  # fmt: skip
-UNHEEDED = (*IDLE, "model.name", "decoding.search", "tune.stopping.")
+FACTORS: set[Effect] = {"resource", "answers", "method", "steps", "rounding"}
+# What decides its answers; of data and model an experiment knows digests.
+DECIDING: set[Effect] = {*FACTORS, "run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +114,17 @@ def kept(path: Path, wanted: Shape, parse: Callable[[Any], T], what: str) -> T |
 
 
 def heeded(setting: str) -> bool:
-    """Whether another value of `setting` makes another trial."""
-    return setting.startswith(HEEDED) and not setting.startswith(UNHEEDED)
+    """Whether another value of `setting` makes another trial; of a part, as `decoding`, or of none,
+    whether it may be asked for.
+    """
+    effects = effects_of(setting)
+    return not effects or (effects <= DECIDING and bool(effects & FACTORS))
 
 
 def relevant_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what a trial answers; its seed is the unit's."""
-    flat = flat_settings(recipe)
-    return {name: v for name, v in flat.items() if not name.startswith(IDLE) and name != "seed"}
+    found = settings_affecting(recipe, DECIDING)
+    return {name: value for name, value in found.items() if name != "seed"}
 
 
 def _plain(trial: Trial) -> dict[str, Any]:

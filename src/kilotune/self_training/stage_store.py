@@ -9,13 +9,11 @@ from typing import Any
 
 from kilotune.data.files.writers import to_json, write_atomically
 from kilotune.evaluation.confidence import Guess
+from kilotune.recipe.difference import settings_affecting
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.cost import Cost
 from kilotune.runs.shapes import STAGE
 from kilotune.runs.trials import kept, numbers, relevant_settings
-
-# What decides what is taken of the guesses, and not what they are.
-CHOOSING = {"file", "target_precision", "most", "labels", "weight", "folds", "seeds", "train_on"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,8 @@ class StageStore:
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
-        settings = recipe.unlabeled.model_dump(mode="json", exclude=CHOOSING)
-        self._about = [relevant_settings(recipe), settings]
+        # And not what is taken of the guesses.
+        self._about = [relevant_settings(recipe), settings_affecting(recipe, {"guesses"})]
         folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, stage: Stage, made_of: str) -> Told | None:

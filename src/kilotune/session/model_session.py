@@ -416,8 +416,7 @@ class Session:
 
 
 def _stopping_on_loss(recipe: Recipe) -> Recipe:
-    stopping = recipe.tune.stopping.model_copy(update={"metric": "loss"})
-    return recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"stopping": stopping})})
+    return recipe.with_settings({"tune.stopping.metric": "loss"})
 
 
 def _general_health(

@@ -24,7 +24,8 @@ from kilotune.models.pretrained import compute_dtype, layer_count, weight_dtype
 from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared, clean
 from kilotune.progress import Progress, Silent
-from kilotune.recipe.schema import Recipe
+from kilotune.recipe.difference import settings_affecting
+from kilotune.recipe.schema import Effect, Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.rendering.wording import wording
 from kilotune.runs import trackers
@@ -35,11 +36,8 @@ from kilotune.session.model_session import Answers, Session, references
 from kilotune.session.training_augmentation import augmented
 from kilotune.training.tuning import Checked, Hooks, Tuning, TuningJob, tune
 
-# What leaves the checks as they are: steps of other sizes or numbers take the same path.
-UNCHECKED = {
-    "learning_rate", "epochs", "batch_size", "schedule", "warmup_ratio", "weight_decay",
-    "max_grad_norm", "stopping", "report_to",
-}  # fmt: skip
+# What the checks depend on beside the texts: steps of other sizes or numbers take the same path.
+CHECKED: set[Effect] = {"method", "speed", "rounding"}
 
 
 class Workbench:
@@ -147,8 +145,7 @@ class Workbench:
     def _of(self, recipe: Recipe, fold: Fold, seed: int) -> Prepared:
         # Where other trackers write is gone after the trial.
         told = (trackers.MLFLOW,) if trackers.tells(recipe.tune.report_to) else ()
-        tune = recipe.tune.model_copy(update={"report_to": told})
-        chosen = recipe.model_copy(update={"seed": seed, "tune": tune})
+        chosen = recipe.with_settings({"seed": seed, "tune.report_to": told})
         labels = self.prepared.labels
         prepared = replace(
             self.prepared,
@@ -178,7 +175,7 @@ class Workbench:
     def _tune(self, session: Session, *, watched: bool) -> Tuning:
         train, validation = self._rendered(session)
         recipe = session.prepared.recipe
-        method = recipe.tune.model_dump_json(exclude=UNCHECKED) + recipe.data.model_dump_json()
+        method = f"{settings_affecting(recipe, CHECKED)} {recipe.data.model_dump_json()}"
         with TemporaryDirectory() as scratch:
             job = TuningJob(
                 recipe,
@@ -231,15 +228,12 @@ class Workbench:
 
 def every_epoch(recipe: Recipe) -> Recipe:
     """The recipe without early stopping: a fold has no part to stop by."""
-    stopping = recipe.tune.stopping.model_copy(update={"metric": "none"})
-    tune = recipe.tune.model_copy(update={"stopping": stopping})
-    return recipe.model_copy(update={"tune": tune})
+    return recipe.with_settings({"tune.stopping.metric": "none"})
 
 
 def untold(recipe: Recipe) -> Recipe:
     """The recipe without trackers."""
-    tune = recipe.tune.model_copy(update={"report_to": ()})
-    return recipe.model_copy(update={"tune": tune})
+    return recipe.with_settings({"tune.report_to": ()})
 
 
 def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:

@@ -101,17 +101,19 @@ def resume(
     place: ray_cluster.ClusterAddress | None = None,
     *,
     trust_code: bool = False,
+    moved: Sequence[str] = (),
     **budget: Any,
 ) -> Experiment:
     """Go on with the ablation in `path`; `budget` may give other `minutes` or `trials`.
 
-    It may go on at another `place` than it began. Raises KilotuneError where its data have changed,
+    It may go on at another `place` than it began; `moved` says where files and models lie now, as
+    `data.train=FILE`. Raises KilotuneError where its data have changed,
     and for code that its recipe names unless `trust_code`.
     """
     progress = progress or Silent()
     _check_alone()
     folder = RunFolder(path)
-    recipe = folder.read_recipe(trust_code=trust_code)
+    recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     given = {name: value for name, value in budget.items() if value is not None}
     recipe = recipe.model_copy(update={"ablation": recipe.ablation.model_copy(update=given)})
     prepared = prepare(recipe, progress)
@@ -124,6 +126,8 @@ def resume(
     source = preflight(prepared, progress).source
     check_base(folder, recipe, source)
     with folder.writing():
+        for each in (folder, RunFolder(folder / record.FINAL)):
+            each.note_moves(moved)
         if not known:
             begin(folder, prepared, base_identity(source))
         return _go_on(prepared, source, folds, folder, progress, place)
@@ -299,7 +303,7 @@ class _Keeper:
         self.folder, self.base, self.progress = folder, base, progress
         self.said = self.known = 0
         if not (folder / record.BEST).exists():
-            write_atomically(folder / record.BEST, dump_recipe(base))
+            write_atomically(folder / record.BEST, dump_recipe(base, folder.path))
         elif (folder / record.ABLATION).exists():
             self.known = len(folder.read_json(record.ABLATION)["rungs"])
 
@@ -307,7 +311,8 @@ class _Keeper:
         """Record `state`, and say what the last rung came to."""
         # While it is gone on with, what is on record is further until all of it was looked up.
         if len(state.rungs) >= self.known or state.ended:
-            write_atomically(self.folder / record.BEST, dump_recipe(state.best))
+            best = dump_recipe(state.best, self.folder.path)
+            write_atomically(self.folder / record.BEST, best)
             self.folder.write_json(record.ABLATION, as_document(self.base, state))
         for rung in state.rungs[self.said :]:
             found = next((t for t in rung.tried if t.decision == "adopted"), None)

@@ -48,8 +48,8 @@ def run_trial(
     All epochs are trained. The folder `out` keeps each tuning, so that a stopped trial goes on.
     Raises KilotuneError where no operation is named, or one twice.
     """
-    every = recipe.data.model_copy(update={"validation_fraction": 0.0, "validation": None})
-    prepared = prepare(recipe.model_copy(update={"data": every}), progress)
+    every = recipe.with_settings({"data.validation_fraction": 0.0, "data.validation": None})
+    prepared = prepare(every, progress)
     parts = make_folds(prepared.parts.train, folds, recipe.seed)
     return try_folds(prepared, parts, out, progress, seeds=seeds)
 
@@ -131,8 +131,7 @@ def _most(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit: 
 def _settings(recipe: Recipe, condition: str) -> Recipe:
     """The recipe of one condition: one operation or none, all of its epochs, told to no tracker."""
     chosen = tuple(how for how in recipe.augment.operations if how.op == condition)
-    augment = recipe.augment.model_copy(update={"operations": chosen})
-    return untold(every_epoch(recipe.model_copy(update={"augment": augment})))
+    return untold(every_epoch(recipe.with_settings({"augment.operations": chosen})))
 
 
 def _folder(out: Path) -> Path:

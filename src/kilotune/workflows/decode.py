@@ -38,17 +38,22 @@ class DecodingTask:
 
 
 def decode(
-    run: Path, progress: Progress | None = None, *, trust_code: bool = False
+    run: Path,
+    progress: Progress | None = None,
+    *,
+    trust_code: bool = False,
+    moved: Sequence[str] = (),
 ) -> DecodingChoice:
     """Choose how the finished run in `run` decodes, by its validation examples, and keep it.
 
     The choice is written to the tuned folder's `generation_config.json`, which prediction, chat and
-    export read, and all that led to it to `decoding.json`. Raises KilotuneError when the data
-    have changed since the run, and for code that its recipe names unless `trust_code`.
+    export read, and all that led to it to `decoding.json`. `moved` says where files and models lie
+    now, as `data.train=FILE`. Raises KilotuneError when the data have changed since the run, and
+    for code that its recipe names unless `trust_code`.
     """
     progress = progress or Silent()
     folder = RunFolder(run)
-    recipe = folder.read_recipe(trust_code=trust_code)
+    recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     folder.check_finished()
     prepared = prepare(recipe, Silent())
     if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
@@ -56,6 +61,7 @@ def decode(
             "the data have changed since the run", where=str(recipe.data.train), fix="Restore them"
         )
     with folder.writing():
+        folder.note_moves(moved)
         progress.stage("Loading the model")
         pictured = bool(prepared.pictured)
         model, prompting = open_tuned(run, recipe, prepared.labels, pictured=pictured)

@@ -1,5 +1,6 @@
 """The whole job, stage by stage: from a labelled file to a judged adapter."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,15 +75,21 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
         return _go_on(ready, more, folder, progress)
 
 
-def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = False) -> Run:
+def resume(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    trust_code: bool = False,
+    moved: Sequence[str] = (),
+) -> Run:
     """Go on with the stopped run in `path`, from its last whole checkpoint.
 
-    Of one that is judged only the report is made. Raises KilotuneError when it is finished already,
-    when its data, its model or its recipe have changed, and for code that its recipe names unless
-    `trust_code`.
+    Of one that is judged only the report is made. `moved` says where files and models lie now, as
+    `data.train=FILE`. Raises KilotuneError when it is finished already, when its data, its model or
+    its recipe have changed, and for code that its recipe names unless `trust_code`.
     """
     folder = RunFolder(path)
-    recipe = folder.read_recipe(trust_code=trust_code)
+    recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     progress = progress or Silent()
     state = of_the_leader("finished" if folder.finished else "judged" if folder.judged else "")
     if state == "finished":
@@ -102,6 +109,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
     if known:
         check_record(folder, added)
     with folder.writing(), kept(folder, progress):
+        folder.note_moves(moved)
         if not known:
             write_record(folder, added)
             begin(folder, more, base_identity(ready.source))
