@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kilotune.errors import KilotuneError
-from kilotune.models.freeze import Gradients, Tunable
+from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import load_model
+from kilotune.models.proof import Gradients
 from kilotune.recipe.schema import LoraSettings, Method, ModelSettings, TopLayersSettings
 
 LORA = LoraSettings(learning_rate=1e-3)

@@ -19,8 +19,8 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import ModelSettings, Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training import trainer
-from kilotune.training.agreement import Agreement
-from kilotune.training.trainer import Interrupted, Tuning, tune
+from kilotune.training.trainer import Interrupted, tune
+from kilotune.training.tuning import Agreement, Tuning
 
 PAD = 256
 

@@ -20,6 +20,7 @@ from kilotune.runs.record import RunFolder
 from kilotune.runs.trials import Trial, Unit
 from kilotune.session.workbench import Workbench
 from kilotune.workflows import ablate as experiment
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 SETTINGS = [
@@ -81,13 +82,13 @@ def test_an_ablation_stopped_ends_as_one_that_was_not(
                 tried["cost"].pop("seconds")
     assert documents[0] == documents[1]
     assert (resumed.final / "best.yaml").exists() is False
-    judged = [RunFolder(e.final).read_json("judgement.json")["test"] for e in (whole, resumed)]
+    judged = [written(e.final, "judgement.json")["test"] for e in (whole, resumed)]
     assert judged[0] == judged[1]
 
     # The final recipe repeats to the same figures, and was tuned on all that is not the test.
     again = kilotune.run(load_recipe(whole.folder / "best.yaml"), tmp_path / "again")
-    assert RunFolder(again.folder).read_json("judgement.json")["test"] == judged[0]
-    split = RunFolder(whole.final).read_json("data.json")["split"]
+    assert written(again.folder, "judgement.json")["test"] == judged[0]
+    split = written(whole.final, "data.json")["split"]
     assert (len(split["train"]), len(split["validation"]), len(split["test"])) == (48, 0, 12)
     held = json.loads((whole.folder / "folds.json").read_text())
     assert sorted(id for fold in held for id in fold) == sorted(split["train"])

@@ -32,7 +32,8 @@ from kilotune.runs.trials import Facts, Trial, Unit
 from kilotune.session.loading import Loaded, begin_session, load
 from kilotune.session.model_session import Answers, Session, references
 from kilotune.session.training_augmentation import augmented
-from kilotune.training.trainer import Checked, Tuning, tune
+from kilotune.training.trainer import Checked, tune
+from kilotune.training.tuning import Tuning
 
 # What leaves the checks as they are: steps of other sizes or numbers take the same path.
 UNCHECKED = {

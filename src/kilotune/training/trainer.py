@@ -27,7 +27,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from kilotune import distributed
 from kilotune.errors import KilotuneError
-from kilotune.models.freeze import Gradients, Tunable
+from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import Model, compute_dtype
 from kilotune.models.sharding import of_the_leader, whole
 from kilotune.models.trainable import of_adapter
@@ -36,8 +36,8 @@ from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.system.os_errors import naming
-from kilotune.training.activations import Activations, CacheUse, open_activations
-from kilotune.training.agreement import Agreement, agree, fast_path
+from kilotune.training.activations import Activations, open_activations
+from kilotune.training.agreement import agree, fast_path
 from kilotune.training.batches import Batch, collate
 from kilotune.training.checkpoints import find_best, newest_whole, rotate, seal
 from kilotune.training.gradients import GradientWatch, gradients_of
@@ -46,31 +46,11 @@ from kilotune.training.memory import available_bytes, micro_batch_size
 from kilotune.training.order import Items, LengthOrder
 from kilotune.training.packing import pack, shared_length, told_apart
 from kilotune.training.stopping import SCORES, EarlyStopping
+from kilotune.training.tuning import Agreement, CacheUse, Tuning
 from kilotune.training.watch import TOKENS, Watch
 
 # Metrics by name and, where early stopping is to know their noise, the examples' `scores`.
 Measure = Callable[[Model], Mapping[str, float | Sequence[float]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """What came of a training: its log, where it was best and why it ended.
-
-    `tokens` went through it, those of prompts included, each time they did; `generated` ones were
-    answered with at its evaluations. What was done before it was stopped and resumed counts too.
-    """
-
-    history: tuple[dict[str, float], ...]
-    steps: int
-    best_step: int
-    best_metric: float | None
-    stopped: str
-    micro_batch_size: int
-    agreement: Agreement
-    cache: CacheUse
-    gradients: Gradients | None
-    tokens: int
-    generated: int
 
 
 @dataclass(frozen=True, slots=True)

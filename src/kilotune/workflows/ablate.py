@@ -30,6 +30,13 @@ from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record, trackers
 from kilotune.runs.cost import Cost
+from kilotune.runs.documents import (
+    BaseScoresDocument,
+    DataDocument,
+    EnvironmentDocument,
+    FoldsDocument,
+)
+from kilotune.runs.outcomes import AblationDocument
 from kilotune.runs.record import RunFolder, create_run
 from kilotune.runs.trials import TrialStore
 from kilotune.self_training.rounds import open_pool
@@ -41,7 +48,6 @@ from kilotune.workflows import run as pipeline
 
 # Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
 LEAST_ASKED = 5
-BASE = "base.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def ablate(
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         # First of all the folds: they tell an ablation from a run.
-        folder.write_json(record.FOLDS, _members(folds))
+        folder.write(FoldsDocument(folds=_members(folds)))
         folder.write_recipe(prepared.recipe)
         _begin(folder, prepared, base)
         return _go_on(prepared, source, folds, folder, progress, place)
@@ -138,27 +144,27 @@ def resume(
 def _begin(folder: RunFolder, prepared: Prepared, base: Mapping[str, str]) -> None:
     """The records behind the recipe. That of the data comes last: with it, trials may begin."""
     folder.note_identity(settings=binding_settings(prepared.recipe), **base)
-    folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
-    folder.write_json(record.DATA, prepared.record())
+    folder.write(record.environment())
+    folder.write(prepared.record())
 
 
 def _check_unchanged(
     folder: RunFolder, prepared: Prepared, folds: tuple[Fold, ...], progress: Progress
 ) -> None:
     """Raise KilotuneError for other data or folds; say so if the code is another's."""
-    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+    if prepared.fingerprint != folder.read(DataDocument).fingerprint:
         raise KilotuneError(
             "the data have changed since the ablation began",
             where=str(prepared.recipe.data.train),
             fix="Restore them, or start a new one",
         )
-    if folder.read_json(record.FOLDS) != _members(folds):
+    if folder.read(FoldsDocument).folds != _members(folds):
         raise KilotuneError(
             "this version of kilotune cuts the data into other folds than its trials were made on",
             where=str(folder.path),
             fix="Go on with the version that began it, or start a new one",
         )
-    if folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
+    if folder.read(EnvironmentDocument).code != record.code_digest():
         progress.say("warning: its first trials were made by other code of kilotune")
 
 
@@ -294,8 +300,8 @@ def _folds(prepared: Prepared) -> tuple[Fold, ...]:
     return make_folds(prepared.parts.train, recipe.ablation.folds, recipe.seed)
 
 
-def _members(folds: Sequence[Fold]) -> list[list[str]]:
-    return [[example.id for example in fold.validation] for fold in folds]
+def _members(folds: Sequence[Fold]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(example.id for example in fold.validation) for fold in folds)
 
 
 def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Question:
@@ -306,9 +312,11 @@ def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Questi
         values = scores(prepared.task, answers, common)
         floor = {e.id: value for e, value in zip(train, values, strict=True)}
     else:
-        if not (folder / BASE).exists():
-            folder.write_json(BASE, workers.base_scores(prepared.recipe))
-        floor = folder.read_json(BASE)
+        known = folder.read_if_there(BaseScoresDocument)
+        if known is None:
+            known = BaseScoresDocument(scores=workers.base_scores(prepared.recipe))
+            folder.write(known)
+        floor = known.scores
     return Question(
         units=units_of(settings.folds, settings.seeds),
         task=prepared.task,
@@ -327,15 +335,15 @@ class _Keeper:
         self.said = self.known = 0
         if not (folder / record.BEST).exists():
             write_atomically(folder / record.BEST, dump_recipe(base))
-        elif (folder / record.ABLATION).exists():
-            self.known = len(folder.read_json(record.ABLATION)["rungs"])
+        elif found := folder.read_if_there(AblationDocument):
+            self.known = len(found.rungs)
 
     def note(self, state: Ablation) -> None:
         """Record `state`, and say what the last rung came to."""
         # While it is gone on with, what is on record is further until all of it was looked up.
         if len(state.rungs) >= self.known or state.ended:
             write_atomically(self.folder / record.BEST, dump_recipe(state.best))
-            self.folder.write_json(record.ABLATION, as_document(self.base, state))
+            self.folder.write(as_document(self.base, state))
         for rung in state.rungs[self.said :]:
             found = next((t for t in rung.tried if t.decision == "adopted"), None)
             came = f"{rung.before} → {found.value}: {found.reason}" if found else "nothing adopted"
@@ -346,12 +354,12 @@ class _Keeper:
         self.said = len(state.rungs)
 
 
-def as_document(base: Recipe, state: Ablation) -> dict[str, Any]:
+def as_document(base: Recipe, state: Ablation) -> AblationDocument:
     """What `ablation.json` holds."""
-    return {
-        "ended": state.ended,
-        "verdict": state.verdict,
-        "out_of_fold": state.out_of_fold,
-        "rungs": state.rungs,
-        "changes": differences(base, state.best),
-    }
+    return AblationDocument(
+        ended=state.ended,
+        verdict=state.verdict,
+        out_of_fold=state.out_of_fold,
+        rungs=state.rungs,
+        changes=differences(base, state.best),
+    )

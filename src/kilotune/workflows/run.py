@@ -5,12 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from kilotune import distributed
 from kilotune.augmentation.policy import Augmented
@@ -41,15 +39,34 @@ from kilotune.recipe.schema import Recipe
 from kilotune.reports.build import build_report
 from kilotune.runs import record, trackers
 from kilotune.runs.cost import Cost
+from kilotune.runs.documents import (
+    DataDocument,
+    EnvironmentDocument,
+    FindingsDocument,
+    JudgedEnvironmentDocument,
+)
+from kilotune.runs.outcomes import (
+    FreezeProofDocument,
+    JudgementDocument,
+    PseudoLabels,
+    PseudoLabelsDocument,
+    VerdictDocument,
+)
 from kilotune.runs.record import RunFolder, create_run
-from kilotune.runs.shapes import problem
 from kilotune.self_training.pool import Pool
-from kilotune.self_training.rounds import PseudoLabels, joined, labelled, open_pool, pseudo_labelled
+from kilotune.self_training.rounds import (
+    PseudoLabelled,
+    joined,
+    labelled,
+    open_pool,
+    pseudo_labelled,
+)
 from kilotune.session.llm_judge import check_judge, preference
 from kilotune.session.loading import base_identity, check_base, open_session
 from kilotune.session.model_session import Answers, Judged, Session, references
 from kilotune.session.training_augmentation import augmented, check_record, write_record
-from kilotune.training.trainer import Tuning, check_trackers
+from kilotune.training.trainer import check_trackers
+from kilotune.training.tuning import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
 
 # Examples and their label probabilities, shape (examples, labels), by the tuned model.
@@ -136,7 +153,7 @@ def resume(path: Path, progress: Progress | None = None, *, trust_code: bool = F
         if not begun:
             _begin(folder, more, added, base_identity(recipe, source))
         if not (folder / record.ENVIRONMENT).exists():
-            folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
+            folder.write(record.environment())
         return _go_on(prepared, more, pool, source, folder, progress)
 
 
@@ -146,8 +163,8 @@ def _begin(
     """The first records. That of the data comes last: with it, a run has begun."""
     folder.note_identity(settings=binding_settings(more.recipe), **base)
     write_record(folder, added)
-    folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
-    folder.write_json(record.DATA, more.record())
+    folder.write(record.environment())
+    folder.write(more.record())
 
 
 @contextmanager
@@ -174,15 +191,15 @@ def _check_known(folder: RunFolder) -> None:
 
 def _check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -> None:
     """Raise KilotuneError for other data than the run's; say so if the code is another's."""
-    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+    if prepared.fingerprint != folder.read(DataDocument).fingerprint:
         again = advised("run", folder / record.RECIPE)
         raise KilotuneError(
             "the data have changed since the run began",
             where=str(prepared.recipe.data.train),
             fix=f"Restore them, or start a new run: {again}",
         )
-    known = (folder / record.ENVIRONMENT).exists()
-    if known and folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
+    known = folder.read_if_there(EnvironmentDocument)
+    if known and known.code != record.code_digest():
         progress.say("warning: the run was started by a different version of kilotune")
 
 
@@ -204,25 +221,18 @@ def open_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     folder.check_finished()
-
-    def read(kind: Any, name: str, part: str = "") -> Any:
-        content, wanted = folder.read_json(name), TypeAdapter[Any](kind)
-        content = content.get(part) if part else content
-        if why := problem(content, wanted):
-            raise folder.unreadable(name, f"is damaged ({why})")
-        return wanted.validate_python(content)
-
-    pseudo = (folder / record.PSEUDO_LABELS).exists()
+    judged = folder.read(JudgementDocument)
+    pseudo = folder.read_if_there(PseudoLabelsDocument)
     return Run(
         folder=path,
-        verdict=read(Verdict, record.VERDICT),
-        judgements=read(tuple[Judgement, ...], record.JUDGEMENT, "test"),
-        tuned_against_base=read(PairedTest, record.JUDGEMENT, "tuned_against_base"),
-        forgetting=read(Forgetting | None, record.JUDGEMENT, "forgetting"),
-        preference=read(Preference | None, record.JUDGEMENT, "preference"),
+        verdict=folder.read(VerdictDocument).verdict,
+        judgements=judged.test,
+        tuned_against_base=judged.tuned_against_base,
+        forgetting=judged.forgetting,
+        preference=judged.preference,
         weights=tuned_folder(path),
         report=folder / record.REPORT,
-        pseudo_labels=read(PseudoLabels, record.PSEUDO_LABELS) if pseudo else None,
+        pseudo_labels=pseudo.outcome if pseudo else None,
     )
 
 
@@ -239,7 +249,7 @@ def _go_on(
     if pool is not None:
         found = pseudo_labelled(prepared, pool, source, folder, progress)
         more = joined(more, found)
-        folder.write_json(record.DATA, more.record())
+        folder.write(more.record())
     with trackers.tracked(prepared.recipe.tune.report_to, folder.path.name, prepared.recipe):
         run = _run_stages(more, source, folder, progress, found)
         _note(run, prepared.recipe)
@@ -288,16 +298,16 @@ def _run_stages(
     source: str,
     folder: RunFolder,
     progress: Progress,
-    found: PseudoLabels | None,
+    found: PseudoLabelled | None,
 ) -> Run:
-    before = found.cost if found else Cost(0, 0, 0)
+    before = found.outcome.cost if found else Cost(0, 0, 0)
     clock = _Clock(folder, found)
     parts = prepared.parts
     progress.stage("Loading the model")
     session = open_session(prepared, source, progress)
     train, validation, cut = session.render()
     _say_findings(cut, progress)
-    folder.write_json(record.FINDINGS, [*prepared.findings, *cut])
+    folder.write(FindingsDocument(findings=(*prepared.findings, *cut)))
     trained, total = session.tunable.parameter_counts()
     progress.say(f"{prepared.recipe.model.name}: training {trained:,} of {total:,} parameters")
     for line in tree_lines(module_tree(session.tunable.model)):
@@ -317,7 +327,7 @@ def _run_stages(
     progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
     proof = session.tunable.prove(tuning.gradients, tuning.best_step)
     progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
-    folder.write_json(record.PROOF, proof)
+    folder.write(FreezeProofDocument(proof=proof))
     clock.lap("tune")
 
     if prepared.recipe.decoding.search:
@@ -333,7 +343,7 @@ def _run_stages(
     verdict = _verdict(session, tuning, on_validation, on_test, scored)
     late = [*_disagreement(on_test), *_doubted(scored, prepared.labels, verdict)]
     _say_findings(late, progress)
-    folder.write_json(record.FINDINGS, [*prepared.findings, *cut, *late])
+    folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
     clock.lap("judge")
 
     progress.stage("Asking general questions, to see what was forgotten")
@@ -350,14 +360,22 @@ def _run_stages(
         "trained": before.trained + tuning.tokens,
         "generated": before.generated + session.spent.generated,
     }
-    folder.write_json(record.ENVIRONMENT, clock.environment(session, tokens))
+    folder.write(clock.environment(session, tokens))
     judged = (on_validation, on_test, forgotten, preferred)
     paired = _record(session, folder, tuning, judged, verdict)
     judgements = tuple(on_test.judgements.values())
     _publish(folder, progress)
     report = folder / record.REPORT
     return Run(
-        folder.path, verdict, judgements, paired, forgotten, preferred, weights, report, found
+        folder.path,
+        verdict,
+        judgements,
+        paired,
+        forgotten,
+        preferred,
+        weights,
+        report,
+        found.outcome if found else None,
     )
 
 
@@ -471,19 +489,19 @@ def _record(
     folder.write_predictions(_prediction_rows(on_test, task))
     if on_validation:
         folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
-    found = {
-        "task": task,
-        "test": list(on_test.judgements.values()),
-        "validation": list(on_validation.judgements.values()) if on_validation else [],
-        "tuned_against_base": paired,
-        "gains": session.gains(on_test, "base", "tuned"),
-        "forgetting": forgotten,
-        "preference": preferred,
-        "test_opened": "once, after the best checkpoint was chosen",
-        "tuning": replace(tuning, history=(), gradients=None),  # they are in the proof
-    }
-    folder.write_json(record.JUDGEMENT, found)
-    folder.write_json(record.VERDICT, verdict)
+    found = JudgementDocument(
+        task=task,
+        test=tuple(on_test.judgements.values()),
+        validation=tuple(on_validation.judgements.values()) if on_validation else (),
+        tuned_against_base=paired,
+        gains=session.gains(on_test, "base", "tuned"),
+        forgetting=forgotten,
+        preference=preferred,
+        test_opened="once, after the best checkpoint was chosen",
+        tuning=replace(tuning, history=(), gradients=None),  # they are in the proof
+    )
+    folder.write(found)
+    folder.write(VerdictDocument(verdict=verdict))
     return paired
 
 
@@ -544,14 +562,13 @@ class _Clock:
     Those of a run that was stopped are gone on with: a lap adds to its stage.
     """
 
-    def __init__(self, folder: RunFolder, found: PseudoLabels | None) -> None:
+    def __init__(self, folder: RunFolder, found: PseudoLabelled | None) -> None:
         self._folder = folder
         # The leader alone has written it, and may not have yet.
-        known = folder.read_json(record.ENVIRONMENT) if folder.writes else {"seconds": {}}
-        self._facts: dict[str, Any] = known
-        self.seconds: dict[str, float] = known["seconds"]
+        known = folder.read(EnvironmentDocument) if folder.writes else record.environment()
+        self._known, self.seconds = known, dict(known.seconds)
         if found:
-            self.seconds["pseudo-labels"] = found.cost.seconds
+            self.seconds["pseudo-labels"] = found.outcome.cost.seconds
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
@@ -559,16 +576,14 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 2)
         self._last = now
-        self._folder.write_json(record.ENVIRONMENT, self._facts)
+        self._folder.write(self._known.model_copy(update={"seconds": self.seconds}))
 
-    def environment(self, session: Session, tokens: dict[str, int]) -> dict[str, Any]:
+    def environment(self, session: Session, tokens: dict[str, int]) -> JudgedEnvironmentDocument:
         """All that `environment.json` holds in the end: when it began, what it took, and where."""
         model = session.tunable.model
-        return record.environment(
-            **{name: self._facts[name] for name in ("started",) if name in self._facts},
+        return JudgedEnvironmentDocument(
+            **dict(record.environment(self._known.started, self.seconds, tokens)),
             dtype=str(model.dtype),
             device=str(model.device),
             threads=torch.get_num_threads(),
-            seconds=self.seconds,
-            tokens=tokens,
         )
