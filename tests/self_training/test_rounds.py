@@ -130,7 +130,7 @@ def test_a_gain_is_kept_and_every_choice_is_the_folds_own(tmp_path: Path) -> Non
     asked = training.__dict__["asked"]
     stages = [stage for stage, _ in asked]
     assert len(stages) == len(set(stages)) == 9 + 9 + 9 + 1
-    assert found.cost == Cost(28.0, 28 * 10 + 9 * 30, 56)
+    assert found.outcome.cost == Cost(28.0, 28 * 10 + 9 * 30, 56)
     train = {example.id for example in training.bench.prepared.parts.train}
     held = {e.id for fold in training.folds for e in fold.validation}
     assert held == train

@@ -12,6 +12,7 @@ from yaml.constructor import ConstructorError
 
 from kilotune.errors import KilotuneError, shorten, some
 from kilotune.recipe.functions import PARTS, named_code
+from kilotune.recipe.migration import RECIPE_VERSION, migrate
 from kilotune.recipe.problems import METHODS, MOST_SAID, brief, problems
 from kilotune.recipe.safe_yaml import YamlLimitError, parse_yaml
 from kilotune.recipe.schema import TEMPLATES, Recipe, TuneSettings
@@ -117,7 +118,7 @@ def recipe_for(
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every setting spelled out."""
-    tree = recipe.model_dump(mode="json")
+    tree = {"schema_version": RECIPE_VERSION, **recipe.model_dump(mode="json")}
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
@@ -149,6 +150,7 @@ def _read(path: Path) -> Tree:
         raise KilotuneError(what, where=where, fix=fix) from error
     if not isinstance(tree, dict):
         raise KilotuneError("a recipe is a YAML mapping", where=str(path), fix="See docs/recipe.md")
+    migrate(tree, str(path))
     for part, keys in PATHS.items():
         settings = tree.get(part)
         if isinstance(settings, dict):
