@@ -29,9 +29,9 @@ from kilotune.evaluation.metrics import macro_f1, macro_f1_scores
 from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.recipe.load import load_recipe
+from kilotune.runs.stage_store import Stage, StageStore
 from kilotune.self_training.pool import read_pool
 from kilotune.self_training.rounds import SelfTraining, one_round
-from kilotune.self_training.stage_store import Stage, StageStore
 from kilotune.session.workbench import Workbench
 
 Row = dict[str, str]

@@ -22,9 +22,9 @@ from kilotune.errors import KilotuneError
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
-from kilotune.runs.record import RunFolder
 from kilotune.runs.trials import Wanted
 from kilotune.workflows import ablate as experiment
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 SETTINGS = [
@@ -45,7 +45,7 @@ def recipe(data: Path, model: Path) -> Recipe:
 
 def document(folder: Path) -> dict[str, Any]:
     """What `ablation.json` holds, but for the time that things took."""
-    found: dict[str, Any] = RunFolder(folder).read_json("ablation.json")
+    found: dict[str, Any] = written(folder, "ablation.json")
     for rung in found["rungs"]:
         for tried in rung["tried"]:
             tried["cost"].pop("seconds")
@@ -127,7 +127,7 @@ def test_a_node_killed_during_an_ablation_changes_nothing_that_is_found(
     assert table == document(alone.folder)
     assert max(tried["gain"]["value"] for tried in table["rungs"][0]["tried"]) > 0.1
     assert found.changes == alone.changes
-    tests = [RunFolder(e.final).read_json("judgement.json")["test"] for e in (found, alone)]
+    tests = [written(e.final, "judgement.json")["test"] for e in (found, alone)]
     assert tests[0] == tests[1]
     assert not ray.is_initialized()
 

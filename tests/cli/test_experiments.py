@@ -61,5 +61,8 @@ def test_resume_goes_on_with_an_ablation_as_with_a_run(
     monkeypatch.setattr("kilotune.workflows.ablate.resume", gone_on)
     (runs / "first" / "folds.json").write_text("[]")
     said = runner.invoke(app, ["resume", str(runs / "first")]).stderr
-    assert "went on with first, {'minutes': None, 'trials': None, 'moved': (), 'trust_code': False}" in said
+    assert (
+        "went on with first, {'minutes': None, 'trials': None, 'moved': (), 'trust_code': False}"
+        in said
+    )
     assert "the run is finished" in runner.invoke(app, ["resume", str(runs / "second")]).stderr

@@ -14,6 +14,7 @@ from kilotune.errors import KilotuneError
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.runs import record
+from kilotune.runs.documents import DataDocument
 from kilotune.workflows.resuming import kept
 from tests.support.tiny import write_tiny_model
 
@@ -186,7 +187,7 @@ def test_a_run_that_began_with_code_is_told_to_go_on_with_it(
             record.check_new(folder.path)
         assert caught.value.fix.endswith(f"or go on with it: {again}")
         with pytest.raises(KilotuneError) as caught:
-            folder.read_json(record.DATA)
+            folder.read(DataDocument)
         assert caught.value.fix.endswith(
             again.replace("resume", "run").replace(str(folder.path), str(folder / record.RECIPE))
         )

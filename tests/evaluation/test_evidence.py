@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 from scipy.stats import bootstrap
 
 from kilotune.evaluation.evidence import (
+    Estimate,
     Figure,
     Resampling,
     Unavailable,
     difference,
-    estimate,
     f1_figure,
     holm,
     macro_f1_gain,
@@ -19,6 +20,9 @@ from kilotune.evaluation.evidence import (
     wilson,
 )
 from kilotune.evaluation.metrics import macro_f1
+
+# As a record has it.
+ESTIMATE: TypeAdapter[Estimate] = TypeAdapter(Estimate)
 
 LABELS = ["a", "b", "c"]
 
@@ -256,10 +260,15 @@ def test_of_values_that_are_not_finite_no_figure_is_given(bad: float) -> None:
     assert isinstance(
         metric_figure(lambda rows: float(np.take(values, rows).mean()), 10, **settings), Unavailable
     )
-    assert estimate({"value": None, "low": None, "high": None, "reason": none.reason}) == none
+    bare = {"value": None, "low": None, "high": None}
+    assert ESTIMATE.validate_python({**bare, "reason": none.reason}) == none
+    assert ESTIMATE.validate_python(bare) == Unavailable("not a finite number")
 
 
 def test_a_figure_is_finite() -> None:
     with pytest.raises(ValueError, match="no figure: nan"):
         Figure(np.nan, 0, 1)
-    assert estimate({"value": 0.5, "low": 0, "high": 1}) == Figure(0.5, 0, 1)
+    assert ESTIMATE.validate_python({"value": 0.5, "low": 0, "high": 1}) == Figure(0.5, 0, 1)
+    for half in ({"value": 0.5, "low": None, "high": 1}, {"value": None, "low": 0.1}):
+        with pytest.raises(ValidationError):
+            ESTIMATE.validate_python(half)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from markdown_it import MarkdownIt
 from kilotune.errors import KilotuneError
 from kilotune.exports import FORMS, export
 from kilotune.runs.record import RunFolder
+from tests.support.records import written
 
 
 def card(folder: Path) -> ModelCard:
@@ -27,7 +29,7 @@ def test_the_header_is_the_hubs_with_the_runs_figures_and_intervals(
     assert (header.library_name, header.pipeline_tag) == ("peft", "text-generation")
     assert header.tags == ["kilotune", "lora", "classify"]
     assert header.model_name == "Tiny Films"
-    tuned = RunFolder(llama_run).read_json("judgement.json")["test"][-1]
+    tuned = written(llama_run, "judgement.json")["test"][-1]
     results = {result.metric_name.split()[0]: result for result in header.eval_results}
     assert set(results) == set(tuned["figures"]) == {"accuracy", "macro_f1"}
     for name, figure in tuned["figures"].items():
@@ -57,7 +59,7 @@ def test_the_text_says_data_figures_verdict_limits_and_recipe(
     llama_run: Path, tmp_path: Path
 ) -> None:
     text = card(export(llama_run, "merged", tmp_path / "out")).text
-    verdict = RunFolder(llama_run).read_json("verdict.json")
+    verdict = written(llama_run, "verdict.json")
     for said in (
         f"**Verdict:** {verdict['summary']}.",
         *(f"**{remark}.**" for remark in verdict["remarks"]),
@@ -121,10 +123,11 @@ def test_words_of_users_stay_words_and_the_header_stays_yaml(
     llama_run: Path, tmp_path: Path
 ) -> None:
     run = RunFolder(shutil.copytree(llama_run, tmp_path / "a\n---\n# b: ["))
-    judged, verdict = run.read_json("judgement.json"), run.read_json("verdict.json")
+    judged, verdict = written(run, "judgement.json"), written(run, "verdict.json")
     judged["test"][-1]["classes"][0]["label"] = NASTY
-    run.write_json("judgement.json", judged)
-    run.write_json("verdict.json", verdict | {"summary": NASTY, "remarks": [NASTY]})
+    (run / "judgement.json").write_text(json.dumps(judged))
+    verdict |= {"summary": NASTY, "remarks": [NASTY]}
+    (run / "verdict.json").write_text(json.dumps(verdict))
     found = card(export(run.path, "adapter", tmp_path / "out"))
     assert found.data.model_name == "a\n---\n# b: ["
     tokens = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(found.text)

@@ -14,6 +14,7 @@ from kilotune.data.samples import write_sample
 from kilotune.exports import export
 from kilotune.recipe.load import load_recipe
 from kilotune.runs.record import RunFolder
+from tests.support.records import written
 
 PLAIN = Path(__file__).parent / "plain.py"
 
@@ -21,7 +22,7 @@ PLAIN = Path(__file__).parent / "plain.py"
 def conversations(run: Path, count: int) -> tuple[list[list[dict[str, str]]], list[str]]:
     """Test prompts of a run as messages, and what its tuned model said to them."""
     folder = RunFolder(run)
-    words = folder.read_json("data.json")["wording"]
+    words = written(folder, "data.json")["wording"]
     rows = folder.read_predictions()[:count]
     asked = [
         [

@@ -13,7 +13,7 @@ import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.exports import FORMS, export
 from kilotune.recipe.load import load_recipe
-from kilotune.runs.record import RunFolder
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 USER, HOST = "jane.marker", "marker-host"
@@ -81,7 +81,7 @@ def test_the_saved_adapter_has_the_runs_own_card_and_loads_on_a_base_that_is_giv
     home: Path,
 ) -> None:
     card = (home / "lora" / "adapter" / "README.md").read_text(encoding="utf-8")
-    verdict = RunFolder(home / "lora").read_json("verdict.json")["name"]
+    verdict = written(home / "lora", "verdict.json")["name"]
     assert f"**Verdict:** {verdict}: " in card
     assert 'base = "tiny-base"  # put the folder of the base model here' in card
     assert "PeftModel.from_pretrained(model, folder)" in card

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kilotune.errors import KilotuneError
-from kilotune.models.freeze import Gradients, Tunable
+from kilotune.models.freeze import Tunable
+from kilotune.models.proof import Gradients
 from kilotune.models.source import source_at
 from kilotune.recipe.schema import LoraSettings, Method, TopLayersSettings
 

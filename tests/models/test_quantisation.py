@@ -18,7 +18,7 @@ from kilotune.models.source import source_at
 from kilotune.models.tuned_weights import load_tuned
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import LoraSettings, ModelSettings, TopLayersSettings
-from kilotune.runs.record import RunFolder
+from tests.support.records import written
 from tests.support.tiny import byte_tokenizer, labelled_csv
 
 IDS = torch.arange(12)[None]
@@ -74,7 +74,7 @@ def test_adapters_on_quantised_weights_go_through_the_whole_job(
         overrides=["tune.learning_rate=1e-2", "tune.epochs=2", "judge.bootstrap_samples=100"],
     )
     run = kilotune.run(recipe, tmp_path / "run")
-    proof = RunFolder(run.folder).read_json("freeze_proof.json")
+    proof = written(run.folder, "freeze_proof.json")
     assert (len(proof["moved"]), proof["unmoved"]) == (2 * 7 * 2, [])
     assert "base_model.model.model.layers.0.mlp.up_proj.base_layer.weight" in proof["frozen"]
     assert all(before == after for before, after in proof["frozen"].values())

@@ -7,11 +7,14 @@ from kilotune.evaluation.evidence import Unavailable
 from kilotune.evaluation.health import Health
 from kilotune.evaluation.judgement import judge_system
 from kilotune.evaluation.verdict import NextStep, Verdict
+from kilotune.models.proof import FreezeProof
 from kilotune.recipe.load import load_recipe
 from kilotune.reports.build import build_report
 from kilotune.reports.view import before_after, read_run
+from kilotune.runs.documents import FindingsDocument
+from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder, create_run
-from tests.support.records import data_record, environment_record, judgement_record
+from tests.support.records import data_document, environment_document, judgement_document
 
 
 def row(number: int, base: str, tuned: str, reference: str = "a") -> dict[str, object]:
@@ -52,13 +55,14 @@ def folder(tmp_path: Path) -> RunFolder:
         )
         for name, said in systems.items()
     ]
-    made.write_json("judgement.json", judgement_record(test=judged, validation=[]))
+    made.write(judgement_document(judged))
     step = NextStep("--set tune.epochs=6", "more steps")
-    made.write_json("verdict.json", Verdict("underfit", "underfit: <5%", ("Beaten",), {}, (step,)))
-    made.write_json("freeze_proof.json", {"frozen": {"w": ["x", "x"]}, "moved": ["a", "b"]})
-    made.write_json("data.json", data_record(train=["1"], validation=["2"], test=["3"]))
-    made.write_json("findings.json", [])
-    made.write_json("environment.json", environment_record(started="now"))
+    verdict = Verdict("underfit", "underfit: <5%", ("Beaten",), {}, (step,))
+    made.write(VerdictDocument(verdict=verdict))
+    made.write(FreezeProofDocument(proof=FreezeProof({"w": ("x", "x")}, ("a", "b"), (), {})))
+    made.write(data_document(train=["1"], validation=["2"], test=["3"]))
+    made.write(FindingsDocument(findings=()))
+    made.write(environment_document("now"))
     made.append_metrics({"step": 1, "loss": 2.0})
     made.append_metrics({"step": 1, "eval_loss": 1.0, "eval_macro_f1": 0.5})
     return made
@@ -99,7 +103,7 @@ def test_the_view_recomputes_nothing(folder: RunFolder) -> None:
     view = read_run(folder)
     tuned = view.systems[-1]
     assert (tuned.title, tuned.unreadable) == ("tuned model", 0)
-    assert tuned.figures["accuracy"]["value"] == 0.75
+    assert tuned.figures["accuracy"].value == 0.75
     assert view.systems[2].unreadable == 2
     assert (view.frozen, view.moved, view.examples) == (1, 2, 8)
 
@@ -141,12 +145,12 @@ def test_a_run_without_its_records_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_figure_of_too_few_examples_is_called_unavailable(folder: RunFolder) -> None:
-    judgement = folder.read_json("judgement.json")
+    judgement = folder.read(JudgementDocument)
     none = Unavailable("4 examples; at least 6 are needed")
-    for system in judgement["test"]:
-        system["figures"]["accuracy"] = none
-    judgement["gains"]["accuracy"] = none
-    folder.write_json("judgement.json", judgement)
+    for system in judgement.test:
+        system.figures["accuracy"] = none
+    judgement.gains["accuracy"] = none
+    folder.write(judgement)
     body = build_report(folder).read_text(encoding="utf-8").partition("<body>")[2]
     said = '<span class="quiet" title="4 examples; at least 6 are needed">unavailable</span>'
     assert body.count(said) == 5

@@ -3,8 +3,11 @@ from pathlib import Path
 import pytest
 
 from kilotune.errors import KilotuneError
+from kilotune.evaluation.evidence import Figure
 from kilotune.runs.catalogue import find_runs, select
+from kilotune.runs.outcomes import AblationDocument
 from kilotune.runs.query import parse_condition
+from kilotune.runs.record import RunFolder
 from tests.support.records import write_run
 
 HALF, ALL = ["good", "bad"] * 5, ["good"] * 10
@@ -70,9 +73,10 @@ def test_of_an_ablation_its_final_run_is_listed_with_what_its_trials_came_to(
         find_runs([tmp_path])
     write_run(whole / "final", HALF)
     assert find_runs([tmp_path])[0].fields.get("out_of_fold") is None
-    (whole / "ablation.json").write_text(
-        '{"out_of_fold": {"value": 0.75, "low": 0.7, "high": 0.8}, "rungs": []}'
+    found = AblationDocument(
+        ended="", verdict=None, out_of_fold=Figure(0.75, 0.7, 0.8), rungs=(), changes={}
     )
+    RunFolder(whole).write(found)
     (only,) = find_runs([tmp_path])
     assert (only.fields["name"], only.fields["out_of_fold"]) == ("final", 0.75)
 

@@ -10,6 +10,7 @@ from kilotune.evaluation.confidence import Guess
 from kilotune.recipe.difference import binding_settings
 from kilotune.recipe.load import load_recipe
 from kilotune.runs.cost import Cost
+from kilotune.runs.documents import DataDocument, IdentityDocument
 from kilotune.runs.record import (
     METRICS,
     VALIDATION,
@@ -18,10 +19,10 @@ from kilotune.runs.record import (
     create_run,
     fingerprint,
 )
-from kilotune.runs.shapes import SHAPES
+from kilotune.runs.schema_version import Document
+from kilotune.runs.stage_store import Stage, StageStore, Told
 from kilotune.runs.trials import Trial, TrialStore, Unit
-from kilotune.self_training.stage_store import Stage, StageStore, Told
-from tests.support.records import predictions
+from tests.support.records import DOCUMENTS, predictions
 
 
 def test_nothing_is_ever_overwritten(tmp_path: Path) -> None:
@@ -61,11 +62,12 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     folder = create_run(tmp_path / "run", "x")
-    folder.write_json("a.json", {"kept": 1})
+    kept = IdentityDocument(settings={"kept": 1})
+    folder.write(kept)
     with pytest.raises(TypeError):
-        folder.write_json("a.json", {"bad": object()})
-    assert folder.read_json("a.json") == {"kept": 1}
-    assert [path.name for path in folder.path.iterdir()] == ["a.json"]
+        folder.write(IdentityDocument(settings={"bad": object()}))
+    assert folder.read(IdentityDocument) == kept
+    assert [path.name for path in folder.path.iterdir()] == ["identity.json"]
 
 
 def test_recipe_and_predictions_come_back(tmp_path: Path) -> None:
@@ -96,10 +98,10 @@ def test_a_torn_line_of_the_log_goes_when_the_next_is_written(tmp_path: Path) ->
     for torn in (b"{", b'{"step": 2, "lo', b'{"step": 2, "loss": 1.0}'):
         log.write_bytes(whole + torn)
         folder.append_metrics({"step": 3, "loss": 1.5})
-        assert log.read_bytes() == whole + b'{"step": 3, "loss": 1.5}\n'
+        assert log.read_bytes() == whole + b'{"schema_version": 1, "step": 3, "loss": 1.5}\n'
     log.write_bytes(b'{"st')
     folder.append_metrics({"step": 3, "loss": 1.5})
-    assert log.read_bytes() == b'{"step": 3, "loss": 1.5}\n'
+    assert log.read_bytes() == b'{"schema_version": 1, "step": 3, "loss": 1.5}\n'
 
 
 @pytest.mark.parametrize("left", [[], ["run.lock"], ["run.lock", ".recipe.yaml.77.part"],
@@ -145,7 +147,7 @@ def test_damaged_and_missing_records_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(KilotuneError, match="not a run folder"):
         folder.read_recipe()
     with pytest.raises(KilotuneError, match=r"data\.json is damaged \(no JSON"):
-        folder.read_json("data.json")
+        folder.read(DataDocument)
 
 
 def log(folder: RunFolder, text: str) -> list[dict[str, float]]:
@@ -186,15 +188,15 @@ def test_the_fingerprint_follows_content_not_place() -> None:
     assert json.dumps(fingerprint([]))
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
-def test_a_record_of_another_form_is_one_clear_error(name: str, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_record_of_another_form_is_one_clear_error(kind: type[Document], tmp_path: Path) -> None:
+    folder, name = RunFolder(tmp_path), kind.FILE
     for text in ("", "{", "null", "3", '"text"', '[{"a": 1}]', '{"a": []}', "[" * 10**5, "\xff"):
         (tmp_path / name).write_text(text, encoding="latin-1")
         if (name, text) in (("identity.json", '{"a": []}'),):
             continue  # nothing is asked of it
         with pytest.raises(KilotuneError, match=rf"{name} is damaged \(") as caught:
-            folder.read_json(name)
+            folder.read(kind)
         assert "\n" not in str(caught.value)
         assert caught.value.where == str(tmp_path)
 

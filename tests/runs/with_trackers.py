@@ -18,6 +18,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.record import RunFolder
 from kilotune.workflows import ablate as experiment
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 
@@ -96,7 +97,7 @@ def test_an_ablation_is_a_parent_in_mlflow_with_trials_and_the_final_run_as_chil
     assert [file.path for file in client.list_artifacts(final.info.run_id)] == [
         "recipe.yaml", "report.html", "verdict.json",
     ]  # fmt: skip
-    judged = RunFolder(found.final).read_json("judgement.json")["test"]
+    judged = written(found.final, "judgement.json")["test"]
     tuned = next(system for system in judged if system["name"] == "tuned")
     accuracy = tuned["figures"]["accuracy"]["value"]
     if accuracy is not None:  # of fewer than ten examples there is none

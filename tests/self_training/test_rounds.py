@@ -22,15 +22,16 @@ from kilotune.recipe.schema import Recipe
 from kilotune.runs import record
 from kilotune.runs.cost import Cost
 from kilotune.runs.record import RunFolder
+from kilotune.runs.stage_store import Stage, StageStore, Told
 from kilotune.self_training import rounds as pseudo_labels
 from kilotune.self_training.pool import read_pool
 from kilotune.self_training.rounds import SelfTraining, outcome
-from kilotune.self_training.stage_store import Stage, StageStore, Told
 from kilotune.session.model_session import Session
 from kilotune.session.workbench import Workbench
 from kilotune.training.tuning import Interrupted
 from kilotune.workflows import run as pipeline
 from tests.support.made import sentences
+from tests.support.records import written
 
 
 def recipe(folder: Path, model: Path = Path("smollm2"), **unlabeled: Any) -> Recipe:
@@ -111,15 +112,15 @@ def test_the_pool_is_what_no_part_knows_and_its_labels_are_kept_apart(tmp_path: 
 def test_a_gain_is_kept_and_every_choice_is_the_folds_own(tmp_path: Path) -> None:
     training = played(tmp_path, most=30)
     found = outcome(training, Silent())
-    (first,) = found.rounds
+    (first,) = found.outcome.rounds
     assert first.kept
     assert first.adoption is not None
     assert first.adoption.decision == "better"
-    assert found.chosen is not None
-    assert found.chosen.taken == len(found.examples) == 30
-    assert found.chosen.real is not None
-    assert found.chosen.real.value == 1.0
-    assert found.chosen.by_label == {"bad": 15, "good": 15}
+    assert found.outcome.chosen is not None
+    assert found.outcome.chosen.taken == len(found.examples) == 30
+    assert found.outcome.chosen.real is not None
+    assert found.outcome.chosen.real.value == 1.0
+    assert found.outcome.chosen.by_label == {"bad": 15, "good": 15}
     assert [e.origin.operation for e in found.examples] == ["pseudo-label"] * 30
     assert {e.origin.parent for e in found.examples} <= set(training.pool.rows)
     assert first.beyond is not None
@@ -130,7 +131,7 @@ def test_a_gain_is_kept_and_every_choice_is_the_folds_own(tmp_path: Path) -> Non
     asked = training.__dict__["asked"]
     stages = [stage for stage, _ in asked]
     assert len(stages) == len(set(stages)) == 9 + 9 + 9 + 1
-    assert found.cost == Cost(28.0, 28 * 10 + 9 * 30, 56)
+    assert found.outcome.cost == Cost(28.0, 28 * 10 + 9 * 30, 56)
     train = {example.id for example in training.bench.prepared.parts.train}
     held = {e.id for fold in training.folds for e in fold.validation}
     assert held == train
@@ -156,10 +157,10 @@ class Unsure(Played):
 def test_harm_is_rolled_back_after_one_seed(tmp_path: Path) -> None:
     training = played(tmp_path, Worse)
     found = outcome(training, Silent())
-    assert (found.kept, found.examples, found.chosen) == (0, (), None)
-    assert "rolled back after one seed, which gained nothing" in found.rounds[0].reason
+    assert (found.outcome.kept, found.examples, found.outcome.chosen) == (0, (), None)
+    assert "rolled back after one seed, which gained nothing" in found.outcome.rounds[0].reason
     assert {stage.seed for stage, _ in training.__dict__["asked"]} == {0}
-    assert found.lines()[-1] == "no pseudo-label is used: tuning goes on as without them"
+    assert found.outcome.lines()[-1] == "no pseudo-label is used: tuning goes on as without them"
 
 
 class Stepped(Played):
@@ -170,7 +171,7 @@ class Stepped(Played):
 
 def test_a_gain_that_steps_alone_have_is_rolled_back_after_one_seed(tmp_path: Path) -> None:
     training = played(tmp_path, Stepped)
-    (only,) = outcome(training, Silent()).rounds
+    (only,) = outcome(training, Silent()).outcome.rounds
     assert (only.kept, only.adoption, len(only.seeds)) == (False, None, 1)
     assert "as many steps on the labelled examples alone gained as much" in only.reason
     assert len(training.__dict__["asked"]) == 3 + 3 + 3
@@ -184,7 +185,7 @@ class Nearly(Played):
 
 def test_a_gain_must_be_sure_over_as_many_steps_too(tmp_path: Path) -> None:
     found = outcome(played(tmp_path, Nearly), Silent())
-    (only,) = found.rounds
+    (only,) = found.outcome.rounds
     assert only.adoption is not None
     assert only.beyond is not None
     assert (only.adoption.adopted, only.beyond.adopted) == (True, False)
@@ -195,9 +196,9 @@ def test_a_gain_must_be_sure_over_as_many_steps_too(tmp_path: Path) -> None:
 def test_a_model_that_is_sure_and_wrong_labels_nothing(tmp_path: Path) -> None:
     training = played(tmp_path, Unsure)
     found = outcome(training, Silent())
-    assert found.kept == 0
-    assert "no confidence has a precision of at least 0.9" in found.rounds[0].reason
-    assert found.rounds[0].seeds[0].trust.ece[0] > 0.3
+    assert found.outcome.kept == 0
+    assert "no confidence has a precision of at least 0.9" in found.outcome.rounds[0].reason
+    assert found.outcome.rounds[0].seeds[0].trust.ece[0] > 0.3
     assert all(not added for _, added in training.__dict__["asked"])
     assert len(training.__dict__["asked"]) == 3
 
@@ -205,8 +206,8 @@ def test_a_model_that_is_sure_and_wrong_labels_nothing(tmp_path: Path) -> None:
 def test_a_round_that_gains_nothing_more_ends_at_the_one_before(tmp_path: Path) -> None:
     training = played(tmp_path, rounds=3, most=20)
     found = outcome(training, Silent())
-    assert [one.kept for one in found.rounds] == [True, False]
-    assert found.kept == 1
+    assert [one.kept for one in found.outcome.rounds] == [True, False]
+    assert found.outcome.kept == 1
     assert training.added(Stage(1, training.whole, 0)) == found.examples
 
 
@@ -262,8 +263,8 @@ def test_the_files_labels_are_for_the_report_alone(tmp_path: Path) -> None:
     bare = played(tmp_path / "bare", most=20)
     assert not bare.pool.truths
     found = outcome(bare, Silent())
-    assert found.chosen is not None
-    assert found.chosen.real is None
+    assert found.outcome.chosen is not None
+    assert found.outcome.chosen.real is None
     assert [e.messages for e in found.examples] == [e.messages for e in told.examples]
 
 
@@ -372,10 +373,10 @@ def test_a_run_tunes_on_what_is_kept_goes_on_where_it_stopped_and_shows_it(
     run = pipeline.resume(out)
     assert all(path.read_bytes() == raw for path, raw in files.items())
     folder = RunFolder(out)
-    told = folder.read_json(record.PSEUDO_LABELS)
+    told = written(folder, record.PSEUDO_LABELS)
     ids = [example["id"] for example in told["examples"]]
     assert len(ids) == told["chosen"]["taken"] == 12
-    assert set(ids) <= set(folder.read_json(record.DATA)["split"]["train"])
+    assert set(ids) <= set(written(folder, record.DATA)["split"]["train"])
     assert told["chosen"]["real"]["value"] == 1.0
     assert run.pseudo_labels is not None
     assert run.pseudo_labels.kept == 1
@@ -384,7 +385,7 @@ def test_a_run_tunes_on_what_is_kept_goes_on_where_it_stopped_and_shows_it(
         for name in ("0-fold1-seed0", "1-fold1-seed0", "1-fold1-seed0-longer")
     ]
     assert steps[0] < steps[1] == steps[2]
-    spent = folder.read_json(record.ENVIRONMENT)
+    spent = written(folder, record.ENVIRONMENT)
     assert spent["seconds"]["pseudo-labels"] == told["cost"]["seconds"] > 0
     assert spent["tokens"]["trained"] > told["cost"]["trained"] > 0
     body = run.report.read_text(encoding="utf-8").rpartition("<body>")[2]
@@ -409,7 +410,7 @@ def test_two_rounds_of_soft_labels_are_tuned_each_from_the_base_model(
         recipe(tmp_path, tiny_model, labels="soft", rounds=2, **SMALL), tmp_path / "run"
     )
     folder = RunFolder(run.folder)
-    told = folder.read_json(record.PSEUDO_LABELS)
+    told = written(folder, record.PSEUDO_LABELS)
     assert (told["kept"], [one["kept"] for one in told["rounds"]]) == (2, [True, True])
     weights: dict[str, float] = {}
     for example in told["examples"]:

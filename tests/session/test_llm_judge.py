@@ -19,6 +19,7 @@ from kilotune.recipe.schema import JudgeSettings, Recipe
 from kilotune.runs.record import RunFolder
 from kilotune.session import llm_judge
 from kilotune.session.llm_judge import ChatJudge, OwnJudge, open_judge, preference
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 Model = Tokenizer = Any
@@ -78,14 +79,14 @@ def test_a_judge_of_ones_own_is_asked_in_both_orders_and_its_verdicts_are_kept(
         # Of equal lengths this judge prefers the second place.
         even = "same" if tuned.strip() == base.strip() else "inconsistent"
         assert opinion.outcome == (even if len(tuned) == len(base) else expected)
-    written = RunFolder(run.folder).read_json("judgement.json")["preference"]
-    assert written["paired"]["wins"] == found.paired.wins
-    assert len(written["opinions"]) == 6
+    on_record = written(run.folder, "judgement.json")["preference"]
+    assert on_record["paired"]["wins"] == found.paired.wins
+    assert len(on_record["opinions"]) == 6
     assert f"{name} compared" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_without_a_judge_nothing_is_compared(tiny_run: Path) -> None:
-    assert RunFolder(tiny_run).read_json("judgement.json")["preference"] is None
+    assert written(tiny_run, "judgement.json")["preference"] is None
     assert "another model prefers" not in (tiny_run / "report.html").read_text(encoding="utf-8")
 
 

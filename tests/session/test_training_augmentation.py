@@ -20,6 +20,7 @@ from kilotune.session.training_augmentation import (
 )
 from kilotune.training import tuning
 from tests.support.made import sentences
+from tests.support.records import written
 
 
 def recipe(folder: Path, model: Path) -> Recipe:
@@ -38,8 +39,8 @@ def recipe(folder: Path, model: Path) -> Recipe:
 def test_a_run_trains_on_more_and_says_what_it_made(tmp_path: Path, tiny_model: Path) -> None:
     run = kilotune.run(recipe(tmp_path, tiny_model), tmp_path / "run")
     folder = RunFolder(run.folder)
-    told = folder.read_json("augmentation.json")
-    parts = folder.read_json("data.json")["split"]
+    told = written(folder, "augmentation.json")
+    parts = written(folder, "data.json")["split"]
     made = {example["id"]: example for example in told["examples"]}
     assert told["applied"] == "once, before the first epoch, to the training part alone"
     assert told["counts"]["swap"] == {
@@ -63,7 +64,7 @@ def test_a_run_goes_on_only_with_the_examples_it_began_with(tmp_path: Path) -> N
     assert same == added
     assert again.parts.train == (*prepared.parts.train, *added.examples) == more.parts.train
     folder = RunFolder(tmp_path)
-    folder.write_json("augmentation.json", as_document(added))
+    folder.write(as_document(added))
     check_record(folder, added)
     with pytest.raises(KilotuneError, match="other examples than when the run began"):
         check_record(folder, replace(added, examples=added.examples[1:]))
@@ -78,8 +79,8 @@ def test_fresh_examples_in_each_epoch_are_recorded_and_the_same_when_the_run_goe
     chosen = chosen.model_copy(update={"augment": fresh, "tune": longer})
     whole = kilotune.run(chosen, tmp_path / "whole")
     folder = RunFolder(whole.folder)
-    told = folder.read_json("augmentation.json")
-    parts = folder.read_json("data.json")["split"]
+    told = written(folder, "augmentation.json")
+    parts = written(folder, "data.json")["split"]
     assert told["applied"] == (
         "anew for each of 2 epochs, before the first, to the training part alone"
     )
@@ -87,7 +88,7 @@ def test_fresh_examples_in_each_epoch_are_recorded_and_the_same_when_the_run_goe
     first, second = ({id for id, of in made.items() if of == epoch} for epoch in (1, 2))
     assert len(first) == len(second) > 0
     assert {*first, *second} == {id for id in parts["train"] if "@" in id}
-    steps = folder.read_json("judgement.json")["tuning"]["steps"]
+    steps = written(folder, "judgement.json")["tuning"]["steps"]
     assert steps == 2 * -(-(25 + len(first)) // 8)
 
     class StopsInTheSecondEpoch(tuning.Watch):

@@ -1,17 +1,30 @@
 """Run folders written by hand: what a finished run leaves, without running one."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kilotune.evaluation.evidence import Figure, PairedTest
 from kilotune.evaluation.judgement import Judgement, judge_system
 from kilotune.evaluation.verdict import Verdict
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.wording import Wording
-from kilotune.runs import record
+from kilotune.runs import documents, outcomes, record
+from kilotune.runs.documents import DataDocument, JudgedEnvironmentDocument, SplitIds
+from kilotune.runs.outcomes import JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
+from kilotune.runs.schema_version import Document
+from kilotune.training.tuning_result import Agreement, CacheUse, Tuning
 
 LABELS = ["bad", "good"]
+# Every kind that is a file of its own in the folder of a run or an ablation.
+DOCUMENTS = [
+    kind
+    for module in (documents, outcomes)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Document) and kind.FILE
+]
 
 
 def predictions(answers: Mapping[str, str], truth: str = "good") -> list[dict[str, object]]:
@@ -32,28 +45,42 @@ def answered(system: str, said: str, truth: str) -> dict[str, object]:
     return {f"{system}_{name}": value for name, value in found.items()}
 
 
-def data_record(**parts: Sequence[str]) -> dict[str, object]:
+def written(folder: Path | RunFolder, name: str) -> Any:
+    """What a JSON file of the run in `folder` holds, as any program reads it."""
+    return json.loads((folder / name).read_bytes())
+
+
+def data_document(**parts: list[str]) -> DataDocument:
     """data.json of a run with these ids in its parts."""
-    return {
-        "fingerprint": "f" * 64, "format": "text-label", "task": "classify", "labels": LABELS,
-        "wording": Wording("", "{text}"), "split": {name: list(ids) for name, ids in parts.items()},
-    }  # fmt: skip
+    return DataDocument(
+        fingerprint="f" * 64, format="text-label", task="classify", labels=tuple(LABELS),
+        wording=Wording("", "{text}"), split=SplitIds(**parts),
+    )  # fmt: skip
 
 
-def environment_record(**facts: object) -> dict[str, object]:
+def environment_document(
+    started: str = "2026-01-01T10:00:00",
+    seconds: dict[str, float] | None = None,
+    tokens: dict[str, int] | None = None,
+) -> JudgedEnvironmentDocument:
     """environment.json of a run that came to its verdict."""
-    given = {"started": "2026-01-01T10:00:00", "code": "c" * 64, "seconds": {}, "packages": {}}
-    return {**given, "dtype": "torch.float32", "device": "cpu", **facts}
+    return JudgedEnvironmentDocument(
+        started=started, code="c" * 64, packages={}, seconds=seconds or {}, tokens=tokens or {},
+        dtype="torch.float32", device="cpu",
+    )  # fmt: skip
 
 
-def judgement_record(**parts: Sequence[Judgement]) -> dict[str, object]:
+def judgement_document(
+    test: Sequence[Judgement], validation: Sequence[Judgement] = ()
+) -> JudgementDocument:
     """judgement.json of a run whose systems came to these figures on its parts."""
-    cache = {"used": False, "below": 0, "streamed": 0}
-    return {
-        "task": "classify", **parts, "tuned_against_base": PairedTest(2, 1, 1, 1.0),
-        "gains": {"accuracy": Figure(0.25, -0.125, 0.5)}, "forgetting": None, "preference": None,
-        "tuning": {"stopped": "early", "best_step": 3, "micro_batch_size": 8, "cache": cache},
-    }  # fmt: skip
+    agreement, cache = Agreement("packed", "they agree"), CacheUse(False, "not asked for")
+    tuning = Tuning((), 4, 3, 0.5, "early", 8, agreement, cache, None, 1000, 50)
+    return JudgementDocument(
+        task="classify", test=tuple(test), validation=tuple(validation),
+        tuned_against_base=PairedTest(2, 1, 1, 1.0),
+        gains={"accuracy": Figure(0.25, -0.125, 0.5)}, forgetting=None, tuning=tuning,
+    )  # fmt: skip
 
 
 def write_run(
@@ -70,11 +97,10 @@ def write_run(
     data = {"train": "/films.csv", "task": "classify"}
     folder.write_recipe(load_recipe(settings={"data": data}, overrides=overrides))
     ids = [f"data:{first + i}" for i in range(len(answers))]
-    split = {"train": ["data:100"], "validation": ids, "test": ["data:200", "data:201"]}
-    folder.write_json(record.DATA, data_record(**split))
+    parts = {"train": ["data:100"], "validation": ids, "test": ["data:200", "data:201"]}
+    folder.write(data_document(**parts))
     seconds, tokens = {"tune": 8.0, "judge": 2.0}, {"trained": trained, "generated": 50}
-    told = environment_record(started=started, seconds=seconds, tokens=tokens)
-    folder.write_json(record.ENVIRONMENT, told)
+    folder.write(environment_document(started, seconds, tokens))
     for epoch, step in ((0.5, 1), (1.0, 2), (1.5, 3), (2.0, 4)):
         folder.append_metrics({"step": step, "epoch": epoch, "loss": 4.0 / step})
     folder.append_metrics({"step": 2, "epoch": 1.0, "eval_loss": 1.5, "eval_runtime": 9.0})
@@ -84,7 +110,7 @@ def write_run(
     judged = judge_system(
         "tuned", "classify", ["good"] * len(answers), answers, LABELS, bootstrap_samples=50, seed=0
     )
-    folder.write_json(record.JUDGEMENT, judgement_record(validation=[judged], test=[judged]))
-    folder.write_json(record.VERDICT, Verdict("healthy", "healthy", (), {}, ()))
+    folder.write(judgement_document([judged], [judged]))
+    folder.write(VerdictDocument(verdict=Verdict("healthy", "healthy", (), {}, ())))
     (folder / record.REPORT).touch()
     return folder

@@ -15,12 +15,13 @@ from kilotune.progress import Silent
 from kilotune.recipe.schema import LoraSettings, TopLayersSettings, TuneSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training import activations as activations_module
-from kilotune.training.activations import Activations, CacheUse, key_of, open_activations
+from kilotune.training.activations import Activations, key_of, open_activations
 from kilotune.training.agreement import fast_path
 from kilotune.training.batches import Batch, collate
 from kilotune.training.loss import LabelledLoss, labelled_count
 from kilotune.training.packing import pack
 from kilotune.training.statefile import StateWriter
+from kilotune.training.tuning_result import CacheUse
 from tests.support.families import FAMILIES, perturb
 from tests.support.random_models import random_model
 

@@ -18,8 +18,8 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training import tuning
-from kilotune.training.agreement import Agreement
-from kilotune.training.tuning import Hooks, Interrupted, Tuning, TuningJob, tune
+from kilotune.training.tuning import Hooks, Interrupted, TuningJob, tune
+from kilotune.training.tuning_result import Agreement, Tuning
 
 PAD = 256
 

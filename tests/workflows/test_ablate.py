@@ -21,6 +21,7 @@ from kilotune.runs.record import RunFolder
 from kilotune.runs.trials import Trial, Unit
 from kilotune.session.workbench import Workbench
 from kilotune.workflows import ablate as experiment
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 SETTINGS = [
@@ -87,15 +88,15 @@ def test_an_ablation_stopped_ends_as_one_that_was_not(
                 tried["cost"].pop("seconds")
     assert documents[0] == documents[1]
     assert (resumed.final / "best.yaml").exists() is False
-    judged = [RunFolder(e.final).read_json("judgement.json")["test"] for e in (whole, resumed)]
+    judged = [written(e.final, "judgement.json")["test"] for e in (whole, resumed)]
     assert judged[0] == judged[1]
 
     # The final recipe repeats to the same figures, and was tuned on all that is not the test.
     again = kilotune.run(load_recipe(whole.folder / "best.yaml"), tmp_path / "again")
-    assert RunFolder(again.folder).read_json("judgement.json")["test"] == judged[0]
-    split = RunFolder(whole.final).read_json("data.json")["split"]
+    assert written(again.folder, "judgement.json")["test"] == judged[0]
+    split = written(whole.final, "data.json")["split"]
     assert (len(split["train"]), len(split["validation"]), len(split["test"])) == (48, 0, 12)
-    held = json.loads((whole.folder / "folds.json").read_text())
+    held = written(whole.folder, "folds.json")["folds"]
     assert sorted(id for fold in held for id in fold) == sorted(split["train"])
 
     # It is listed as one run, and asked again it does nothing anew.
@@ -127,7 +128,8 @@ def test_a_budget_that_judges_nothing_opens_no_test_and_can_be_raised(
     assert len(trial_files(small)) == 1
     assert not (small / "final").exists()
     folds = (small / "folds.json").read_bytes()
-    (small / "folds.json").write_text(json.dumps(json.loads(folds)[::-1]))
+    other = {**json.loads(folds), "folds": json.loads(folds)["folds"][::-1]}
+    (small / "folds.json").write_text(json.dumps(other))
     with pytest.raises(KilotuneError, match="into other folds"):
         experiment.resume(small)
     (small / "folds.json").write_bytes(folds)
@@ -182,8 +184,8 @@ def test_free_answers_are_measured_against_the_base_models_own(
     data.write_text("prompt,completion\n" + "\n".join(rows) + "\n")
     chosen, out = recipe(data, tiny_model, "decoding.max_new_tokens=4"), tmp_path / "out"
     found = experiment.ablate(chosen, out)
-    base = json.loads((out / "base.json").read_text())
-    held = {id for fold in json.loads((out / "folds.json").read_text()) for id in fold}
+    base = written(out, "base.json")["scores"]
+    held = {id for fold in written(out, "folds.json")["folds"] for id in fold}
     assert base.keys() == held
     assert all(0 <= score <= 1 for score in base.values())
     assert found.ablation.verdict is not None

@@ -15,6 +15,7 @@ from kilotune.runs.record import RunFolder
 from kilotune.workflows import decode as decoding
 from kilotune.workflows.decode import decode
 from kilotune.workflows.predict import predict
+from tests.support.records import written
 
 FEW = [DecodingSettings(max_new_tokens=9, temperature=t) for t in (0.0, 0.3, 1.0)]
 
@@ -39,13 +40,13 @@ def test_greedy_stays_for_a_model_that_knows_the_answers_and_all_is_recorded(
     assert choice.chosen == FEW[0]
     assert choice.reason.startswith("greedy decoding stays")
     assert {**before, "max_new_tokens": 9} == config(run)
-    written = RunFolder(run).read_json("decoding.json")
-    assert written["chosen"]["temperature"] == 0
-    assert written["answers"] == choice.answers
+    on_record = written(run, "decoding.json")
+    assert on_record["chosen"]["temperature"] == 0
+    assert on_record["answers"] == choice.answers
     # 13 validation examples: six for the race, and seven to decide.
-    assert [(r["examples"], r["seeds"]) for r in written["rounds"]] == [(4, 1), (6, 3)]
-    assert (written["raced"], written["decided"]) == (6, 7)
-    assert set(written["proof"]) == {"temperature 0.3", "temperature 1"}
+    assert [(r["examples"], r["seeds"]) for r in on_record["rounds"]] == [(4, 1), (6, 3)]
+    assert (on_record["raced"], on_record["decided"]) == (6, 7)
+    assert set(on_record["proof"]) == {"temperature 0.3", "temperature 1"}
 
 
 def test_what_is_chosen_is_used_by_chat_and_predict_and_gives_the_same_twice(

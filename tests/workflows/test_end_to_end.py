@@ -23,6 +23,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.runs.record import VALIDATION, RunFolder
 from kilotune.workflows.run import Run
+from tests.support.records import written
 
 pytestmark = pytest.mark.slow
 
@@ -71,12 +72,12 @@ def test_the_tuned_model_beats_every_baseline(auto: Run) -> None:
 
 def test_plain_peft_loads_the_adapter_and_says_the_same(auto: Run, smollm2: Path) -> None:
     folder = RunFolder(auto.folder)
-    environment = folder.read_json("environment.json")
+    environment = written(folder, "environment.json")
     dtype = getattr(torch, environment["dtype"].removeprefix("torch."))
     base = AutoModelForCausalLM.from_pretrained(smollm2, dtype=dtype)
     model = PeftModel.from_pretrained(base, auto.weights).eval()
     tokenizer = AutoTokenizer.from_pretrained(auto.weights)
-    wording = folder.read_json("data.json")["wording"]
+    wording = written(folder, "data.json")["wording"]
     rows = folder.read_predictions()
     conversations = [
         [
@@ -106,7 +107,7 @@ def test_ways_of_decoding_are_tried_on_the_run_and_greedy_scores_as_it_was_judge
     done = CliRunner().invoke(app, ["decode", str(run), "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    ids = RunFolder(run).read_json("data.json")["split"]["validation"]
+    ids = written(run, "data.json")["split"]["validation"]
     half = len(ids) // 2
     assert (found["raced"], found["decided"]) == (half, len(ids) - half)
     assert set(found["proof"]) == {

@@ -10,6 +10,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.runs.record import RunFolder
 from kilotune.workflows.render import render
 from kilotune.workflows.run import run
+from tests.support.records import written
 
 RECIPES = Path(digits.__file__).parent
 
@@ -30,7 +31,7 @@ def test_the_example_runs_from_images_to_a_merged_model(
         assert len(render(loaded).rendered.renderings) == 160
         done = run(loaded, Path("digits") / name)
         assert len(RunFolder(done.folder).read_predictions()) == 32
-    proof = RunFolder(done.folder).read_json("freeze_proof.json")
+    proof = written(done.folder, "freeze_proof.json")
     assert sum(".visual." in tensor for tensor in proof["frozen"]) > 20
     merged = export(done.folder, "merged", Path("digits/odd-model"))
     names = {path.name for path in merged.iterdir()}

@@ -21,6 +21,7 @@ from kilotune.workflows.predict import predict
 from kilotune.workflows.render import render
 from kilotune.workflows.run import Run
 from tests.support.first_qwen import write_tiny_qwen
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 
@@ -60,7 +61,7 @@ def test_it_learns_and_its_adapter_is_an_ordinary_one(finished: Run, base: Path)
     settings = json.loads((finished.weights / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == base.name
     assert "gate_proj" in settings["target_modules"]
-    proof = records.read_json("freeze_proof.json")
+    proof = written(records, "freeze_proof.json")
     assert "base_model.model.model.embed_tokens.weight" in proof["frozen"]
     decoding = json.loads((finished.weights / "generation_config.json").read_text())
     assert decoding["eos_token_id"] == [258, 256]  # the template's, and the model's own

@@ -12,6 +12,7 @@ from kilotune.models.tuned_weights import load_tuned
 from kilotune.recipe.load import load_recipe
 from kilotune.runs.record import RunFolder
 from kilotune.workflows.predict import predict
+from tests.support.records import written
 from tests.support.tiny import byte_tokenizer, labelled_csv
 
 IDS = torch.arange(10)[None]
@@ -55,7 +56,7 @@ def test_a_method_is_tuned_saved_asked_again_and_merged(
     recipe = load_recipe(settings={"data": data, "model": {"name": str(biased)}}, overrides=always)
     run = kilotune.run(recipe, tmp_path / "run")
     folder = RunFolder(run.folder)
-    proof = folder.read_json("freeze_proof.json")
+    proof = written(folder, "freeze_proof.json")
     assert (len(proof["moved"]), proof["unmoved"]) == (moved, [])
     assert set(proof["first_gradient"]) == set(proof["moved"])
     assert run.weights.name == saved

@@ -19,6 +19,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.reports.build import build_report
 from kilotune.runs.record import RunFolder
 from kilotune.workflows.run import Run
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 
 # A rate at which full fine-tuning ends in NaN within an epoch.
@@ -72,7 +73,7 @@ def test_a_run_that_ends_in_nan_has_its_verdict_and_a_page_that_says_it(broken: 
 
 
 def test_no_figure_on_record_is_none_without_a_reason(broken: Run) -> None:
-    judged = RunFolder(broken.folder).read_json("judgement.json")
+    judged = written(broken.folder, "judgement.json")
     assert nulls_without_reason(judged) == []
     assert judged["test"][-1]["calibration"]["bins"] == []
     assert nulls_without_reason({"a": [{"value": None, "low": None, "high": None}]}) == [".a.0"]
@@ -109,13 +110,13 @@ def test_export_of_weights_that_are_nan_is_done_or_one_clear_error(
 
 def test_runs_of_before_reasons_were_kept_have_a_page_too(broken: Run, tmp_path: Path) -> None:
     folder = RunFolder(shutil.copytree(broken.folder, tmp_path / "run"))
-    judged = folder.read_json("judgement.json")
+    judged = written(folder, "judgement.json")
     bare = {"value": None, "low": None, "high": None}
     judged["test"][-1]["calibration"] |= {
         "ece": bare,
         "bins": [{"low": 0.9, "high": 1.0, "examples": 16, "confidence": None, "accuracy": 0.5}],
     }
-    folder.write_json("judgement.json", judged)
+    (folder / "judgement.json").write_text(json.dumps(judged))
     assert f'title="{NOT_FINITE}">unavailable</span> over ten bins' in body(build_report(folder))
 
 
@@ -151,7 +152,7 @@ def test_other_tasks_end_in_a_verdict_and_a_page_too(
     run = run_of(data, tiny_model, tmp_path / "run", *TO_PIECES, f"data.task={task}")
     assert run.verdict.name == "unstable"
     assert "unstable: " in body(run.report)
-    assert nulls_without_reason(RunFolder(run.folder).read_json("judgement.json")) == []
+    assert nulls_without_reason(written(run.folder, "judgement.json")) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_other_ways_into_nan_end_in_a_page_too(
 ) -> None:
     run = run_of(labelled, tiny_model, tmp_path / "run", *TO_PIECES, override)
     assert f"{run.verdict.name}: " in body(run.report)
-    assert nulls_without_reason(RunFolder(run.folder).read_json("judgement.json")) == []
+    assert nulls_without_reason(written(run.folder, "judgement.json")) == []
 
 
 def test_a_base_model_without_finite_logits_that_is_tuned_all_the_same_has_its_page(

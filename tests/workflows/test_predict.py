@@ -11,7 +11,9 @@ import kilotune.workflows.predict
 from kilotune.data.files.claims import claimed
 from kilotune.errors import KilotuneError
 from kilotune.generation.answer import Prompting
+from kilotune.runs.documents import DataDocument
 from kilotune.runs.record import RunFolder
+from kilotune.runs.schema_version import Document
 from kilotune.workflows.predict import predict
 from kilotune.workflows.select import select
 
@@ -149,15 +151,15 @@ def test_a_full_disk_names_the_answers_kept_and_the_same_call_goes_on(
 def test_generated_formulas_are_named_and_written_as_they_are(
     tiny_run: Path, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = RunFolder.read_json
+    read = RunFolder.read
 
-    def of_free_text(folder: RunFolder, name: str):  # type: ignore[no-untyped-def]
-        content = read(folder, name)
-        return {**content, "task": "generate", "labels": []} if name == "data.json" else content
+    def of_free_text(folder: RunFolder, kind: type[Document]) -> Document:
+        free = {"task": "generate", "labels": ()} if kind is DataDocument else {}
+        return read(folder, kind).model_copy(update=free)
 
     said = {f"file:{line}": {"prediction": "fine"} for line in range(2, 10)}
     said |= {"file:3": {"prediction": "=1+1"}, "file:5": {"prediction": "-5"}}
-    monkeypatch.setattr(RunFolder, "read_json", of_free_text)
+    monkeypatch.setattr(RunFolder, "read", of_free_text)
     monkeypatch.setattr(kilotune.workflows.predict, "_all_answers", lambda *_: said)
     found = predict(tiny_run, file, tmp_path / "out.csv").findings
     assert [(f.code, f.severity, f.rows) for f in found] == [("formula", "note", ("file:3",))]

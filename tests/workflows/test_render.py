@@ -86,4 +86,4 @@ def test_the_template_of_a_run_is_saved_with_it_and_used_by_predict(
     predict(finished.folder, labelled, tmp_path / "out.csv")
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 41
     written = json.loads((RunFolder(finished.folder).path / "findings.json").read_text())
-    assert [f["code"] for f in written if f["code"] == "template-chosen"] == []
+    assert [f["code"] for f in written["findings"] if f["code"] == "template-chosen"] == []

@@ -15,10 +15,12 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.evidence import Unavailable
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
+from kilotune.runs.documents import EnvironmentDocument
 from kilotune.runs.record import RunFolder
 from kilotune.workflows import run as pipeline
 from kilotune.workflows.run import Run, open_run
 from tests.support.earlier import without_identity
+from tests.support.records import written
 
 
 class Killed(BaseException):
@@ -90,7 +92,7 @@ def assert_equal(folder: Path, whole: Run) -> None:
     assert (folder / weights).read_bytes() == (whole.folder / weights).read_bytes()
     first, second = RunFolder(folder), RunFolder(whole.folder)
     assert first.read_predictions() == second.read_predictions()
-    tokens = [f.read_json("environment.json")["tokens"] for f in (first, second)]
+    tokens = [written(f, "environment.json")["tokens"] for f in (first, second)]
     assert tokens[0] == tokens[1]
     assert first.finished
 
@@ -130,11 +132,11 @@ def test_what_a_run_took_is_the_same_wherever_it_was_killed(
     after: int,
 ) -> None:
     folder = killed_at(name, chosen, tmp_path / "run", monkeypatch, after)
-    before = RunFolder(folder).read_json("environment.json")["seconds"]
+    before = written(folder, "environment.json")["seconds"]
     kilotune.resume(folder)
     assert_equal(folder, whole)
-    seconds = RunFolder(folder).read_json("environment.json")["seconds"]
-    assert set(seconds) == set(RunFolder(whole.folder).read_json("environment.json")["seconds"])
+    seconds = written(folder, "environment.json")["seconds"]
+    assert set(seconds) == set(written(whole.folder, "environment.json")["seconds"])
     assert all(seconds[stage] >= took for stage, took in before.items())
     assert seconds["load"] > before["load"]  # it was done twice
 
@@ -175,7 +177,7 @@ def test_a_record_that_is_deleted_as_advised_is_made_again(whole: Run, tmp_path:
     shutil.copytree(whole.folder, folder)
     (folder / "environment.json").write_text("{")
     with pytest.raises(KilotuneError, match=r"environment\.json") as caught:
-        RunFolder(folder).read_json("environment.json")
+        RunFolder(folder).read(EnvironmentDocument)
     assert "delete it and verdict.json" in caught.value.fix
     for name in ("environment.json", "verdict.json"):
         (folder / name).unlink()

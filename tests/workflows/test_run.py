@@ -28,6 +28,7 @@ from kilotune.workflows import stages
 from kilotune.workflows.predict import predict
 from kilotune.workflows.run import Run
 from tests.support.made import classified
+from tests.support.records import written
 from tests.support.tiny import CHATML, labelled_csv
 
 RECORDS = {
@@ -66,7 +67,7 @@ def test_the_parts_are_disjoint_and_the_predictions_are_of_the_test_part(
     finished: Run,
 ) -> None:
     folder = RunFolder(finished.folder)
-    parts = folder.read_json("data.json")["split"]
+    parts = written(folder, "data.json")["split"]
     assert {name: len(ids) for name, ids in parts.items()} == {
         "train": 51, "validation": 13, "test": 16,
     }  # fmt: skip
@@ -85,9 +86,9 @@ def test_the_figures_are_those_of_the_predictions(finished: Run) -> None:
 
 def test_the_cost_and_the_code_are_on_record(finished: Run) -> None:
     folder = RunFolder(finished.folder)
-    environment = folder.read_json("environment.json")
+    environment = written(folder, "environment.json")
     assert environment["code"] == code_digest()
-    data, log = folder.read_json("data.json"), folder.read_metrics()
+    data, log = written(folder, "data.json"), folder.read_metrics()
     lines = folder.read_recipe().data.train.read_text().splitlines()
     asked = data["wording"]["system"] + data["wording"]["question"].replace("{text}", "")
     # A byte is a token; a turn adds its role, a line's end, and two markers.
@@ -104,14 +105,14 @@ def test_the_cost_and_the_code_are_on_record(finished: Run) -> None:
 def test_validation_answers_are_kept_by_example(finished: Run) -> None:
     folder = RunFolder(finished.folder)
     rows = folder.read_predictions("validation.parquet")
-    assert [row["id"] for row in rows] == folder.read_json("data.json")["split"]["validation"]
-    judged = {j["name"]: j for j in folder.read_json("judgement.json")["validation"]}
+    assert [row["id"] for row in rows] == written(folder, "data.json")["split"]["validation"]
+    judged = {j["name"]: j for j in written(folder, "judgement.json")["validation"]}
     right = sum(row["tuned_right"] for row in rows)
     assert judged["tuned"]["figures"]["accuracy"]["value"] == pytest.approx(right / len(rows))
 
 
 def test_label_probabilities_are_judged_beside_the_generated_labels(finished: Run) -> None:
-    document = RunFolder(finished.folder).read_json("judgement.json")
+    document = written(finished.folder, "judgement.json")
     *others, tuned = document["test"]
     assert all(system["calibration"] is None for system in others)
     assert sum(bin["examples"] for bin in tuned["calibration"]["bins"]) == 16
@@ -123,7 +124,7 @@ def test_label_probabilities_are_judged_beside_the_generated_labels(finished: Ru
 
 
 def test_the_frozen_part_is_proved(finished: Run) -> None:
-    proof = RunFolder(finished.folder).read_json("freeze_proof.json")
+    proof = written(finished.folder, "freeze_proof.json")
     assert all(before == after for before, after in proof["frozen"].values())
     assert len(proof["moved"]) == 3 * 7 * 2
     assert proof["unmoved"] == []
@@ -135,7 +136,7 @@ def test_plain_peft_and_transformers_generate_the_same(finished: Run, tiny_model
     model = PeftModel.from_pretrained(base, finished.weights).eval()
     tokenizer = AutoTokenizer.from_pretrained(finished.weights)
     config = GenerationConfig.from_pretrained(finished.weights)
-    wording = folder.read_json("data.json")["wording"]
+    wording = written(folder, "data.json")["wording"]
     for row in folder.read_predictions()[:8]:
         messages = [
             {"role": "system", "content": wording["system"]},
@@ -306,7 +307,7 @@ def test_free_text_is_tuned_and_judged_by_its_words(tiny_model: Path, tmp_path: 
     data = write_lines(tmp_path / "pairs.jsonl", rows)
     run = kilotune.run(recipe(data, tiny_model, "tune.epochs=1"), tmp_path / "run")
     folder = RunFolder(run.folder)
-    assert folder.read_json("data.json")["task"] == "generate"
+    assert written(folder, "data.json")["task"] == "generate"
     assert folder.read_recipe().tune.stopping.metric == "token_f1"
     tuned = run.judgements[-1]
     assert list(tuned.figures) == ["exact_match", "token_f1"]
@@ -349,7 +350,7 @@ def test_every_answer_of_a_chat_is_trained_and_the_last_is_judged(
     data = write_lines(tmp_path / "chats.jsonl", [chat(i) for i in range(40)])
     run = kilotune.run(recipe(data, tiny_model, "tune.epochs=1"), tmp_path / "run")
     folder = RunFolder(run.folder)
-    assert folder.read_json("data.json")["task"] == "chat"
+    assert written(folder, "data.json")["task"] == "chat"
     references = {row["id"]: row["reference"] for row in folder.read_predictions()}
     assert references == {id: f"it is {2 * (int(id.split(':')[1]) - 1)}" for id in references}
 
@@ -398,7 +399,7 @@ def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(
         losses = [line[key] for line in before if key in line]
         assert [line[key] for line in after if key in line] == pytest.approx(losses, rel=1e-4)
     assert not [line for line in after if "eval_macro_f1" in line]
-    tuning = RunFolder(streamed.folder).read_json("judgement.json")["tuning"]
+    tuning = written(streamed.folder, "judgement.json")["tuning"]
     assert (tuning["cache"]["streamed"], tuning["cache"]["below"]) == (2, 2)
     assert "stopped by the validation loss" in streamed.report.read_text()
     for run in (plain, streamed):
@@ -441,7 +442,7 @@ def test_given_validation_and_test_files_are_respected(
         (tmp_path / f"{name}.csv").write_text(f"text,label\n{name} one,good\n{name} two,bad\n")
     overrides = [f"data.validation={tmp_path}/val.csv", f"data.test={tmp_path}/test.csv"]
     run = kilotune.run(recipe(labelled, tiny_model, *overrides, "tune.epochs=1"), tmp_path / "run")
-    parts = RunFolder(run.folder).read_json("data.json")["split"]
+    parts = written(run.folder, "data.json")["split"]
     assert len(parts["train"]) == 40
     assert parts["validation"] == ["validation:2", "validation:3"]
     assert parts["test"] == ["test:2", "test:3"]
@@ -454,8 +455,8 @@ def test_a_cut_text_is_found_and_said(labelled: Path, tiny_model: Path, tmp_path
     labelled.write_text(rows)
     chosen = recipe(labelled, tiny_model, "data.max_length=220", "tune.epochs=1", "seed=1")
     run = kilotune.run(chosen, tmp_path / "run")
-    findings = RunFolder(run.folder).read_json("findings.json")
-    parts = RunFolder(run.folder).read_json("data.json")["split"]
+    findings = written(run.folder, "findings.json")["findings"]
+    parts = written(run.folder, "data.json")["split"]
     cut = [] if "data:2" in parts["test"] else [["truncated", ["data:2"]]]
     before = [f for f in findings if f["code"] != "scores-disagree"]  # said after training
     assert [[f["code"], f["rows"]] for f in before] == [["long-outlier", ["data:2"]], *cut]
@@ -516,14 +517,14 @@ def test_a_recipe_may_have_a_model_tuned_that_does_not_generate(
     answering(monkeypatch, "")
     chosen = recipe(labelled, tiny_model, "judge.base_check=say", "tune.epochs=1")
     run = kilotune.run(chosen, tmp_path / "run")
-    tuned = RunFolder(run.folder).read_json("judgement.json")["test"][-1]
+    tuned = written(run.folder, "judgement.json")["test"][-1]
     assert (tuned["name"], tuned["health"]["empty"]) == ("tuned", tuned["examples"])
 
 
 def test_how_answers_came_out_is_recorded_for_both_models_on_every_judged_part(
     finished: Run,
 ) -> None:
-    judged = RunFolder(finished.folder).read_json("judgement.json")
+    judged = written(finished.folder, "judgement.json")
     for part, size in (("validation", 13), ("test", 16)):
         by_name = {system["name"]: system["health"] for system in judged[part]}
         assert by_name["majority"] is by_name["tfidf"] is None
@@ -548,7 +549,7 @@ def test_a_recipe_may_have_the_decoding_chosen_which_both_models_are_then_judged
     assert run.forgetting is None
     config = GenerationConfig.from_pretrained(run.weights)
     assert (config.do_sample, config.temperature, config.max_new_tokens) == (True, 1.0, 11)
-    assert RunFolder(run.folder).read_json("decoding.json")["chosen"]["temperature"] == 1.0
+    assert written(run.folder, "decoding.json")["chosen"]["temperature"] == 1.0
 
 
 def test_what_was_forgotten_is_measured_on_what_the_base_model_says(
@@ -562,7 +563,7 @@ def test_what_was_forgotten_is_measured_on_what_the_base_model_says(
     assert "What was forgotten" not in finished.report.read_text(encoding="utf-8")
     answering(monkeypatch, "good")
     run = kilotune.run(recipe(labelled, tiny_model, "tune.epochs=1"), tmp_path / "run")
-    found = RunFolder(run.folder).read_json("judgement.json")["forgetting"]
+    found = written(run.folder, "judgement.json")["forgetting"]
     assert run.forgetting is not None
     assert found["prompts"] == run.forgetting.prompts == 10
     assert found["tokens"] == 10 * len("good.")  # a token each letter, and the end

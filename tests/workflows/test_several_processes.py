@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import kilotune
 from kilotune.recipe.load import load_recipe
-from kilotune.runs.record import RunFolder
+from tests.support.records import written
 from tests.support.tiny import labelled_csv
 from tests.workflows.test_run import RECORDS
 
@@ -100,8 +100,8 @@ def test_what_was_forgotten_and_how_to_decode_are_found_as_by_one_process(
     )
     records = {
         way: (
-            RunFolder(run).read_json("judgement.json")["forgetting"],
-            RunFolder(run).read_json("decoding.json"),
+            written(run, "judgement.json")["forgetting"],
+            written(run, "decoding.json"),
         )
         for way, run in runs.items()
     }

@@ -11,6 +11,7 @@ from kilotune.runs.record import RunFolder
 from kilotune.workflows.render import render
 from kilotune.workflows.run import run
 from tests.support import stamps
+from tests.support.records import written
 from tests.support.tiny_vision import write_kind
 
 pytestmark = pytest.mark.long
@@ -61,10 +62,10 @@ def test_sixteen_kinds_of_pictures_are_tuned_and_judged(
         "judge": {"train_sample": 4, "bootstrap_samples": 50},
     }
     done = run(load_recipe(settings=settings), tmp_path / "run")
-    judgement = RunFolder(done.folder).read_json("judgement.json")
+    judgement = written(done.folder, "judgement.json")
     assert judgement["tuning"]["agreement"]["path"] == "packed"
     assert judgement["tuning"]["agreement"]["gradient_error"] < 1e-4
-    assert len(RunFolder(done.folder).read_json("data.json")["labels"]) == 16
+    assert len(written(done.folder, "data.json")["labels"]) == 16
     assert len(RunFolder(done.folder).read_predictions()) >= 16
     losses = [line["loss"] for line in RunFolder(done.folder).read_metrics() if "loss" in line]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])

@@ -30,6 +30,7 @@ from kilotune.training import tuning
 from kilotune.workflows.predict import predict
 from kilotune.workflows.run import run
 from tests.support.assets import qwen_ranks
+from tests.support.records import written
 from tests.support.tiny_vision import even_or_odd, write_digits, write_kind, write_real_vocabulary
 
 ASKED = "Is this digit even or odd?"
@@ -45,10 +46,10 @@ def test_a_run_on_pictures_ends_in_an_adapter_that_answers_about_new_ones(tmp_pa
         "judge": {"train_sample": 4, "bootstrap_samples": 50},
     }
     done = run(load_recipe(settings=settings), tmp_path / "run")
-    judgement = RunFolder(done.folder).read_json("judgement.json")
+    judgement = written(done.folder, "judgement.json")
     assert judgement["tuning"]["agreement"]["path"] == "packed"
     assert judgement["tuning"]["agreement"]["gradient_error"] < 1e-4
-    proof = RunFolder(done.folder).read_json("freeze_proof.json")
+    proof = written(done.folder, "freeze_proof.json")
     assert any(".visual." in name for name in proof["frozen"])
     assert not any(".visual." in name for name in [*proof["moved"], *proof["unmoved"]])
     assert {"processor_config.json", "chat_template.jinja", "adapter_model.safetensors"} <= {
@@ -97,11 +98,11 @@ def test_changed_pictures_are_trained_on_others_in_each_epoch(
         "judge": {"train_sample": 4, "bootstrap_samples": 50},
     }
     folder = RunFolder(run(load_recipe(settings=settings), tmp_path / "run").folder)
-    told = folder.read_json("augmentation.json")
+    told = written(folder, "augmentation.json")
     assert all(count["kept"] > 0 for count in told["counts"].values())
     made = {row["id"]: row["parent"] for row in told["examples"]}
-    originals = {*folder.read_json("data.json")["split"]["train"]} - made.keys()
-    steps = folder.read_json("judgement.json")["tuning"]["steps"]
+    originals = {*written(folder, "data.json")["split"]["train"]} - made.keys()
+    steps = written(folder, "judgement.json")["tuning"]["steps"]
     assert steps == 2 * -(-(len(originals) + len(made) // 2) // 4)
     assert {*made, *originals} <= seen.keys()
     pictures = {
@@ -133,7 +134,7 @@ def test_texts_alone_are_tuned_on_a_model_that_sees(tmp_path: Path, labelled: Pa
         "judge": {"train_sample": 4, "bootstrap_samples": 50},
     }
     done = run(load_recipe(settings=settings), tmp_path / "run")
-    tuning = RunFolder(done.folder).read_json("judgement.json")["tuning"]
+    tuning = written(done.folder, "judgement.json")["tuning"]
     assert tuning["agreement"]["path"] == "packed"
     assert tuning["cache"]["used"]
 

@@ -7,8 +7,8 @@ import pytest
 
 from kilotune.evaluation.judgement import Judgement
 from kilotune.recipe.load import load_recipe
-from kilotune.runs.record import RunFolder
 from kilotune.workflows.run import Run, run
+from tests.support.records import written
 from tests.support.tiny_vision import write_digits, write_learner
 
 ALL_PARTS = {
@@ -51,6 +51,6 @@ def test_digits_are_read_and_adapters_then_shift_the_task(tmp_path: Path) -> Non
     second = tuned(tmp_path / "two", shifted, first.weights, epochs=5, learning_rate=5e-3)
     assert accuracy(second, "base") < 0.4
     assert accuracy(second, "tuned") >= 0.85
-    proof = RunFolder(second.folder).read_json("freeze_proof.json")
+    proof = written(second.folder, "freeze_proof.json")
     assert sum(".visual." in name for name in proof["frozen"]) > 20
     assert not any(".visual." in name for name in proof["moved"])

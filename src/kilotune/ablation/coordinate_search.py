@@ -25,9 +25,10 @@ from kilotune.evaluation.evidence import (
 )
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.evaluation.verdict import Observed, Verdict, decide
-from kilotune.recipe.difference import SettingChange, flat_settings
+from kilotune.recipe.difference import flat_settings
 from kilotune.recipe.schema import Recipe
-from kilotune.runs.cost import Cost, total
+from kilotune.runs.cost import total
+from kilotune.runs.outcomes import Rung, TriedVariant
 from kilotune.runs.trials import Facts, Trial, Unit, Wanted
 
 # Trials in the order asked for. Those that are asked for together do not depend on each other, and
@@ -38,34 +39,6 @@ SAMPLES = 2000  # of the bootstrap behind a verdict
 
 class BudgetSpentError(Exception):
     """No further trial may be begun; what was found so far stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class TriedVariant:
-    """One value of a factor: how it differs from the best so far, and what was decided.
-
-    `trials` counts those it was given: halving takes the hopeless out early. `gain` is measured on
-    those.
-    """
-
-    value: str
-    changes: Mapping[str, SettingChange]
-    trials: int
-    gain: Estimate
-    decision: str
-    reason: str
-    cost: Cost
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One factor: its value before, what was tried, what was adopted if anything."""
-
-    factor: str
-    before: str
-    verdict: str
-    tried: tuple[TriedVariant, ...]
-    adopted: str | None
 
 
 @dataclass(frozen=True, slots=True)

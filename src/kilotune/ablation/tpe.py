@@ -9,7 +9,6 @@ from kilotune.ablation.coordinate_search import (
     BudgetSpentError,
     Question,
     Run,
-    Rung,
     choose,
     decide_rung,
     gain,
@@ -23,6 +22,7 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.evidence import Figure
 from kilotune.recipe.difference import differences
 from kilotune.recipe.schema import Recipe
+from kilotune.runs.outcomes import Rung
 from kilotune.runs.trials import Trial
 
 AS_BEFORE = "as before"

@@ -176,25 +176,25 @@ def _written(value: Any) -> str:
 
 
 def _document(found: "Experiment") -> dict[str, Any]:
-    from kilotune.runs import record
+    from kilotune.runs.outcomes import AblationDocument, JudgementDocument
     from kilotune.runs.record import RunFolder
 
     return {
         "ablation": found.folder,
-        **RunFolder(found.folder).read_json(record.ABLATION),
+        **RunFolder(found.folder).read(AblationDocument).content(),
         "trials": found.trials,
         "lost": found.lost,
         "cost": found.cost,
         "overhead": found.overhead,
         "final": found.final,
-        "test": RunFolder(found.final).read_json(record.JUDGEMENT)["test"],
+        "test": RunFolder(found.final).read(JudgementDocument).test,
     }
 
 
 def _print(found: "Experiment") -> None:
-    from kilotune.evaluation.evidence import estimate
     from kilotune.evaluation.task_metrics import TITLES
     from kilotune.runs import record
+    from kilotune.runs.outcomes import JudgementDocument
     from kilotune.runs.record import RunFolder
 
     table = Table(title="One factor at a time", title_justify="left", box=SIMPLE_HEAD)
@@ -217,9 +217,8 @@ def _print(found: "Experiment") -> None:
     if found.ablation.out_of_fold:
         put(out, f"Best recipe, out of fold: {found.ablation.out_of_fold}")
     print_changes(found.changes, none="the base recipe: no change was adopted")
-    judged = RunFolder(found.final).read_json(record.JUDGEMENT)["test"]
-    tuned = next(system for system in judged if system["name"] == "tuned")
-    figures = ", ".join(f"{TITLES[name]} {estimate(f)}" for name, f in tuned["figures"].items())
-    put(out, f"Held-out test, opened once, {tuned['examples']} examples: {figures}", style="bold")
+    tuned = RunFolder(found.final).read(JudgementDocument).tuned
+    figures = ", ".join(f"{TITLES[name]} {figure}" for name, figure in tuned.figures.items())
+    put(out, f"Held-out test, opened once, {tuned.examples} examples: {figures}", style="bold")
     put(out, f"Recipe:  {found.folder / record.BEST}")
     put(out, f"Run:     {found.final}")

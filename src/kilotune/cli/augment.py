@@ -165,7 +165,7 @@ def _write(recipe: "Recipe", target: Path, as_json: bool) -> None:
                 "originals": done.originals,
                 "parts": done.parts,
                 "findings": done.findings,
-                **as_document(done.augmented),
+                **as_document(done.augmented).content(),
             }
         )
         return

@@ -29,6 +29,7 @@ def decode(
     """
     with command(as_json):
         from kilotune.recipe.functions import PARTS
+        from kilotune.runs.outcomes import DecodingDocument
         from kilotune.runs.record import DECODING, RunFolder
 
         folder = RunFolder(run)
@@ -39,7 +40,7 @@ def decode(
 
         choice = choose(run, TerminalProgress(), trust_code=trust_code, moved=settings or ())
         if as_json:
-            print_json({"run": run, **folder.read_json(DECODING)})
+            print_json({"run": run, **DecodingDocument(choice=choice).content()})
             return
         part = f"on {choice.decided} validation examples that were not raced on"
         table = new_table(part, right=("score", "greedy"))

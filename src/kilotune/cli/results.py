@@ -24,15 +24,13 @@ def finish(run: "Run", as_json: bool) -> None:
 
 def as_document(run: "Run") -> dict[str, Any]:
     """The run as one document."""
-    from kilotune.self_training.rounds import summary
-
     return {
         "run": run.folder,
         "verdict": run.verdict,
         "test": run.judgements,
         "tuned_against_base": run.tuned_against_base,
         "forgetting": run.forgetting,
-        "pseudo_labels": run.pseudo_labels and summary(run.pseudo_labels),
+        "pseudo_labels": run.pseudo_labels,
         "preference": run.preference,
         "weights": run.weights,
         "report": run.report,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kilotune.data.files.writers import Number
 from kilotune.data.finding import Finding, about_rows
 from kilotune.evaluation.evidence import (
     Estimate,
@@ -29,8 +30,8 @@ class Bin:
     low: float
     high: float
     examples: int
-    confidence: float
-    accuracy: float
+    confidence: Number
+    accuracy: Number
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from kilotune.data.files.writers import Number
 from kilotune.evaluation.calibration import calibration_error
-from kilotune.evaluation.evidence import CONFIDENCE, Figure, Number, wilson
+from kilotune.evaluation.evidence import CONFIDENCE, Figure, wilson
 
 # Where temperatures are looked for: a model that is right throughout would be cooled without end.
 COLDEST, HOTTEST = 0.05, 20.0
@@ -27,7 +28,7 @@ class Guess:
     """
 
     answer: str
-    logits: tuple[float, ...]
+    logits: tuple[Number, ...]
     place: int
     agrees: bool = True
 
@@ -41,7 +42,7 @@ class Trust:
     certainty, one-sided, at least `least`. Without a threshold none reaches the target.
     """
 
-    temperature: float
+    temperature: Number
     ece: tuple[Number, Number]
     examples: int
     accuracy: float

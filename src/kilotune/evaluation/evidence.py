@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+from pydantic import Discriminator, Tag
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
@@ -57,7 +57,7 @@ class Figure:
 class Unavailable:
     """A figure that there is none of, and why: no number stands in for it."""
 
-    reason: str
+    reason: str = NOT_FINITE
     value: None = None
     low: None = None
     high: None = None
@@ -66,22 +66,16 @@ class Unavailable:
         return "unavailable"
 
 
-# JSON has null for one that is not finite, and nothing stands beside it to say why.
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+def _kind(read: Any) -> str:
+    """Which of the two is meant, be it an object or as JSON has it."""
+    value = read.get("value") if isinstance(read, Mapping) else getattr(read, "value", None)
+    return "unavailable" if value is None else "figure"
 
 
-def estimate(fields: Mapping[str, Any]) -> Figure | Unavailable:
-    """The figure that `fields`, as JSON has it, tell of."""
-    if fields["value"] is None:
-        return Unavailable(fields.get("reason", NOT_FINITE))
-    return Figure(fields["value"], fields["low"], fields["high"])
-
-
-def _estimate(read: Any) -> Any:
-    return estimate(read) if isinstance(read, Mapping) and "value" in read else read
-
-
-Estimate = Annotated[Figure | Unavailable, BeforeValidator(_estimate)]
+Estimate = Annotated[
+    Annotated[Figure, Tag("figure")] | Annotated[Unavailable, Tag("unavailable")],
+    Discriminator(_kind),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Protocol
 
-from kilotune.evaluation.evidence import Estimate, Figure, Number, mean_figure
+from kilotune.data.files.writers import Number
+from kilotune.evaluation.evidence import Estimate, Figure, mean_figure
 from kilotune.evaluation.health import Health
 
 # Tokens of an answer that are looked at: how it begins shows as well as the whole whether it is

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kilotune.evaluation.evidence import Estimate, Figure, Number, Unavailable, difference
+from kilotune.data.files.writers import Number
+from kilotune.evaluation.evidence import Estimate, Figure, Unavailable, difference
 from kilotune.evaluation.judgement import Judgement
 from kilotune.evaluation.label_errors import Contradicted
 from kilotune.evaluation.next_steps import NEXT_STEPS, NextStep

@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_fr
 from yaml import YAMLError
 
 from kilotune.data.files.writers import to_json
+from kilotune.evaluation.evidence import Figure
 from kilotune.exports.finished import Finished
 from kilotune.exports.markdown import block, code, plain
 from kilotune.models.builtin import ORIGINS
@@ -45,7 +46,7 @@ def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, sourc
         on_hub=on_hub(finished.recipe.model.name),
         messages=_messages(finished, sees),
         arguments={**finished.template.arguments},
-        few=[row for row in view.classes if row["support"] < FEW],
+        few=[row for row in view.tuned.classes if row.support < FEW],
         few_below=FEW,
         json=lambda value: to_json(value, indent=None),
     )
@@ -65,14 +66,13 @@ def _header(
         pipeline_tag=pipeline,
         tags=["kilotune", view.recipe.tune.method, view.task],
         model_name=finished.title,
-        eval_results=_results(finished, view, pipeline),
+        eval_results=_results(view, pipeline),
     )
 
 
-def _results(finished: Finished, view: RunView, pipeline: str) -> list[EvalResult]:
+def _results(view: RunView, pipeline: str) -> list[EvalResult]:
     """The tuned model's figures on the held-out test, with their intervals in their names."""
     data = view.recipe.data
-    tuned = next(s for s in finished.judgement["test"] if s["name"] == "tuned")
     return [
         EvalResult(
             task_type=pipeline,
@@ -80,12 +80,12 @@ def _results(finished: Finished, view: RunView, pipeline: str) -> list[EvalResul
             dataset_name=(data.test or data.train).name,
             dataset_split="test",
             metric_type=METRICS.get(name, name),
-            metric_name=f"{name} (95% interval {figure['low']:.3f} to {figure['high']:.3f}, "
+            metric_name=f"{name} (95% interval {figure.low:.3f} to {figure.high:.3f}, "
             f"{view.examples} examples)",
-            metric_value=round(figure["value"], 4),
+            metric_value=round(figure.value, 4),
         )
-        for name, figure in tuned["figures"].items()
-        if figure["value"] is not None  # too few examples
+        for name, figure in view.tuned.figures.items()
+        if isinstance(figure, Figure)  # none of too few examples
     ]
 
 

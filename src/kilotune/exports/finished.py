@@ -15,9 +15,8 @@ from kilotune.recipe.schema import Recipe
 from kilotune.rendering.probe import chat_template
 from kilotune.rendering.template import ChatTemplate
 from kilotune.rendering.wording import Wording
-from kilotune.runs import record
+from kilotune.runs.documents import DataDocument, JudgedEnvironmentDocument
 from kilotune.runs.record import RunFolder
-from kilotune.runs.shapes import JUDGED_ENVIRONMENT
 
 # Which decoding parameters serving programs know, and the values that do nothing.
 NEUTRAL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -75,32 +74,19 @@ class Finished:
         return read_json(self.tuned / ADAPTER_CONFIG)
 
     @cached_property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> DataDocument:
         """The run's `data.json`."""
-        found: dict[str, Any] = self.folder.read_json(record.DATA)
-        return found
-
-    @cached_property
-    def environment(self) -> dict[str, Any]:
-        """The run's `environment.json`."""
-        found: dict[str, Any] = self.folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT)
-        return found
-
-    @cached_property
-    def judgement(self) -> dict[str, Any]:
-        """The run's `judgement.json`."""
-        found: dict[str, Any] = self.folder.read_json(record.JUDGEMENT)
-        return found
+        return self.folder.read(DataDocument)
 
     @property
     def dtype(self) -> str:
         """The type that the weights were judged in, such as `bfloat16`."""
-        return str(self.environment["dtype"]).removeprefix("torch.")
+        return self.folder.read(JudgedEnvironmentDocument).dtype.removeprefix("torch.")
 
     @property
     def wording(self) -> Wording:
         """The system message, and the form of the user's turn."""
-        return Wording(**self.data["wording"])
+        return self.data.wording
 
     @cached_property
     def template(self) -> ChatTemplate:

@@ -19,6 +19,7 @@ from kilotune.progress import Progress
 from kilotune.recipe.locations import with_whole_paths
 from kilotune.recipe.schema import DataSettings, Recipe
 from kilotune.rendering.wording import Wording, wording
+from kilotune.runs.documents import DataDocument, SplitIds
 from kilotune.runs.record import fingerprint
 
 
@@ -50,16 +51,16 @@ class Prepared:
         parts = (self.parts.train, self.parts.validation, self.parts.test)
         return [example.id for part in parts for example in part if example.images]
 
-    def record(self) -> dict[str, object]:
+    def record(self) -> DataDocument:
         """What `data.json` holds."""
-        return {
-            "fingerprint": self.fingerprint,
-            "format": self.format,
-            "task": self.task,
-            "labels": self.labels,
-            "wording": self.wording,
-            "split": self.parts.ids(),
-        }
+        return DataDocument(
+            fingerprint=self.fingerprint,
+            format=self.format,
+            task=self.task,
+            labels=self.labels,
+            wording=self.wording,
+            split=SplitIds(**self.parts.ids()),
+        )
 
 
 def prepare(recipe: Recipe, progress: Progress) -> Prepared:

@@ -13,6 +13,7 @@ from yaml.constructor import ConstructorError
 from kilotune.errors import KilotuneError, shorten, some
 from kilotune.recipe.functions import PARTS, named_code
 from kilotune.recipe.locations import check_names, given_here, read_in, written_in
+from kilotune.recipe.migration import RECIPE_VERSION, migrate
 from kilotune.recipe.problems import METHODS, MOST_SAID, brief, problems
 from kilotune.recipe.safe_yaml import YamlLimitError, parse_yaml
 from kilotune.recipe.schema import Recipe, TuneSettings
@@ -114,7 +115,7 @@ def recipe_for(
 
 def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:
     """The recipe as YAML, every setting spelled out; for a file in `folder`, if that is given."""
-    tree = recipe.model_dump(mode="json")
+    tree = {"schema_version": RECIPE_VERSION, **recipe.model_dump(mode="json")}
     tree = written_in(tree, folder) if folder else tree
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
@@ -147,6 +148,7 @@ def _read(path: Path) -> Tree:
         raise KilotuneError(what, where=where, fix=fix) from error
     if not isinstance(tree, dict):
         raise KilotuneError("a recipe is a YAML mapping", where=str(path), fix="See docs/recipe.md")
+    migrate(tree, str(path))
     return read_in(tree, path.parent)
 
 

@@ -1,9 +1,8 @@
 """The page's charts."""
 
-from collections.abc import Mapping
-
 import plotly.graph_objects as go
 
+from kilotune.evaluation.evidence import Figure
 from kilotune.evaluation.task_metrics import TASKS, TITLES
 from kilotune.reports.view import RunView
 
@@ -16,10 +15,10 @@ def systems_figure(view: RunView) -> go.Figure:
     for title, color in zip(view.systems[0].figures, (VALIDATION, GRADED), strict=True):
         rows = [(s.title, s.figures[title]) for s in view.systems]
         # Of too few examples there is no figure to draw.
-        known = [(name, *numbers(figure)) for name, figure in rows if None not in figure.values()]
+        known = [(name, found) for name, found in rows if isinstance(found, Figure)]
         figure.add_scatter(
-            x=[value for _, value, _, _ in known],
-            y=[name for name, _, _, _ in known],
+            x=[found.value for _, found in known],
+            y=[name for name, _ in known],
             name=title,
             mode="markers",
             orientation="h",
@@ -27,8 +26,8 @@ def systems_figure(view: RunView) -> go.Figure:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [high - value for _, value, _, high in known],
-                "arrayminus": [value - low for _, value, low, _ in known],
+                "array": [found.high - found.value for _, found in known],
+                "arrayminus": [found.value - found.low for _, found in known],
             },
         )
     figure.update_xaxes(range=[0, 1.02], title="on the held-out test, with 95% intervals")
@@ -36,12 +35,6 @@ def systems_figure(view: RunView) -> go.Figure:
     # Side by side, or the intervals of a system would lie on each other.
     figure.update_layout(scattermode="group", scattergap=0.6)
     return _styled(figure, height=300)
-
-
-def numbers(figure: Mapping[str, float | None]) -> tuple[float, float, float]:
-    """A figure's value and the ends of its interval."""
-    value, low, high = (figure[name] or 0.0 for name in ("value", "low", "high"))
-    return value, low, high
 
 
 def loss_figure(view: RunView) -> go.Figure:

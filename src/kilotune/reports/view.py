@@ -1,19 +1,32 @@
 """A run's records as what the page shows."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kilotune.data.example import Task
+from kilotune.data.finding import Finding
+from kilotune.evaluation.evidence import Estimate, PairedTest
+from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.health import Health
+from kilotune.evaluation.judgement import Judgement
+from kilotune.evaluation.preference import Preference
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.evaluation.task_metrics import TITLES as METRICS
+from kilotune.evaluation.verdict import Verdict
 from kilotune.recipe.schema import Recipe
 from kilotune.recipe.sharing import shown_place, shown_recipe
-from kilotune.runs import record
+from kilotune.runs.documents import DataDocument, FindingsDocument, JudgedEnvironmentDocument
+from kilotune.runs.outcomes import (
+    FreezeProofDocument,
+    JudgementDocument,
+    PseudoLabels,
+    PseudoLabelsDocument,
+    VerdictDocument,
+)
 from kilotune.runs.record import RunFolder
-from kilotune.runs.shapes import JUDGED_ENVIRONMENT
+from kilotune.training.tuning_result import Tuning
 
 TITLES = {
     "majority": "commonest label",
@@ -32,8 +45,8 @@ class SystemRow:
     """One line of the main table."""
 
     title: str
-    figures: dict[str, dict[str, float | None]]
-    details: dict[str, dict[str, float | None]]
+    figures: dict[str, Estimate]
+    details: dict[str, Estimate]
     unreadable: int
     health: Health | None
 
@@ -61,25 +74,23 @@ class RunView:
     recipe_yaml: str
     base: str
     preset: str
-    verdict: dict[str, Any]
+    verdict: Verdict
     task: Task
     unreadable: str
     systems: tuple[SystemRow, ...]
     examples: int
     parts: dict[str, int]
-    classes: list[dict[str, Any]]
-    confusion: dict[str, Any] | None
-    calibration: dict[str, Any] | None
-    gains: dict[str, dict[str, float | None]]
-    paired: dict[str, Any]
+    tuned: Judgement
+    gains: dict[str, Estimate]
+    paired: PairedTest
     comparisons: dict[str, tuple[Comparison, ...]]
-    forgetting: dict[str, Any] | None
-    pseudo_labels: dict[str, Any] | None
-    preference: dict[str, Any] | None
-    findings: list[dict[str, Any]]
+    forgetting: Forgetting | None
+    pseudo_labels: PseudoLabels | None
+    preference: Preference | None
+    findings: tuple[Finding, ...]
     metrics: list[dict[str, float]]
-    tuning: dict[str, Any]
-    environment: dict[str, Any]
+    tuning: Tuning
+    environment: JudgedEnvironmentDocument
     frozen: int
     moved: int
 
@@ -87,10 +98,8 @@ class RunView:
 def read_run(folder: RunFolder) -> RunView:
     """Read the records of a finished run. Raises KilotuneError where one is missing."""
     recipe = folder.read_recipe(runs=())
-    judgement = folder.read_json(record.JUDGEMENT)
-    proof = folder.read_json(record.PROOF)
-    tests = judgement["test"]
-    tuned = next(system for system in tests if system["name"] == "tuned")
+    judgement = folder.read(JudgementDocument)
+    proof = folder.read(FreezeProofDocument).proof
     shown = recipe.judge.before_after
     return RunView(
         name=folder.path.resolve().name,
@@ -98,41 +107,36 @@ def read_run(folder: RunFolder) -> RunView:
         recipe_yaml=shown_recipe(recipe),
         base=shown_place(recipe.model.name),
         preset=shown_place(recipe.preset),
-        verdict=folder.read_json(record.VERDICT),
-        task=judgement["task"],
-        unreadable=TASKS[judgement["task"]].unreadable,
-        systems=tuple(_system(system) for system in tests),
-        examples=tests[0]["examples"],
-        parts={k: len(v) for k, v in folder.read_json(record.DATA)["split"].items()},
-        classes=tuned["classes"],
-        confusion=tuned["confusion"],
-        calibration=tuned["calibration"],
-        gains={METRICS.get(name, name): figure for name, figure in judgement["gains"].items()},
-        paired=judgement["tuned_against_base"],
+        verdict=folder.read(VerdictDocument).verdict,
+        task=judgement.task,
+        unreadable=TASKS[judgement.task].unreadable,
+        systems=tuple(map(_system, judgement.test)),
+        examples=judgement.test[0].examples,
+        parts={part: len(ids) for part, ids in folder.read(DataDocument).split},
+        tuned=judgement.tuned,
+        gains={METRICS.get(name, name): figure for name, figure in judgement.gains.items()},
+        paired=judgement.tuned_against_base,
         comparisons=before_after(folder.read_predictions(), shown),
-        forgetting=judgement["forgetting"],
+        forgetting=judgement.forgetting,
         pseudo_labels=_pseudo_labels(folder),
-        preference=_preference(judgement.get("preference")),  # not in runs of earlier versions
-        findings=folder.read_json(record.FINDINGS),
+        preference=_preference(judgement.preference),
+        findings=folder.read(FindingsDocument).findings,
         metrics=folder.read_metrics(),
-        tuning=judgement["tuning"],
-        environment=folder.read_json(record.ENVIRONMENT, JUDGED_ENVIRONMENT),
-        frozen=len(proof["frozen"]),
-        moved=len(proof["moved"]),
+        tuning=judgement.tuning,
+        environment=folder.read(JudgedEnvironmentDocument),
+        frozen=len(proof.frozen),
+        moved=len(proof.moved),
     )
 
 
-def _pseudo_labels(folder: RunFolder) -> dict[str, Any] | None:
-    """What `pseudo_labels.json` holds but its examples; None for a run without them."""
-    if not (folder / record.PSEUDO_LABELS).exists():
-        return None
-    found: dict[str, Any] = folder.read_json(record.PSEUDO_LABELS)
-    shown = {name: value for name, value in found.items() if name != "examples"}
-    return {**shown, "file": Path(found["file"]).name}
+def _pseudo_labels(folder: RunFolder) -> PseudoLabels | None:
+    """What came of self-training, without the folder of its file; None for a run without it."""
+    known = folder.read_if_there(PseudoLabelsDocument)
+    return replace(known.outcome, file=Path(known.outcome.file).name) if known else None
 
 
-def _preference(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    return found and {**found, "judge": shown_place(found["judge"])}
+def _preference(found: Preference | None) -> Preference | None:
+    return found and replace(found, judge=shown_place(found.judge))
 
 
 def before_after(rows: list[dict[str, Any]], count: int) -> dict[str, tuple[Comparison, ...]]:
@@ -175,11 +179,11 @@ def system_title(name: str, figures: Iterable[str]) -> str:
     return TITLES[name] if closed else COPYING.get(name, TITLES[name])
 
 
-def _system(system: dict[str, Any]) -> SystemRow:
+def _system(system: Judgement) -> SystemRow:
     return SystemRow(
-        title=system_title(system["name"], system["figures"]),
-        figures={METRICS.get(name, name): figure for name, figure in system["figures"].items()},
-        details={METRICS.get(name, name): figure for name, figure in system["details"].items()},
-        unreadable=system["unreadable"],
-        health=system["health"] and Health(**system["health"]),
+        title=system_title(system.name, system.figures),
+        figures={METRICS.get(name, name): figure for name, figure in system.figures.items()},
+        details={METRICS.get(name, name): figure for name, figure in system.details.items()},
+        unreadable=system.unreadable,
+        health=system.health,
     )

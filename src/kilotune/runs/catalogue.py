@@ -11,6 +11,8 @@ from typing import Any
 from kilotune.errors import KilotuneError
 from kilotune.recipe.difference import flat_settings
 from kilotune.runs import record
+from kilotune.runs.documents import DataDocument, EnvironmentDocument
+from kilotune.runs.outcomes import AblationDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.query import Condition, Value
 from kilotune.runs.record import RunFolder
 
@@ -98,41 +100,38 @@ def _entry(path: Path) -> RunEntry:
 
 
 def _fields(folder: RunFolder) -> dict[str, Value]:
-    data = folder.read_json(record.DATA)
+    data = folder.read(DataDocument)
     fields: dict[str, Value] = {"state": "unfinished"}
-    if (folder / record.ENVIRONMENT).exists():
-        fields |= _environment(folder.read_json(record.ENVIRONMENT))
+    if environment := folder.read_if_there(EnvironmentDocument):
+        fields |= _environment(environment)
     if folder.judged:
         state = "finished" if folder.finished else "without a report"
-        fields |= {"state": state, "verdict": folder.read_json(record.VERDICT)["name"]}
+        fields |= {"state": state, "verdict": folder.read(VerdictDocument).verdict.name}
         fields |= validation_figures(folder)
     whole = RunFolder(folder.path.parent)
-    if whole.ablation and (whole / record.ABLATION).exists():
-        found = whole.read_json(record.ABLATION)["out_of_fold"] or {}
-        fields["out_of_fold"] = found.get("value")
-    fields |= {"task": data["task"], "data.fingerprint": data["fingerprint"]}
-    fields |= {f"examples.{part}": len(ids) for part, ids in data["split"].items()}
+    if whole.ablation and (found := whole.read_if_there(AblationDocument)):
+        fields["out_of_fold"] = found.out_of_fold.value if found.out_of_fold else None
+    fields |= {"task": data.task, "data.fingerprint": data.fingerprint}
+    fields |= {f"examples.{part}": len(ids) for part, ids in data.split}
     settings = flat_settings(folder.read_recipe(runs=()))
     return fields | {name: _plain(value) for name, value in settings.items()}
 
 
 def validation_figures(folder: RunFolder) -> dict[str, Value]:
     """What the tuned model came to on validation, as `val.accuracy`."""
-    systems = folder.read_json(record.JUDGEMENT)["validation"]
-    tuned = next((system for system in systems if system["name"] == "tuned"), None)
-    figures = tuned["figures"] if tuned else {}
-    return {f"val.{name}": figure["value"] for name, figure in figures.items()}
+    systems = folder.read(JudgementDocument).validation
+    tuned = next((system for system in systems if system.name == "tuned"), None)
+    figures = tuned.figures if tuned else {}
+    return {f"val.{name}": figure.value for name, figure in figures.items()}
 
 
-def _environment(environment: dict[str, Any]) -> dict[str, Value]:
-    # Runs of before these were recorded have no tokens and no digest of the code.
-    tokens = {f"tokens.{name}": count for name, count in environment.get("tokens", {}).items()}
-    seconds = environment["seconds"].values()  # none yet of an unfinished run
+def _environment(environment: EnvironmentDocument) -> dict[str, Value]:
+    seconds = environment.seconds.values()  # none yet of an unfinished run
     return {
-        "started": environment["started"],
-        "code": environment.get("code"),
+        "started": environment.started,
+        "code": environment.code,
         "seconds": round(sum(seconds), 1) if seconds else None,
-        **tokens,
+        **{f"tokens.{name}": count for name, count in environment.tokens.items()},
     }
 
 

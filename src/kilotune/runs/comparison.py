@@ -14,6 +14,7 @@ from kilotune.evaluation.judgement import scores
 from kilotune.recipe.difference import SettingChange, differences
 from kilotune.runs import record
 from kilotune.runs.cost import Cost
+from kilotune.runs.documents import DataDocument, EnvironmentDocument
 from kilotune.runs.record import RunFolder
 
 Row = Mapping[str, Any]
@@ -81,20 +82,20 @@ def compare(before: Path, after: Path) -> RunComparison:
     for folder in both:
         folder.read_recipe(runs=())
         folder.check_finished()
-    data = [folder.read_json(record.DATA) for folder in both]
-    if data[0]["task"] != data[1]["task"]:
+    data = [folder.read(DataDocument) for folder in both]
+    if data[0].task != data[1].task:
         raise KilotuneError(
-            f"one is of the task '{data[0]['task']}', the other of '{data[1]['task']}'",
+            f"one is of the task '{data[0].task}', the other of '{data[1].task}'",
             where=str(after),
             fix="Compare runs of one task",
         )
-    environments = [folder.read_json(record.ENVIRONMENT) for folder in both]
+    environments = [folder.read(EnvironmentDocument) for folder in both]
     costs = _cost(environments[0]), _cost(environments[1])
     cheaper = bool(costs[0] and costs[1] and costs[1].cheaper_than(costs[0]))
-    task: Task = data[0]["task"]
+    task = data[0].task
 
     def paired(name: str) -> Paired | None:
-        if name == record.VALIDATION and not all(one["split"]["validation"] for one in data):
+        if name == record.VALIDATION and not all(one.split.validation for one in data):
             return None
         before, after = (
             {row["id"]: row for row in folder.read_predictions(name)} for folder in both
@@ -105,8 +106,8 @@ def compare(before: Path, after: Path) -> RunComparison:
         before=str(before),
         after=str(after),
         changes=differences(first.read_recipe(runs=()), second.read_recipe(runs=())),
-        same_data=data[0]["fingerprint"] == data[1]["fingerprint"],
-        same_code=environments[0].get("code") == environments[1].get("code") is not None,
+        same_data=data[0].fingerprint == data[1].fingerprint,
+        same_code=environments[0].code == environments[1].code is not None,
         costs=costs,
         curves=(curve(first.read_metrics()), curve(second.read_metrics())),
         validation=paired(record.VALIDATION),
@@ -165,9 +166,9 @@ def _scores(rows: list[Row], task: Task) -> dict[str, float]:
     return {row["id"]: value for row, value in zip(rows, values, strict=True)}
 
 
-def _cost(environment: Mapping[str, Any]) -> Cost | None:
-    tokens = environment.get("tokens")
-    seconds = round(sum(environment["seconds"].values()), 1)
+def _cost(environment: EnvironmentDocument) -> Cost | None:
+    tokens = environment.tokens
+    seconds = round(sum(environment.seconds.values()), 1)
     return Cost(seconds, tokens["trained"], tokens["generated"]) if tokens else None
 
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from kilotune import distributed
 from kilotune.data.example import Example, Part
@@ -22,7 +23,6 @@ from kilotune.data.files.writers import (
     PART,
     append_line,
     remove_leftovers,
-    to_json,
     write_atomically,
     written_atomically,
 )
@@ -35,16 +35,31 @@ from kilotune.recipe.functions import PARTS
 from kilotune.recipe.load import dump_recipe, load_recipe
 from kilotune.recipe.locations import check_moves
 from kilotune.recipe.schema import Recipe
-from kilotune.runs.shapes import ANSWERS, LOG_LINE, SHAPES, Shape, problem
+from kilotune.runs.documents import (
+    ANSWERS,
+    DataDocument,
+    EnvironmentDocument,
+    FindingsDocument,
+    FoldsDocument,
+    IdentityDocument,
+    LogLine,
+)
+from kilotune.runs.schema_version import (
+    Document,
+    DocumentFaultError,
+    NewerDocumentError,
+    reason,
+    too_new,
+)
 
-DATA, ENVIRONMENT = "data.json", "environment.json"
-FINDINGS, METRICS, JUDGEMENT = "findings.json", "metrics.jsonl", "judgement.json"
+DATA, ENVIRONMENT = DataDocument.FILE, EnvironmentDocument.FILE
+FINDINGS, METRICS, JUDGEMENT = FindingsDocument.FILE, "metrics.jsonl", "judgement.json"
 PREDICTIONS, PROOF, VERDICT = "predictions.parquet", "freeze_proof.json", "verdict.json"
 AUGMENTATION, VALIDATION = "augmentation.json", "validation.parquet"
-IDENTITY = "identity.json"  # what the run is of: settings, and digests of the model
+IDENTITY = IdentityDocument.FILE
 # Of an ablation: how far it is, the best recipe so far, its trials, and the run that ends it.
 ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
-FOLDS = "folds.json"
+FOLDS = FoldsDocument.FILE
 # Of pseudo-labels: what came of them, and what each tuning for them said.
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
 DECODING = "decoding.json"  # only where ways of decoding were tried
@@ -55,6 +70,9 @@ MADE_FIRST = {RECIPE, DATA, AUGMENTATION, FOLDS, IDENTITY, METRICS}
 # What decides what a run does: code, presets, chat templates.
 SOURCES = (".py", ".yaml", ".jinja")
 PACKAGES = ("kilotune", "torch", "transformers", "peft", "accelerate", "scikit-learn")
+
+
+D = TypeVar("D", bound=Document)
 
 
 class RunFolder:
@@ -111,26 +129,29 @@ class RunFolder:
                 remove_leftovers(self.path)
             yield
 
-    def write_json(self, name: str, content: Any) -> None:
-        """Write `content` (dataclasses and all) as JSON."""
+    def write(self, document: Document) -> None:
+        """Write a document to the file that it is called by."""
         if self.writes:
-            write_atomically(self / name, to_json(content) + "\n")
+            write_atomically(self / document.FILE, document.text() + "\n")
 
-    def read_json(self, name: str, wanted: Shape | None = None) -> Any:
-        """Read a JSON file of the run, of the form `wanted` or, by its name, of SHAPES.
+    def read(self, kind: type[D]) -> D:
+        """Read a document, of today's or an older schema version.
 
-        Raises KilotuneError when it is not there, cut, or of another form.
+        Raises KilotuneError when it is not there, cut, of another form, or of a newer version.
         """
+        name = kind.FILE
         try:
-            content = json.loads((self / name).read_bytes())
+            return kind.parse((self / name).read_bytes())
         except FileNotFoundError as error:
             raise self.unreadable(name, "is missing") from error
-        except (ValueError, RecursionError) as error:
-            raise self.unreadable(name, f"is damaged (no JSON: {error})") from error
-        wanted = wanted or SHAPES.get(name)
-        if wanted is not None and (why := problem(content, wanted)):
-            raise self.unreadable(name, f"is damaged ({why})")
-        return content
+        except DocumentFaultError as error:
+            raise self.unreadable(name, f"is damaged ({error})") from error
+        except NewerDocumentError as error:
+            raise too_new(name, self.path, error) from error
+
+    def read_if_there(self, kind: type[D]) -> D | None:
+        """The same; None where there is no such file."""
+        return self.read(kind) if (self / kind.FILE).exists() else None
 
     def unreadable(self, name: str, what: str) -> KilotuneError:
         """What is said of a record, with the way to another one."""
@@ -148,19 +169,18 @@ class RunFolder:
     def note_identity(self, **parts: Any) -> None:
         """Add to what the run is known by: digests of what it is of, and its settings."""
         if self.writes:
-            self.write_json(IDENTITY, {**self.read_identity(), **parts})
+            self.write(IdentityDocument(**{**self.read_identity(), **parts}))
 
     def read_identity(self) -> dict[str, Any]:
         """The same by part; nothing in the folder of an earlier version's run.
 
         Raises KilotuneError when it is damaged.
         """
-        if not (self / IDENTITY).exists():
-            if (self / ENVIRONMENT).exists() and self.read_json(ENVIRONMENT).get("identity"):
-                raise self.unreadable(IDENTITY, "is missing")
-            return {}
-        found: dict[str, Any] = self.read_json(IDENTITY)
-        return found
+        if found := self.read_if_there(IdentityDocument):
+            return found.known()
+        if (environment := self.read_if_there(EnvironmentDocument)) and environment.identity:
+            raise self.unreadable(IDENTITY, "is missing")
+        return {}
 
     def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe, so that `kilotune run RUN/recipe.yaml` repeats the run."""
@@ -227,7 +247,7 @@ class RunFolder:
     def append_metrics(self, line: Mapping[str, float]) -> None:
         """Add one line to the training log, behind its last whole one."""
         if self.writes:
-            append_line(self / METRICS, to_json(dict(line), indent=None))
+            append_line(self / METRICS, LogLine.model_validate(dict(line)).text(indent=None))
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The training log; a step logged twice (by a resumed run) counts as it was last.
@@ -237,7 +257,10 @@ class RunFolder:
         """
         path = self / METRICS
         raw = path.read_bytes() if path.exists() else b""
-        found = [_log_line(line) for line in raw.split(b"\n")[:-1]]
+        try:
+            found = [_log_line(line) for line in raw.split(b"\n")[:-1]]
+        except NewerDocumentError as error:
+            raise too_new(METRICS, self.path, error) from error
         if found and isinstance(found[-1], str):
             found.pop()
         by_key = {}
@@ -269,21 +292,20 @@ class RunFolder:
         try:
             file = pq.ParquetFile(pa.BufferReader(raw))
             rows: list[dict[str, Any]] = file.read().to_pylist()
+            ANSWERS.validate_python(rows, strict=True)
+        except ValidationError as error:
+            raise self.unreadable(name, f"is damaged ({reason(error)})") from error
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self.unreadable(name, "is damaged (no Parquet)") from error
-        if why := problem(rows, ANSWERS):
-            raise self.unreadable(name, f"is damaged ({why})")
         return rows
 
 
 def _log_line(raw: bytes) -> dict[str, float] | str:
     """A line of the training log, its nulls as the NaN they were; or what is wrong with it."""
     try:
-        line = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        return f"no JSON: {error}"
-    if why := problem(line, LOG_LINE):
-        return why
+        line = LogLine.parse(raw).content()
+    except DocumentFaultError as error:
+        return str(error)
     return {name: math.nan if value is None else value for name, value in line.items()}
 
 
@@ -338,19 +360,24 @@ def _identity(part: Part) -> str | list[str]:
     return [part.source, digest(part).hex()]
 
 
-def environment(**facts: Any) -> dict[str, Any]:
-    """The machine and the versions that a run was made with."""
-    return {
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "code": code_digest(),
-        "identity": True,  # kept from here on, in a file of its own
-        **facts,
-    }
+def environment(
+    started: str | None = None,
+    seconds: Mapping[str, float] | None = None,
+    tokens: Mapping[str, int] | None = None,
+) -> EnvironmentDocument:
+    """The machine and the versions that a run is made with, now unless it `started` before."""
+    return EnvironmentDocument(
+        started=started or datetime.now().astimezone().isoformat(timespec="seconds"),
+        python=platform.python_version(),
+        system=platform.platform(),
+        processor=platform.machine(),
+        cores=os.cpu_count(),
+        packages={name: _version(name) for name in PACKAGES},
+        code=code_digest(),
+        identity=True,  # kept from here on, in a file of its own
+        seconds=dict(seconds or {}),
+        tokens=dict(tokens or {}),
+    )
 
 
 def code_digest() -> str:

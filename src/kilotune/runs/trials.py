@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kilotune.data.example import Task
-from kilotune.data.files.writers import to_json, write_atomically
+from kilotune.data.files.writers import Number, write_atomically
 from kilotune.errors import KilotuneError
 from kilotune.recipe.difference import effects_of, settings_affecting
 from kilotune.recipe.schema import Effect, Recipe
 from kilotune.runs.cost import Cost
-from kilotune.runs.shapes import TRIAL, Shape, problem
+from kilotune.runs.schema_version import Document, DocumentFaultError, NewerDocumentError, too_new
 
 # What a trial is done by: how texts are put and learnt from, on data that were read before.
 FACTORS: set[Effect] = {"resource", "answers", "method", "steps", "rounding"}
@@ -43,7 +42,7 @@ class Facts:
     cleanings: tuple[str, ...] = ()
 
 
-T = TypeVar("T")
+D = TypeVar("D", bound=Document)
 
 # A trial that is asked for.
 Wanted = tuple[Recipe, Unit]
@@ -63,10 +62,19 @@ class Trial:
     scores: Mapping[str, float]
     predictions: Mapping[str, str]
     training: Mapping[str, float]
-    losses: tuple[float, ...]
-    validation_losses: tuple[float, ...]
+    losses: tuple[Number, ...]
+    validation_losses: tuple[Number, ...]
     cost: Cost
     overhead: float = 0.0
+
+
+class TrialDocument(Document):
+    """A finished trial with the settings that decided it."""
+
+    SPREAD = "trial"
+
+    settings: dict[str, Any]
+    trial: Trial
 
 
 class TrialStore:
@@ -79,12 +87,13 @@ class TrialStore:
 
     def find(self, recipe: Recipe, unit: Unit) -> Trial | None:
         """The trial, if it is finished. Raises KilotuneError where its file is damaged."""
-        return kept(self._path(recipe, unit), TRIAL, _trial, "trial")
+        found = kept(self._path(recipe, unit), TrialDocument, "trial")
+        return found.trial if found else None
 
     def keep(self, recipe: Recipe, trial: Trial) -> None:
         """Write a finished trial, whole or not at all."""
-        content = {"settings": relevant_settings(recipe), **_plain(trial)}
-        write_atomically(self._path(recipe, trial.unit), to_json(content) + "\n")
+        document = TrialDocument(settings=relevant_settings(recipe), trial=trial)
+        write_atomically(self._path(recipe, trial.unit), document.text() + "\n")
 
     def _path(self, recipe: Recipe, unit: Unit) -> Path:
         content = [relevant_settings(recipe), unit.fold, unit.seed, self.fingerprint]
@@ -92,25 +101,23 @@ class TrialStore:
         return self.folder / f"{key}.json"
 
 
-def kept(path: Path, wanted: Shape, parse: Callable[[Any], T], what: str) -> T | None:
-    """What `parse` makes of the JSON in the file, if there is one of the form `wanted`.
+def kept(path: Path, kind: type[D], what: str) -> D | None:
+    """The document in the file, if there is one.
 
-    Raises KilotuneError where the file of the `what` is damaged.
+    Raises KilotuneError where the file of the `what` is damaged, or of a newer kilotune.
     """
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_bytes())
-        why = problem(content, wanted)
-    except (ValueError, RecursionError) as error:
-        why = f"no JSON: {error}"
-    if not why:
-        return parse(content)
-    raise KilotuneError(
-        f"the record of a {what} is damaged ({why})",
-        where=str(path),
-        fix=f"Delete it, and the {what} is done again",
-    )
+        return kind.parse(path.read_bytes())
+    except NewerDocumentError as error:
+        raise too_new(f"{path.parent.name}/{path.name}", path.parent.parent, error) from error
+    except DocumentFaultError as error:
+        raise KilotuneError(
+            f"the record of a {what} is damaged ({error})",
+            where=str(path),
+            fix=f"Delete it, and the {what} is done again",
+        ) from error
 
 
 def heeded(setting: str) -> bool:
@@ -125,25 +132,3 @@ def relevant_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide what a trial answers; its seed is the unit's."""
     found = settings_affecting(recipe, DECIDING)
     return {name: value for name, value in found.items() if name != "seed"}
-
-
-def _plain(trial: Trial) -> dict[str, Any]:
-    return {name: getattr(trial, name) for name in Trial.__dataclass_fields__}
-
-
-def _trial(tree: Mapping[str, Any]) -> Trial:
-    return Trial(
-        unit=Unit(**tree["unit"]),
-        scores=tree["scores"],
-        predictions=tree["predictions"],
-        training=tree["training"],
-        losses=numbers(tree["losses"]),
-        validation_losses=numbers(tree["validation_losses"]),
-        cost=Cost(**tree["cost"]),
-        overhead=tree["overhead"],
-    )
-
-
-def numbers(values: Sequence[float | None]) -> tuple[float, ...]:
-    """As they were before they were written: JSON has null for what is not finite."""
-    return tuple(math.nan if value is None else value for value in values)

@@ -7,16 +7,15 @@ known neither to the model that labels for it nor to the one tuned on those labe
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from kilotune import distributed
 from kilotune.data.example import Example, Task
 from kilotune.data.folds import Fold, make_folds
 from kilotune.data.normalise import without_answer
 from kilotune.errors import KilotuneError
-from kilotune.evaluation.adoption import Adoption, Trials, adopt, check_seeds
+from kilotune.evaluation.adoption import Trials, adopt, check_seeds
 from kilotune.evaluation.confidence import Guess, Trust, trust
-from kilotune.evaluation.evidence import Estimate
 from kilotune.evaluation.judgement import scores
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.models.source import Source
@@ -25,7 +24,16 @@ from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record
 from kilotune.runs.cost import Cost, total
+from kilotune.runs.outcomes import (
+    Picked,
+    PseudoLabelledExample,
+    PseudoLabels,
+    PseudoLabelsDocument,
+    SeedOfRound,
+    SelfTrainingRound,
+)
 from kilotune.runs.record import RunFolder, fingerprint
+from kilotune.runs.stage_store import Stage, StageStore, Told
 from kilotune.self_training.acceptance import (
     OPERATION,
     AcceptedGuesses,
@@ -36,7 +44,6 @@ from kilotune.self_training.acceptance import (
 )
 from kilotune.self_training.guesses import against_truth, altered, guess
 from kilotune.self_training.pool import Pool, read_pool
-from kilotune.self_training.stage_store import Stage, StageStore, Told
 from kilotune.session.model_session import references
 from kilotune.session.workbench import Workbench, every_epoch, in_steps, untold
 
@@ -47,81 +54,15 @@ STEPS = "as many steps on the labelled examples alone"
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
-    """What one model's guesses gave: how many were taken, and of them what the file confirms.
+class PseudoLabelled:
+    """What came of it, with the examples to be tuned on, none where all was rolled back.
 
-    `real` is None where the file has no labels; those are looked at for this figure alone.
+    `confidences` are those of the rows they were made of, by id.
     """
 
-    taken: int
-    by_label: Mapping[str, int]
-    left: Mapping[str, int]
-    real: Estimate | None
-
-
-@dataclass(frozen=True, slots=True)
-class SeedOfRound:
-    """One seed in a round: the thresholds' evidence, what each fold took, and the metric.
-
-    `longer` is the metric without pseudo-labels in as many steps; None where `after` is no gain.
-    """
-
-    seed: int
-    trust: Trust
-    folds: tuple[Picked, ...]
-    before: float
-    after: float
-    longer: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SelfTrainingRound:
-    """One round: its seeds, the decisions where there are any, and in words why it ended so.
-
-    `adoption` is over the round before, `beyond` over as many steps without pseudo-labels.
-    """
-
-    number: int
-    seeds: tuple[SeedOfRound, ...]
-    kept: bool
-    reason: str
-    adoption: Adoption | None = None
-    beyond: Adoption | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PseudoLabels:
-    """What came of it. `examples` are those to be tuned on, none where all was rolled back.
-
-    Of the file's `rows`, `left` were not looked at, by reason; `chosen` and `trust` are of the
-    labels that are tuned on. `cost` is that of the folds' tunings and of the model that labels.
-    """
-
-    file: str
-    rows: int
-    left: Mapping[str, int]
-    looked_at: int
-    target: float
-    rounds: tuple[SelfTrainingRound, ...]
-    kept: int
-    cost: Cost
-    chosen: Picked | None = None
-    trust: Trust | None = None
-    examples: tuple[Example, ...] = field(default=(), repr=False)
-    confidences: Mapping[str, float] = field(default_factory=dict, repr=False)
-
-    def lines(self) -> list[str]:
-        """The outcome in words."""
-        said = [f"round {one.number}: {one.reason}" for one in self.rounds]
-        if self.chosen is None or self.trust is None:
-            return [*said, "no pseudo-label is used: tuning goes on as without them"]
-        real = f"; by the file's own labels {self.chosen.real}" if self.chosen.real else ""
-        return [
-            *said,
-            f"{self.chosen.taken} pseudo-labels are tuned on, from a confidence of "
-            f"{self.trust.threshold:.3f} up; their precision out of fold "
-            f"{self.trust.precision}{real}",
-        ]
+    outcome: PseudoLabels
+    examples: tuple[Example, ...] = ()
+    confidences: Mapping[str, float] = field(default_factory=dict)
 
 
 class SelfTraining:
@@ -280,7 +221,7 @@ class SelfTraining:
 
 def pseudo_labelled(
     prepared: Prepared, pool: Pool, source: Source, folder: RunFolder, progress: Progress
-) -> PseudoLabels:
+) -> PseudoLabelled:
     """Pseudo-labels of the texts in `pool` for the training part, if they help.
 
     `prepared` is of the data as they were read. Every tuning is kept in the run's folder, so that
@@ -294,7 +235,7 @@ def pseudo_labelled(
     store = StageStore(folder / record.STAGES, recipe)
     training = SelfTraining(bench, folds, whole, pool, store)
     found = outcome(training, progress)
-    for line in found.lines():
+    for line in found.outcome.lines():
         progress.say(line)
     _keep(folder, found)
     return found
@@ -334,7 +275,7 @@ def open_pool(prepared: Prepared, progress: Progress) -> Pool | None:
     return read_pool(prepared, progress)
 
 
-def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
+def outcome(training: SelfTraining, progress: Progress) -> PseudoLabelled:
     """Round after round, as long as each is kept; the last that is counts."""
     settings, pool = training.recipe.unlabeled, training.pool
     rounds: list[SelfTrainingRound] = []
@@ -354,16 +295,13 @@ def outcome(training: SelfTraining, progress: Progress) -> PseudoLabels:
         cost=training.cost,
     )
     if not kept:
-        return found
+        return PseudoLabelled(found)
     final = Stage(kept, training.whole, settings.seeds[0])
-    return replace(
-        found,
-        chosen=training.picked(final),
-        trust=training.trusted(kept, final.seed),
-        examples=training.added(final),
-        confidences={one.id: one.confidence for one in training.selection(final).taken},
-        cost=training.cost,
-    )
+    chosen, trusted = training.picked(final), training.trusted(kept, final.seed)
+    examples = training.added(final)
+    confidences = {one.id: one.confidence for one in training.selection(final).taken}
+    found = replace(found, chosen=chosen, trust=trusted, cost=training.cost)
+    return PseudoLabelled(found, examples, confidences)
 
 
 def one_round(training: SelfTraining, number: int, progress: Progress) -> SelfTrainingRound:
@@ -442,7 +380,7 @@ def _mean(scores: Mapping[str, float]) -> float:
     return sum(scores.values()) / len(scores)
 
 
-def joined(prepared: Prepared, found: PseudoLabels | None) -> Prepared:
+def joined(prepared: Prepared, found: PseudoLabelled | None) -> Prepared:
     """The run's data with the pseudo-labelled examples in the training part."""
     if found is None or not found.examples:
         return prepared
@@ -455,41 +393,32 @@ def labelled(train: Sequence[Example]) -> tuple[Example, ...]:
     return tuple(example for example in train if example.origin.operation != OPERATION)
 
 
-def _keep(folder: RunFolder, found: PseudoLabels) -> None:
+def _keep(folder: RunFolder, found: PseudoLabelled) -> None:
     """Write `pseudo_labels.json`. Raises KilotuneError where another run's worth is there."""
     digest = fingerprint(found.examples)
-    if (folder / record.PSEUDO_LABELS).exists():
-        if folder.read_json(record.PSEUDO_LABELS)["fingerprint"] == digest:
+    if known := folder.read_if_there(PseudoLabelsDocument):
+        if known.fingerprint == digest:
             return
         raise KilotuneError(
             "pseudo-labelling took other examples than when the run began",
             where=str(folder.path),
-            fix=f"Restore {found.file}, or start a new run",
+            fix=f"Restore {found.outcome.file}, or start a new run",
         )
-    folder.write_json(record.PSEUDO_LABELS, as_document(found, digest))
+    folder.write(as_document(found, digest))
 
 
-def as_document(found: PseudoLabels, digest: str) -> dict[str, object]:
+def as_document(found: PseudoLabelled, digest: str) -> PseudoLabelsDocument:
     """What `pseudo_labels.json` holds."""
-    examples = [
-        {
-            "id": example.id,
-            "row": example.origin.row,
-            "parent": example.origin.parent,
-            "operation": example.origin.operation,
-            "answer": example.label or example.answer,
-            "weight": example.weight,
-            "confidence": found.confidences[example.origin.parent],
-        }
+    examples = tuple(
+        PseudoLabelledExample(
+            id=example.id,
+            row=example.origin.row,
+            parent=example.origin.parent,
+            operation=example.origin.operation,
+            answer=example.label or example.answer,
+            weight=example.weight,
+            confidence=found.confidences[example.origin.parent],
+        )
         for example in found.examples
-    ]
-    return {"fingerprint": digest, **summary(found), "examples": examples}
-
-
-def summary(found: PseudoLabels) -> dict[str, object]:
-    """The same without the examples."""
-    return {
-        each.name: getattr(found, each.name)
-        for each in fields(found)
-        if each.name not in ("examples", "confidences")
-    }
+    )
+    return PseudoLabelsDocument(fingerprint=digest, outcome=found.outcome, examples=examples)

@@ -48,7 +48,8 @@ from kilotune.recipe.schema import Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.rendering.renderings import render_examples
 from kilotune.runs.record import CHECKPOINTS, RunFolder
-from kilotune.training.tuning import Hooks, Tuning, TuningJob, tune
+from kilotune.training.tuning import Hooks, TuningJob, tune
+from kilotune.training.tuning_result import Tuning
 
 # Tokens of all labels together that are scored behind each text rather than an answer generated.
 FEW_LABEL_TOKENS = 40

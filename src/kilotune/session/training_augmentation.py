@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kilotune.augmentation.epochs import augment_epochs
 from kilotune.augmentation.filters import Judges, LabelScores, Nearness
@@ -17,6 +17,7 @@ from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record
+from kilotune.runs.outcomes import AugmentationDocument, AugmentedExample
 from kilotune.runs.record import RunFolder
 
 if TYPE_CHECKING:
@@ -141,14 +142,14 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
 def write_record(folder: RunFolder, added: Augmented | None) -> None:
     """Write `augmentation.json`: the counts, and each new example with its parent."""
     if added is not None:
-        folder.write_json(record.AUGMENTATION, as_document(added))
+        folder.write(as_document(added))
 
 
 def check_record(folder: RunFolder, added: Augmented | None) -> None:
     """Raise KilotuneError where a run that goes on would go on with other examples."""
     if added is None:
         return
-    if folder.read_json(record.AUGMENTATION)["fingerprint"] != _fingerprint(added.examples):
+    if folder.read(AugmentationDocument).fingerprint != _fingerprint(added.examples):
         raise KilotuneError(
             "augmentation made other examples than when the run began",
             where=str(folder.path),
@@ -156,7 +157,7 @@ def check_record(folder: RunFolder, added: Augmented | None) -> None:
         )
 
 
-def as_document(added: Augmented) -> dict[str, Any]:
+def as_document(added: Augmented) -> AugmentationDocument:
     """Counts by operation and, for each new example, what it was made of.
 
     Where each epoch has its own, the counts are those of all epochs together.
@@ -164,21 +165,21 @@ def as_document(added: Augmented) -> dict[str, Any]:
     when = "once, before the first epoch"
     if added.epochs:
         when = f"anew for each of {added.epochs} epochs, before the first"
-    return {
-        "applied": f"{when}, to the training part alone",
-        "fingerprint": _fingerprint(added.examples),
-        "counts": {name: asdict(count) for name, count in added.counts.items()},
-        "examples": [
-            {
-                "id": e.id,
-                PARENT: e.origin.parent,
-                OPERATION: e.origin.operation,
-                **({"epoch": e.origin.epoch} if added.epochs else {}),
-                "text": e.text,
-            }
+    return AugmentationDocument(
+        applied=f"{when}, to the training part alone",
+        fingerprint=_fingerprint(added.examples),
+        counts=dict(added.counts),
+        examples=tuple(
+            AugmentedExample(
+                id=e.id,
+                parent=e.origin.parent,
+                operation=e.origin.operation,
+                epoch=e.origin.epoch if added.epochs else None,
+                text=e.text,
+            )
             for e in added.examples
-        ],
-    }
+        ),
+    )
 
 
 def _fingerprint(examples: Sequence[Example]) -> str:

@@ -34,7 +34,8 @@ from kilotune.runs.trials import Facts, Trial, Unit
 from kilotune.session.loading import Loaded, begin_session, load
 from kilotune.session.model_session import Answers, Session, references
 from kilotune.session.training_augmentation import augmented
-from kilotune.training.tuning import Checked, Hooks, Tuning, TuningJob, tune
+from kilotune.training.tuning import Checked, Hooks, TuningJob, tune
+from kilotune.training.tuning_result import Tuning
 
 # What the checks depend on beside the texts: steps of other sizes or numbers take the same path.
 CHECKED: set[Effect] = {"method", "speed", "rounding"}

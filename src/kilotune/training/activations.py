@@ -10,7 +10,6 @@ import shutil
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -40,8 +39,9 @@ from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import Batch, States, collate, model_inputs
 from kilotune.training.loss import LabelledLoss, labelled_count
 from kilotune.training.packing import lay_out, pack, shared_length, told_apart
-from kilotune.training.packing_check import Difference, compare
+from kilotune.training.packing_check import compare
 from kilotune.training.statefile import TYPES, StateFile, StateWriter, open_files
+from kilotune.training.tuning_result import CacheUse, Difference
 
 FOLDER, FORMAT = "activations", "kilotune hidden states 1"
 # Tokens, padding included, that go through the lower layers at once.
@@ -68,24 +68,6 @@ class Activations:
     def bypassed(self, model: Model) -> AbstractContextManager[None]:
         """Inside the `with`, `model` starts at layer `below`; outside it is complete."""
         return bypassed(model, self.below)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheUse:
-    """What a run's record says of the cache.
-
-    `states` is the relative difference of the stored states to fresh ones; `restart` is what
-    starting from fresh ones changes. `size` is in bytes, `computed` counts renderings.
-    """
-
-    used: bool
-    reason: str
-    below: int = 0
-    streamed: int = 0
-    size: int = 0
-    computed: int = 0
-    states: float | None = None
-    restart: Difference | None = None
 
 
 class NotUsedError(Exception):

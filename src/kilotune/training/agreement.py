@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import psutil
 import torch
@@ -21,29 +21,10 @@ from kilotune.training.batches import Batch, collate
 from kilotune.training.loss import LabelledLoss, labelled_count
 from kilotune.training.packing import pack
 from kilotune.training.packing_check import compare
+from kilotune.training.tuning_result import Agreement
 
 # Relative differences that rounding explains. In float32 they are about 1e-6.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Which path a run takes and why, with the relative errors of the packed path.
-
-    `gradient_error` is of the norm over all trained parameters. Errors are None where the packed
-    path could not be computed at all.
-    """
-
-    path: str
-    reason: str
-    precision: str = ""
-    loss_error: float | None = None
-    gradient_error: float | None = None
-
-    @property
-    def packed(self) -> bool:
-        """Whether examples are packed."""
-        return self.path == "packed"
 
 
 @contextmanager

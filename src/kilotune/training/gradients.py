@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from kilotune.models.freeze import Gradients, check_reached
+from kilotune.models.freeze import check_reached
+from kilotune.models.proof import Gradients
 from kilotune.models.sharding import whole
 
 

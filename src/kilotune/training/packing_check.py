@@ -3,23 +3,15 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kilotune.models.freeze import Tunable
+from kilotune.training.tuning_result import Difference
 
 # At the start LoRA's B is zero and A has no gradient, so that errors in it could not be seen.
 NOISE = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Relative differences of a loss, and of its gradient over everything that is trained."""
-
-    loss: float
-    gradient: float
 
 
 def compare(

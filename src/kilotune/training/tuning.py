@@ -20,15 +20,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from kilotune import distributed
 from kilotune.errors import KilotuneError
-from kilotune.models.freeze import Gradients, Tunable
+from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import compute_dtype
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe, TuneSettings
 from kilotune.rendering.label_mask import Rendering
-from kilotune.training.activations import Activations, CacheUse, open_activations
-from kilotune.training.agreement import Agreement, agree, fast_path
+from kilotune.training.activations import Activations, open_activations
+from kilotune.training.agreement import agree, fast_path
 from kilotune.training.batches import collate
 from kilotune.training.checkpoints import find_best, newest_whole
 from kilotune.training.gradients import GradientWatch, gradients_of
@@ -37,28 +37,8 @@ from kilotune.training.order import Items, LengthOrder
 from kilotune.training.packing import pack, shared_length, told_apart
 from kilotune.training.stopping import EarlyStopping
 from kilotune.training.trainer import LabelledTrainer, Measure
+from kilotune.training.tuning_result import Agreement, CacheUse, Tuning
 from kilotune.training.watch import TOKENS, Watch
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """What came of a training: its log, where it was best and why it ended.
-
-    `tokens` went through it, those of prompts included, each time they did; `generated` ones were
-    answered with at its evaluations. What was done before it was stopped and resumed counts too.
-    """
-
-    history: tuple[dict[str, float], ...]
-    steps: int
-    best_step: int
-    best_metric: float | None
-    stopped: str
-    micro_batch_size: int
-    agreement: Agreement
-    cache: CacheUse
-    gradients: Gradients | None
-    tokens: int
-    generated: int
 
 
 @dataclass(frozen=True, slots=True)

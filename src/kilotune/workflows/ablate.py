@@ -28,6 +28,11 @@ from kilotune.recipe.load import dump_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record, trackers
 from kilotune.runs.cost import Cost
+from kilotune.runs.documents import (
+    BaseScoresDocument,
+    FoldsDocument,
+)
+from kilotune.runs.outcomes import AblationDocument
 from kilotune.runs.record import RunFolder, create_run
 from kilotune.runs.trials import TrialStore
 from kilotune.session.loading import base_identity, check_base
@@ -39,7 +44,6 @@ from kilotune.workflows.resuming import begin, begun, check_unchanged, kept
 
 # Beside `judge.train_sample` for all trials of a recipe together, at least so many in each.
 LEAST_ASKED = 5
-BASE = "base.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def ablate(
     folder = create_run(out, f"{recipe.data.train.stem}-ablation")
     with folder.writing():
         # First of all the folds: they tell an ablation from a run.
-        folder.write_json(record.FOLDS, _members(folds))
+        folder.write(FoldsDocument(folds=_members(folds)))
         folder.write_recipe(prepared.recipe)
         begin(folder, prepared, base)
         return _go_on(prepared, source, folds, folder, progress, place)
@@ -135,7 +139,7 @@ def resume(
 
 def _check_folds(folder: RunFolder, folds: tuple[Fold, ...]) -> None:
     """Raise KilotuneError for other folds than the trials in `folder` were made on."""
-    if folder.read_json(record.FOLDS) != _members(folds):
+    if folder.read(FoldsDocument).folds != _members(folds):
         raise KilotuneError(
             "this version of kilotune cuts the data into other folds than its trials were made on",
             where=str(folder.path),
@@ -271,8 +275,8 @@ def _folds(prepared: Prepared) -> tuple[Fold, ...]:
     return make_folds(prepared.parts.train, recipe.ablation.folds, recipe.seed)
 
 
-def _members(folds: Sequence[Fold]) -> list[list[str]]:
-    return [[example.id for example in fold.validation] for fold in folds]
+def _members(folds: Sequence[Fold]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(example.id for example in fold.validation) for fold in folds)
 
 
 def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Question:
@@ -283,9 +287,11 @@ def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Questi
         values = scores(prepared.task, answers, common)
         floor = {e.id: value for e, value in zip(train, values, strict=True)}
     else:
-        if not (folder / BASE).exists():
-            folder.write_json(BASE, workers.base_scores(prepared.recipe))
-        floor = folder.read_json(BASE)
+        known = folder.read_if_there(BaseScoresDocument)
+        if known is None:
+            known = BaseScoresDocument(scores=workers.base_scores(prepared.recipe))
+            folder.write(known)
+        floor = known.scores
     return Question(
         units=units_of(settings.folds, settings.seeds),
         task=prepared.task,
@@ -304,8 +310,8 @@ class _Keeper:
         self.said = self.known = 0
         if not (folder / record.BEST).exists():
             write_atomically(folder / record.BEST, dump_recipe(base, folder.path))
-        elif (folder / record.ABLATION).exists():
-            self.known = len(folder.read_json(record.ABLATION)["rungs"])
+        elif found := folder.read_if_there(AblationDocument):
+            self.known = len(found.rungs)
 
     def note(self, state: Ablation) -> None:
         """Record `state`, and say what the last rung came to."""
@@ -313,7 +319,7 @@ class _Keeper:
         if len(state.rungs) >= self.known or state.ended:
             best = dump_recipe(state.best, self.folder.path)
             write_atomically(self.folder / record.BEST, best)
-            self.folder.write_json(record.ABLATION, as_document(self.base, state))
+            self.folder.write(as_document(self.base, state))
         for rung in state.rungs[self.said :]:
             found = next((t for t in rung.tried if t.decision == "adopted"), None)
             came = f"{rung.before} → {found.value}: {found.reason}" if found else "nothing adopted"
@@ -324,12 +330,12 @@ class _Keeper:
         self.said = len(state.rungs)
 
 
-def as_document(base: Recipe, state: Ablation) -> dict[str, Any]:
+def as_document(base: Recipe, state: Ablation) -> AblationDocument:
     """What `ablation.json` holds."""
-    return {
-        "ended": state.ended,
-        "verdict": state.verdict,
-        "out_of_fold": state.out_of_fold,
-        "rungs": state.rungs,
-        "changes": differences(base, state.best),
-    }
+    return AblationDocument(
+        ended=state.ended,
+        verdict=state.verdict,
+        out_of_fold=state.out_of_fold,
+        rungs=state.rungs,
+        changes=differences(base, state.best),
+    )

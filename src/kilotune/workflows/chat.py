@@ -18,7 +18,7 @@ from kilotune.models.source import locate
 from kilotune.progress import Silent
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import DecodingSettings, Recipe
-from kilotune.runs import record
+from kilotune.runs.documents import DataDocument
 from kilotune.runs.record import RunFolder
 from kilotune.session.loading import open_tuned
 
@@ -111,6 +111,6 @@ def chat(run: Path, *, trust_code: bool = False) -> Chat:
     folder = RunFolder(run)
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
-    data = folder.read_json(record.DATA)
-    model, prompting = open_tuned(run, recipe, data["labels"], pictured=False)
-    return Chat(recipe, data["task"], model, prompting)
+    data = folder.read(DataDocument)
+    model, prompting = open_tuned(run, recipe, data.labels, pictured=False)
+    return Chat(recipe, data.task, model, prompting)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from transformers import GenerationConfig
 
@@ -20,7 +19,8 @@ from kilotune.models.tuned_weights import tuned_folder
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
-from kilotune.runs import record
+from kilotune.runs.documents import DataDocument
+from kilotune.runs.outcomes import DecodingDocument
 from kilotune.runs.record import RunFolder
 from kilotune.session.loading import open_tuned
 from kilotune.session.model_session import references
@@ -56,7 +56,7 @@ def decode(
     recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     folder.check_finished()
     prepared = prepare(recipe, Silent())
-    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+    if prepared.fingerprint != folder.read(DataDocument).fingerprint:
         raise KilotuneError(
             "the data have changed since the run", where=str(recipe.data.train), fix="Restore them"
         )
@@ -93,17 +93,7 @@ def search(asked: DecodingTask, progress: Progress) -> DecodingChoice:
 
 def save_choice(folder: RunFolder, choice: DecodingChoice) -> None:
     """Write `decoding.json`."""
-    chosen: dict[str, Any] = choice.chosen.model_dump(mode="json", exclude={"search"})
-    content = {
-        "chosen": chosen,
-        "reason": choice.reason,
-        "rounds": choice.rounds,
-        "proof": choice.proof,
-        "raced": choice.raced,
-        "decided": choice.decided,
-        "answers": choice.answers,
-    }
-    folder.write_json(record.DECODING, content)
+    folder.write(DecodingDocument(choice=choice))
 
 
 def _replace_config(tuned: Path, config: GenerationConfig) -> None:

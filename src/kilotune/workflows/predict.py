@@ -20,6 +20,7 @@ from kilotune.progress import Progress, Silent
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record
+from kilotune.runs.documents import DataDocument
 from kilotune.runs.journal import Journal, remove_served
 from kilotune.runs.record import RunFolder, fingerprint
 from kilotune.session.loading import open_tuned
@@ -83,10 +84,10 @@ def predict(
 def _predicted(
     folder: RunFolder, recipe: Recipe, file: Path, out: Path, progress: Progress
 ) -> Predictions:
-    data = folder.read_json(record.DATA)
-    task, labels = data["task"], data["labels"]
+    data = folder.read(DataDocument)
+    task, labels = data.task, data.labels
     added = (*_added(labels), NOT_ANSWERED)
-    dataset, table = read_unanswered(file, recipe, data["format"], added)
+    dataset, table = read_unanswered(file, recipe, data.format, added)
     for finding in dataset.findings:
         if finding.severity != "error":  # errors are given back, with all that was not answered
             progress.say(f"{finding.severity}: {finding}")
@@ -99,7 +100,7 @@ def _predicted(
     refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
     journal = Journal(out, _job(folder, examples), COLUMN)
-    asked = _Asked(model, prompting, task, tuple(labels))
+    asked = _Asked(model, prompting, task, labels)
     try:
         answers = _all_answers(asked, examples, journal, progress)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from kilotune.progress import Progress
 from kilotune.recipe.advice import advised
 from kilotune.recipe.difference import binding_settings
 from kilotune.runs import record
+from kilotune.runs.documents import DataDocument, EnvironmentDocument
 from kilotune.runs.record import RunFolder
 
 
@@ -18,8 +19,8 @@ def begin(folder: RunFolder, prepared: Prepared, base: Mapping[str, str]) -> Non
     That of the data comes last: where it is, `folder` has begun.
     """
     folder.note_identity(settings=binding_settings(prepared.recipe), **base)
-    folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
-    folder.write_json(record.DATA, prepared.record())
+    folder.write(record.environment())
+    folder.write(prepared.record())
 
 
 def begun(folder: RunFolder) -> bool:
@@ -41,14 +42,14 @@ def check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -
             where=str(folder.path),
             fix=f"Resume it with that version, or run it again: {again}",
         )
-    if prepared.fingerprint != folder.read_json(record.DATA)["fingerprint"]:
+    if prepared.fingerprint != folder.read(DataDocument).fingerprint:
         raise KilotuneError(
             f"the data have changed since the {'ablation' if folder.ablation else 'run'} began",
             where=str(prepared.recipe.data.train),
             fix=f"Restore them, or start a new one: {again}",
         )
-    known = (folder / record.ENVIRONMENT).exists()
-    if known and folder.read_json(record.ENVIRONMENT).get("code") != record.code_digest():
+    known = folder.read_if_there(EnvironmentDocument)
+    if known and known.code != record.code_digest():
         progress.say("warning: it was started by a different version of kilotune")
 
 

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from kilotune import distributed
 from kilotune.errors import KilotuneError
@@ -23,9 +20,14 @@ from kilotune.recipe.advice import advised
 from kilotune.recipe.schema import Recipe
 from kilotune.reports.build import build_report
 from kilotune.runs import record, trackers
+from kilotune.runs.outcomes import (
+    JudgementDocument,
+    PseudoLabels,
+    PseudoLabelsDocument,
+    VerdictDocument,
+)
 from kilotune.runs.record import RunFolder, create_run
-from kilotune.runs.shapes import problem
-from kilotune.self_training.rounds import PseudoLabels, joined, pseudo_labelled
+from kilotune.self_training.rounds import joined, pseudo_labelled
 from kilotune.session.loading import base_identity, check_base
 from kilotune.session.training_augmentation import augmented, check_record, write_record
 from kilotune.workflows.preflight import Ready, preflight
@@ -114,7 +116,7 @@ def resume(
             write_record(folder, added)
             begin(folder, more, base_identity(ready.source))
         if not (folder / record.ENVIRONMENT).exists():
-            folder.write_json(record.ENVIRONMENT, record.environment(seconds={}))
+            folder.write(record.environment())
         return _go_on(ready, more, folder, progress)
 
 
@@ -136,25 +138,18 @@ def open_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     folder.check_finished()
-
-    def read(kind: Any, name: str, part: str = "") -> Any:
-        content, wanted = folder.read_json(name), TypeAdapter[Any](kind)
-        content = content.get(part) if part else content
-        if why := problem(content, wanted):
-            raise folder.unreadable(name, f"is damaged ({why})")
-        return wanted.validate_python(content)
-
-    pseudo = (folder / record.PSEUDO_LABELS).exists()
+    judged = folder.read(JudgementDocument)
+    pseudo = folder.read_if_there(PseudoLabelsDocument)
     return Run(
         folder=path,
-        verdict=read(Verdict, record.VERDICT),
-        judgements=read(tuple[Judgement, ...], record.JUDGEMENT, "test"),
-        tuned_against_base=read(PairedTest, record.JUDGEMENT, "tuned_against_base"),
-        forgetting=read(Forgetting | None, record.JUDGEMENT, "forgetting"),
-        preference=read(Preference | None, record.JUDGEMENT, "preference"),
+        verdict=folder.read(VerdictDocument).verdict,
+        judgements=judged.test,
+        tuned_against_base=judged.tuned_against_base,
+        forgetting=judged.forgetting,
+        preference=judged.preference,
         weights=tuned_folder(path),
         report=folder / record.REPORT,
-        pseudo_labels=read(PseudoLabels, record.PSEUDO_LABELS) if pseudo else None,
+        pseudo_labels=pseudo.outcome if pseudo else None,
     )
 
 
@@ -164,7 +159,7 @@ def _go_on(ready: Ready, more: Prepared, folder: RunFolder, progress: Progress) 
     if ready.pool is not None:
         found = pseudo_labelled(ready.prepared, ready.pool, ready.source, folder, progress)
         more = joined(more, found)
-        folder.write_json(record.DATA, more.record())
+        folder.write(more.record())
     with trackers.tracked(recipe.tune.report_to, folder.path.name, recipe):
         came = run_stages(more, ready.source, folder, progress, found)
         _publish(folder, progress)
@@ -177,7 +172,7 @@ def _go_on(ready: Ready, more: Prepared, folder: RunFolder, progress: Progress) 
             preference=came.preference,
             weights=came.weights,
             report=folder / record.REPORT,
-            pseudo_labels=found,
+            pseudo_labels=found.outcome if found else None,
         )
         _note(run, recipe)
     return run

@@ -21,7 +21,7 @@ from kilotune.preparation.prepare import read, read_unanswered
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
-from kilotune.runs import record
+from kilotune.runs.documents import DataDocument
 from kilotune.runs.record import RunFolder
 from kilotune.session.loading import open_tuned
 
@@ -94,7 +94,7 @@ def select(
     folder = RunFolder(run)
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
-    strategy = _known(strategy, folder.read_json(record.DATA)["task"])
+    strategy = _known(strategy, folder.read(DataDocument).task)
     out = out or _place(file)
     with claimed(out):
         return _selected(folder, recipe, file, count, out, strategy, seed, progress)
@@ -110,8 +110,8 @@ def _selected(
     seed: int | None,
     progress: Progress,
 ) -> RowSelection:
-    data = folder.read_json(record.DATA)
-    dataset, table = read_unanswered(file, recipe, data["format"], ADDED)
+    data = folder.read(DataDocument)
+    dataset, table = read_unanswered(file, recipe, data.format, ADDED)
     labelled = _labelled(recipe, progress)
     pool = _pool(dataset, [example for part in labelled for example in part.examples])
     seed = recipe.seed if seed is None else seed
@@ -120,7 +120,7 @@ def _selected(
         examples = random.Random(seed).sample(pool.examples, len(pool.examples))
         unsure = {example.id: Unsure(None, "drawn at random") for example in examples}
     else:
-        asked = _Asked.open(folder.path, recipe, data["labels"], pool.examples, progress)
+        asked = _Asked.open(folder.path, recipe, data.labels, pool.examples, progress)
         asked.leave_out_refused(pool)
         _check_any(pool, file)
         unsure = asked.unsure(pool.examples, strategy, progress)
@@ -128,10 +128,10 @@ def _selected(
     distinct = first_of_each(examples)
     pool.left_out["nearly as another one"] = len(examples) - len(distinct)
     chosen = _chosen(distinct, unsure, count, strategy, seed)
-    _write(out, table, chosen, _answer_column(dataset, labelled, data["format"]))
+    _write(out, table, chosen, _answer_column(dataset, labelled, data.format))
     findings = (*dataset.findings, *pool.refused)
     left_out = {why: rows for why, rows in pool.left_out.items() if rows}
-    return RowSelection(out, strategy, data["task"], chosen, len(distinct), left_out, findings)
+    return RowSelection(out, strategy, data.task, chosen, len(distinct), left_out, findings)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,12 +27,18 @@ from kilotune.progress import Progress
 from kilotune.rendering.label_mask import Rendering
 from kilotune.runs import record
 from kilotune.runs.cost import Cost
+from kilotune.runs.documents import (
+    EnvironmentDocument,
+    FindingsDocument,
+    JudgedEnvironmentDocument,
+)
+from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
-from kilotune.self_training.rounds import PseudoLabels, labelled
+from kilotune.self_training.rounds import PseudoLabelled, labelled
 from kilotune.session.llm_judge import preference
 from kilotune.session.loading import open_session
 from kilotune.session.model_session import Answers, Judged, Session, references
-from kilotune.training.tuning import Tuning
+from kilotune.training.tuning_result import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
 
 # Examples and their label probabilities, shape (examples, labels), by the tuned model.
@@ -62,7 +67,7 @@ def run_stages(
     source: Source,
     folder: RunFolder,
     progress: Progress,
-    found: PseudoLabels | None,
+    found: PseudoLabelled | None,
 ) -> Outcome:
     """Load, ask, tune, judge and save; each stage leaves its record in `folder`.
 
@@ -75,7 +80,7 @@ def run_stages(
         session = open_session(prepared, source, progress)
         train, validation, cut = session.render()
         _say_findings(cut, progress)
-        folder.write_json(record.FINDINGS, [*prepared.findings, *cut])
+        folder.write(FindingsDocument(findings=(*prepared.findings, *cut)))
         _say_model(session, progress)
     with clock.lap("baseline"):
         base = _baseline(session, progress)
@@ -89,7 +94,7 @@ def run_stages(
         progress.stage("Judging: the held-out test is opened now, once")
         outcome, late = _judged(session, tuning, base)
         _say_findings(late, progress)
-        folder.write_json(record.FINDINGS, [*prepared.findings, *cut, *late])
+        folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
     with clock.lap("forgetting"):
         progress.stage("Asking general questions, to see what was forgotten")
         outcome = replace(outcome, forgetting=session.forgetting())
@@ -98,7 +103,7 @@ def run_stages(
         if prepared.recipe.judge.model:
             progress.stage("Having another model compare the answers of both")
         outcome = replace(outcome, preference=preference(session, outcome.on_test, progress))
-    folder.write_json(record.ENVIRONMENT, clock.environment(session, tuning))
+    folder.write(clock.environment(session, tuning))
     _record(session, folder, outcome)
     return outcome
 
@@ -137,7 +142,7 @@ def _tuned(
     progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
     proof = session.tunable.prove(tuning.gradients, tuning.best_step)
     progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
-    folder.write_json(record.PROOF, proof)
+    folder.write(FreezeProofDocument(proof=proof))
     return tuning
 
 
@@ -246,19 +251,19 @@ def _record(session: Session, folder: RunFolder, outcome: Outcome) -> None:
     folder.write_predictions(_prediction_rows(on_test, task))
     if on_validation:
         folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
-    found = {
-        "task": task,
-        "test": list(on_test.judgements.values()),
-        "validation": list(on_validation.judgements.values()) if on_validation else [],
-        "tuned_against_base": outcome.tuned_against_base,
-        "gains": session.gains(on_test, "base", "tuned"),
-        "forgetting": outcome.forgetting,
-        "preference": outcome.preference,
-        "test_opened": "once, after the best checkpoint was chosen",
-        "tuning": replace(outcome.tuning, history=(), gradients=None),  # they are in the proof
-    }
-    folder.write_json(record.JUDGEMENT, found)
-    folder.write_json(record.VERDICT, outcome.verdict)
+    found = JudgementDocument(
+        task=task,
+        test=tuple(on_test.judgements.values()),
+        validation=tuple(on_validation.judgements.values()) if on_validation else (),
+        tuned_against_base=outcome.tuned_against_base,
+        gains=session.gains(on_test, "base", "tuned"),
+        forgetting=outcome.forgetting,
+        preference=outcome.preference,
+        test_opened="once, after the best checkpoint was chosen",
+        tuning=replace(outcome.tuning, history=(), gradients=None),  # they are in the proof
+    )
+    folder.write(found)
+    folder.write(VerdictDocument(verdict=outcome.verdict))
 
 
 def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
@@ -318,15 +323,14 @@ class Clock:
     Those of a run that was stopped are gone on with: they add up, as tokens do.
     """
 
-    def __init__(self, folder: RunFolder, found: PseudoLabels | None) -> None:
+    def __init__(self, folder: RunFolder, found: PseudoLabelled | None) -> None:
         self._folder = folder
         # The leader alone has written it, and may not have yet.
-        known = folder.read_json(record.ENVIRONMENT) if folder.writes else {"seconds": {}}
-        self._facts: dict[str, Any] = known
-        self._before = found.cost if found else Cost(0, 0, 0)
-        self.seconds: dict[str, float] = known["seconds"]
+        known = folder.read(EnvironmentDocument) if folder.writes else record.environment()
+        self._known, self.seconds = known, dict(known.seconds)
+        self._before = found.outcome.cost if found else Cost(0, 0, 0)
         if found:
-            self.seconds["pseudo-labels"] = found.cost.seconds
+            self.seconds["pseudo-labels"] = found.outcome.cost.seconds
         self._last = time.perf_counter()
 
     @contextmanager
@@ -340,19 +344,18 @@ class Clock:
         now = time.perf_counter()
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 2)
         self._last = now
-        self._folder.write_json(record.ENVIRONMENT, self._facts)
+        self._folder.write(self._known.model_copy(update={"seconds": self.seconds}))
 
-    def environment(self, session: Session, tuning: Tuning) -> dict[str, Any]:
+    def environment(self, session: Session, tuning: Tuning) -> JudgedEnvironmentDocument:
         """All that `environment.json` holds in the end: when it began, what it took, and where."""
         model = session.tunable.model
-        return record.environment(
-            **{name: self._facts[name] for name in ("started",) if name in self._facts},
+        tokens = {
+            "trained": self._before.trained + tuning.tokens,
+            "generated": self._before.generated + session.spent.generated,
+        }
+        return JudgedEnvironmentDocument(
+            **dict(record.environment(self._known.started, self.seconds, tokens)),
             dtype=str(model.dtype),
             device=str(model.device),
             threads=torch.get_num_threads(),
-            seconds=self.seconds,
-            tokens={
-                "trained": self._before.trained + tuning.tokens,
-                "generated": self._before.generated + session.spent.generated,
-            },
         )

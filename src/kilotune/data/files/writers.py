@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator
 
 from kilotune.data.files.arrow import write_parquet
 from kilotune.data.files.table import compressed, ending
@@ -25,6 +27,8 @@ from kilotune.errors import KilotuneError
 from kilotune.system.os_errors import naming
 
 Rows = Sequence[Mapping[str, Any]]
+# As `to_json` wrote it: null for one that is not finite, and nothing beside it says why.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 # What is written before it has its name: `.NAME.PID.part`. Beside it safetensors' own temporary
 # files, which stand in checkpoints.
@@ -210,15 +214,15 @@ def append_line(path: Path, line: str) -> None:
 
 
 def to_json(content: Any, indent: int | None = 2) -> str:
-    """JSON with dataclasses and paths spelled out; null for numbers that are none (NaN)."""
+    """JSON with dataclasses, models and paths spelled out; null for numbers that are none (NaN)."""
     return json.dumps(_plain(content), ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Mapping | BaseModel):
+        return {key: _plain(item) for key, item in dict(value).items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -3,17 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from kilotune.data.files.writers import to_json, write_atomically
+from kilotune.data.files.writers import write_atomically
 from kilotune.evaluation.confidence import Guess
 from kilotune.recipe.difference import settings_affecting
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.cost import Cost
-from kilotune.runs.shapes import STAGE
-from kilotune.runs.trials import kept, numbers, relevant_settings
+from kilotune.runs.schema_version import Document
+from kilotune.runs.trials import kept, relevant_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,15 @@ class Told:
     cost: Cost
 
 
+class StageDocument(Document):
+    """A finished stage; `key` tells it from those of other examples and settings."""
+
+    SPREAD = "told"
+
+    key: str
+    told: Told
+
+
 class StageStore:
     """The finished stages, a file each; nothing of an unfinished one."""
 
@@ -61,16 +69,13 @@ class StageStore:
 
         Raises KilotuneError where its file is damaged.
         """
-
-        def told(tree: dict[str, Any]) -> Told | None:
-            return _told(tree) if tree["key"] == self._key(made_of) else None
-
-        return kept(self._path(stage), STAGE, told, "tuning")
+        found = kept(self._path(stage), StageDocument, "tuning")
+        return found.told if found and found.key == self._key(made_of) else None
 
     def keep(self, stage: Stage, made_of: str, told: Told) -> None:
         """Write a finished stage, whole or not at all."""
-        content = {"key": self._key(made_of), **asdict(told)}
-        write_atomically(self._path(stage), to_json(content, indent=None) + "\n")
+        document = StageDocument(key=self._key(made_of), told=told)
+        write_atomically(self._path(stage), document.text(indent=None) + "\n")
 
     def _path(self, stage: Stage) -> Path:
         name = f"round{stage.round}-fold{stage.fold}-seed{stage.seed}"
@@ -79,22 +84,3 @@ class StageStore:
     def _key(self, made_of: str) -> str:
         content = json.dumps([*self._about, made_of], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:20]
-
-
-def _told(tree: Mapping[str, Any]) -> Told:
-    return Told(
-        scores=tree["scores"],
-        predictions=tree["predictions"],
-        held_out=_guesses(tree["held_out"]),
-        unlabeled=_guesses(tree["unlabeled"]),
-        added=tree["added"],
-        steps=tree["steps"],
-        cost=Cost(**tree["cost"]),
-    )
-
-
-def _guesses(tree: Mapping[str, Any]) -> dict[str, Guess]:
-    return {
-        id: Guess(g["answer"], numbers(g["logits"]), g["place"], g["agrees"])
-        for id, g in tree.items()
-    }

@@ -1,0 +1,129 @@
+"""The documents that every run has: what their files hold."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from kilotune.data.example import Task
+from kilotune.data.finding import Finding
+from kilotune.rendering.wording import Wording
+from kilotune.runs.schema_version import ENVIRONMENT, Document
+
+
+class SplitIds(BaseModel):
+    """The ids of the examples of each part."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+
+
+class DataDocument(Document):
+    """What a run's examples are: a digest of them, how they are put to the model, their parts."""
+
+    FILE = "data.json"
+
+    fingerprint: str
+    format: str
+    task: Task
+    labels: tuple[str, ...]
+    wording: Wording
+    split: SplitIds
+
+
+class EnvironmentDocument(Document):
+    """When and where a run was made, by what, and what it took: seconds by stage, tokens by use.
+
+    `identity` says that `identity.json` was written. Of runs of before they were kept, `code`,
+    `identity` and `tokens` are not known.
+    """
+
+    FILE = ENVIRONMENT
+
+    started: str
+    python: str | None = None
+    system: str | None = None
+    processor: str | None = None
+    cores: int | None = None
+    packages: dict[str, str | None]
+    code: str | None = None
+    identity: bool = False
+    seconds: dict[str, float]
+    tokens: dict[str, int] = Field(default_factory=dict)
+
+
+class JudgedEnvironmentDocument(EnvironmentDocument):
+    """That of a run that came to its verdict: with the type and the place of its weights too."""
+
+    dtype: str
+    device: str
+    threads: int | None = None
+
+
+class FindingsDocument(Document):
+    """What the checks found in the data."""
+
+    FILE, BARE = "findings.json", "findings"
+
+    findings: tuple[Finding, ...]
+
+
+class IdentityDocument(Document):
+    """What a run is of: the settings that bind it, digests of its model and of what it tuned."""
+
+    FILE = "identity.json"
+
+    settings: dict[str, Any] | None = None
+    weights: str | None = None
+    config: str | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    tuned: str | None = None
+
+    def known(self) -> dict[str, Any]:
+        """What is on record, by part."""
+        return {name: value for name, value in self.content().items() if value is not None}
+
+
+class FoldsDocument(Document):
+    """The ids that each fold of an ablation holds out; it tells an ablation from a run."""
+
+    FILE, BARE = "folds.json", "folds"
+
+    folds: tuple[tuple[str, ...], ...]
+
+
+class BaseScoresDocument(Document):
+    """The base model's score for each training example, which an ablation's verdicts need."""
+
+    FILE, BARE = "base.json", "scores"
+
+    scores: dict[str, float]
+
+
+class LogLine(Document):
+    """A line of the training log: numbers by name, None for one that is not finite."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int | float | None]
+
+    step: int
+
+
+class AnswerRow(BaseModel):
+    """A judged example, as a row of a Parquet file: what it asks, and both models' answers."""
+
+    id: str
+    prompt: str
+    reference: str
+    base_prediction: str
+    base_output: str
+    base_right: bool
+    base_score: float
+    tuned_prediction: str
+    tuned_output: str
+    tuned_right: bool
+    tuned_score: float
+
+
+ANSWERS = TypeAdapter(list[AnswerRow])
