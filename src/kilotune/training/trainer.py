@@ -42,7 +42,7 @@ from kilotune.training.batches import Batch, collate
 from kilotune.training.checkpoints import find_best, newest_whole, rotate, seal
 from kilotune.training.gradients import GradientWatch, gradients_of
 from kilotune.training.loss import LabelledLoss, labelled_count
-from kilotune.training.memory import available_bytes, micro_batch_size
+from kilotune.training.memory import BatchLengths, available_bytes, batch_of, micro_batch_size
 from kilotune.training.order import Items, LengthOrder
 from kilotune.training.packing import pack, shared_length, told_apart
 from kilotune.training.stopping import SCORES, EarlyStopping
@@ -321,9 +321,7 @@ def tune(
         progress.say(f"Batches are {agreement.path}: {agreement.reason}")
     else:
         agreement = checked.agreement
-    micro = _micro_batch_size(
-        tunable, settings, (*train, *validation), eyes, packed=agreement.packed
-    )
+    micro = _micro_batch_size(tunable, recipe, (*train, *validation), eyes, packed=agreement.packed)
     states = activations.states if activations else None
     padded = partial(collate, pad_id=pad_id, states=states, eyes=eyes)
     packed = partial(pack, states=states, eyes=eyes)
@@ -414,19 +412,24 @@ def _first_batch(items: Items, recipe: Recipe) -> list[Rendering]:
 
 def _micro_batch_size(
     tunable: Tunable,
-    settings: TuneSettings,
+    recipe: Recipe,
     every: Sequence[Rendering],
     eyes: Eyes | None,
     *,
     packed: bool,
 ) -> int:
     """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
-    micro, several = settings.micro_batch_size, distributed.count()
+    settings, several = recipe.tune, distributed.count()
+    micro = settings.micro_batch_size
     if micro == "auto":
         own = max(1, settings.batch_size // several)
-        longest = max(len(rendering.token_ids) for rendering in every)
-        shared = shared_length(told_apart(every, eyes)) if packed else 0
-        fitting = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
+        lengths = BatchLengths(
+            longest=max(len(rendering.token_ids) for rendering in every),
+            shared=shared_length(told_apart(every, eyes)) if packed else 0,
+            labelled=sum(sum(rendering.label_mask) for rendering in every) / len(every),
+        )
+        batch = batch_of(tunable.model, recipe, lengths, packed=packed)
+        fitting = micro_batch_size(batch, own, available_bytes())
         micro = int(of_the_leader(str(fitting)))
     if settings.batch_size % (micro * several):
         raise KilotuneError(
