@@ -20,11 +20,13 @@ from kilotune.recipe.load import load_recipe
 
 CASES = {"lora": [], "cached": ["tune.layers=top:6"], "images": []}
 PRECISIONS = ("float32", "bfloat16")
-EXAMPLES = 40
-WORDS = ["old", "red", "green", "river", "house", "bird", "table", "night", "song", "cold"]
+EXAMPLES = 26
+SYLLABLES = ("ka", "lo", "mi", "ne", "ru", "sa", "to", "ve")
+WORDS = [first + second for first in SYLLABLES for second in SYLLABLES]
 SETTINGS = (
     "tune.micro_batch_size=8", "tune.epochs=1", "tune.stopping.metric=loss",
-    "judge.forgetting=never", "data.max_length=2048",
+    "judge.forgetting=never", "judge.base_check=say", "decoding.max_new_tokens=4",
+    "data.max_length=2048",
 )  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def _write(case: str, folder: Path) -> tuple[str, Path]:
 
     labels = ["good" if n % 2 else "bad" for n in range(EXAMPLES)]
     if case != "images":
-        rows = [f"{text(rng.randint(160, 200))},{label}" for label in labels]
+        rows = [f"{text(rng.randint(70, 85))},{label}" for label in labels]
         data.write_text("\n".join(["text,label", *rows]) + "\n")
         return "smollm2", data
     from tests.support.tiny_vision import picture, write_wider

@@ -33,13 +33,15 @@ QUANTISED = {"nf4": 0.516, "int8": 1.0}
 class Machine:
     """Where a job is done. `number` is the bytes of a number in the run's precision there.
 
-    `usable` are the bytes that batches might take if there were no weights beside them.
+    `usable` are the bytes that batches might take if there were no weights beside them, and `own`
+    those that training may fill to the last, as of a card with nothing else on it.
     """
 
     speed: Speed
     usable: int
     overhead: Overhead
     number: int
+    own: float = 0
 
     @classmethod
     def here(cls, speed: Speed, usable: int, dtype: torch.dtype) -> "Machine":
@@ -49,7 +51,7 @@ class Machine:
     @classmethod
     def of(cls, card: Accelerator) -> "Machine":
         """A `card` with nothing else on it, in bfloat16."""
-        return cls(card.speed(), int(USABLE * (card.memory - CARD.runtime)), CARD, 2)
+        return cls(card.speed(), int(USABLE * (card.memory - CARD.runtime)), CARD, 2, card.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Way:
     """A training on one path.
 
     `step` is useful arithmetic of one optimiser step in FLOP, in which each layer computes `tokens`
-    tokens. It `fits` where a run finds room for its micro-batch beside the weights.
+    tokens. It `fits` where a run finds room for its micro-batch beside the weights, or on a card.
     """
 
     name: ExecutionPath
@@ -93,7 +95,7 @@ def way_of(job: Job, path: ExecutionPath, machine: Machine) -> Way:
     step, tokens = step_arithmetic(job, path, micro)
     seconds = step_seconds(job, path, micro, machine.speed)
     training = seconds * job.steps + filling_seconds(job, path, machine.speed)
-    fits = sum(batch.of(micro)) + later <= room
+    fits = sum(batch.of(micro)) + later <= room or memory.total <= machine.own
     return Way(path, micro, tokens, step, seconds, training, memory, fits)
 
 
@@ -141,9 +143,11 @@ def fit(job: Job, card: Accelerator) -> Fit:
     if not fitting:
         needed = min(way.memory.total for way in ways)
         return Fit(card.name, card.memory, needed, None, None)
-    chosen = min(
-        fitting, key=lambda way: (way.name is ExecutionPath.STREAMED, way.training_seconds)
-    )
+
+    def cost(way: Way) -> tuple[bool, float, int]:
+        return way.name is ExecutionPath.STREAMED, way.training_seconds, way.memory.total
+
+    chosen = min(fitting, key=cost)
     seconds = chosen.training_seconds + judging_seconds(job, machine.speed)
     return Fit(card.name, card.memory, chosen.memory.total, chosen, seconds)
 
