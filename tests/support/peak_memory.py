@@ -50,7 +50,7 @@ def measure(case: str, precision: str) -> Peak:
     command = [sys.executable, "-m", __spec__.name, "--here", case, precision]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
+        raise RuntimeError(f"exit status {done.returncode}: {done.stderr[-3000:]}")
     return Peak(**json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -114,25 +114,30 @@ def memory_of(job: Job, path: ExecutionPath, machine: Machine, micro: int) -> Me
     kept_images = not set(getattr(job.tune, "parts", ())) - {"language"}
     features = job.work.image_tokens * size.width * held * kept_images
     kept, passing = _batch(job, path, machine).of(micro)
-    passing = max(passing, _check_bytes(job, path, machine, weights + trained) - kept)
+    copy, examples = _check_bytes(job, path, machine, weights + trained)
+    if machine.overhead.holds:
+        passing = max(passing, examples - kept) + copy
+    else:
+        passing = max(passing, copy + examples - kept)
     return Memory(machine.overhead.runtime, weights, trained, features, kept, passing)
 
 
-def _check_bytes(job: Job, path: ExecutionPath, machine: Machine, beside: int) -> int:
+def _check_bytes(job: Job, path: ExecutionPath, machine: Machine, beside: int) -> tuple[int, int]:
     """What comparing two examples packed with the same padded takes, before training.
 
-    In float32 where memory allows, with a second copy of the weights; `beside` are the bytes of
-    what is in memory then. Without the room for it examples are padded, and nothing is compared.
+    In float32 where memory allows, with a copy of the weights: its bytes, and those of the
+    examples. `beside` are the bytes of what is in memory then. Without the room for it examples
+    are padded, and nothing is compared.
     """
     if not job.packed(ExecutionPath.SHARED):
-        return 0
+        return 0, 0
     padded, copy = _batch(job, ExecutionPath.PADDED, machine), 4 * job.size.parameters
     room = machine.usable / USABLE - beside
     fixed = path is ExecutionPath.STREAMED or job.quantization != "none" or machine.number == 4
     if not fixed and copy <= room / 2:
-        return copy + sum(replace(padded, number=4).of(2))
+        return copy, sum(replace(padded, number=4).of(2))
     taken = sum(padded.of(2))
-    return taken if taken <= room else 0
+    return 0, taken if taken <= room else 0
 
 
 def fit(job: Job, card: Accelerator) -> Fit:

@@ -22,15 +22,16 @@ USABLE = 0.6
 class Overhead:
     """Bytes of the libraries themselves, and how far a heap grows beyond what lies on it.
 
-    Batches of different lengths leave gaps in a processor's heap; an accelerator's memory is
-    handed out again by torch.
+    Batches of different lengths leave gaps in a processor's heap, and it `holds` what many small
+    tensors took; an accelerator's memory is handed out again by torch.
     """
 
     runtime: int
     growth: float
+    holds: bool = False
 
 
-PROCESSOR, CARD = Overhead(1_100_000_000, 1.15), Overhead(600_000_000, 1.1)
+PROCESSOR, CARD = Overhead(1_100_000_000, 1.15, holds=True), Overhead(600_000_000, 1.1)
 
 
 def overhead_of(device: torch.device) -> Overhead:
