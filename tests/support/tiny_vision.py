@@ -272,6 +272,17 @@ def write_learner(folder: Path) -> Path:
     return _write(folder, config, processor, 0)
 
 
+def write_wider(folder: Path) -> Path:
+    """A random Qwen2-VL of 33 million parameters: what it keeps for a backward pass counts."""
+    config, processor = _qwen2_vl(12)
+    text, tower = config.text_config, config.vision_config
+    text.hidden_size, text.intermediate_size, text.initializer_range = 384, 1536, 0.02
+    text.num_attention_heads, text.num_key_value_heads = 6, 2
+    text.rope_parameters["mrope_section"] = [8, 12, 12]
+    tower.hidden_size, tower.embed_dim, tower.depth, tower.num_heads = 384, 192, 4, 6
+    return _write(folder, config, processor, 0)
+
+
 def write_digits(
     folder: Path, numbers: Sequence[int], question: str, answer: Callable[[int], str]
 ) -> Path:

@@ -20,7 +20,7 @@ EXAMPLES = """Examples:
 
 WAYS = {
     "padded": "padded, plain",
-    "shared": "shared prefix once",
+    "shared": "packed, prefix once",
     "cached": "and cached states",
     "streamed": "and layers streamed",
 }
@@ -63,6 +63,7 @@ def _show_sizes(plan: "Plan") -> None:
     size, part, work = plan.size, plan.trained, plan.work
     how = "" if work.counted else " (estimated: no tokenizer there)"
     vision = f", {size.vision:,} of them vision" if size.vision else ""
+    images = [f"Images: {work.images:,} of {work.image_tokens:,} tokens"] * bool(work.image_tokens)
     lines = [
         f"{plan.model} ({size.architecture}): {size.parameters:,} parameters{vision}; "
         f"{size.layers} layers of {size.layer_parameters:,}",
@@ -70,12 +71,14 @@ def _show_sizes(plan: "Plan") -> None:
         f"in {part.layers} layers, from layer {part.lowest} up",
         f"Data: {work.train} training, {work.validation} validation, {work.test} test examples "
         f"of {work.length:.0f} tokens, {work.shared} of them shared{how}",
+        *images,
         f"{plan.steps} steps; hidden-state cache: "
         + (_bytes(plan.cache_bytes) if plan.cache_bytes else "none, all layers are trained"),
         f"This machine in {plan.precision}, {plan.threads} threads: "
         f"{plan.speed.products / 1e9:.0f} GFLOP/s in matrix products, "
         f"{_bytes(plan.free_bytes)} to use",
     ]
+    lines += [f"Not counted: {what}" for what in plan.uncounted]
     for line in [*lines, *tree_lines(part.tree)]:
         put(out, line)
 
@@ -84,11 +87,10 @@ def _show_ways(plan: "Plan") -> None:
     figures = ("at once", "GFLOP/step", "s/step", "training", "memory", "fits")
     table = new_table("way", right=figures, title="This machine", no_wrap=True)
     for way in plan.ways:
-        fits = "yes" if way.memory_bytes <= plan.free_bytes else "no"
         table.add_row(
             WAYS[way.name], str(way.micro_batch), f"{way.step / 1e9:,.0f}",
             f"{way.step_seconds:.3g}", _time(way.training_seconds),
-            _bytes(way.memory_bytes), fits,
+            _bytes(way.memory.total), "yes" if way.fits else "no",
         )  # fmt: skip
     out.print(table)
     out.print(f"Generating to validate and judge: {_time(plan.judging_seconds)} more")

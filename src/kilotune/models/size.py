@@ -1,7 +1,7 @@
 """How large a model is, from its config.json alone: no weights are read, none are made."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -32,11 +32,30 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSize:
-    """Parameters and widths of a model; everything per layer is of one decoder layer.
+class DecoderWidths:
+    """What a token takes of each decoder layer, in numbers.
 
     `queries` is the width of all attention heads together, `keys` that of the keys (and of the
-    values). `head` is the output head's parameters, none where it is the embedding itself.
+    values), `inner` that of the feed-forward layer (of all experts that a token goes through).
+    `scores` are the heads whose attention weights are kept for the backward pass: none where
+    attention is computed in pieces.
+    """
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    queries: int
+    keys: int
+    scores: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize(DecoderWidths):
+    """Parameters and widths of a model; everything per layer is of one decoder layer.
+
+    `head` is the output head's parameters, none where it is the embedding itself.
     """
 
     architecture: str
@@ -44,15 +63,8 @@ class ModelSize:
     vision: int
     embedding: int
     head: int
-    layers: int
     layer_parameters: int
     linears: tuple[Linear, ...]
-    width: int
-    inner: int
-    heads: int
-    queries: int
-    keys: int
-    vocabulary: int
 
     @property
     def products(self) -> int:
@@ -64,8 +76,8 @@ class ModelSize:
 class Trained:
     """What of a model is trained: how many parameters, in how many layers, from which one up.
 
-    Each token is multiplied with `adapters` low-rank parameters in a trained layer, and with
-    `products` parameters of its own that are trained.
+    Each token is multiplied with `adapters` low-rank parameters in a trained layer, whose ranks are
+    `ranks` together, and with `products` parameters of its own that are trained.
     """
 
     parameters: int
@@ -73,7 +85,13 @@ class Trained:
     lowest: int
     adapters: int
     products: int
+    ranks: int
     tree: tuple[Branch, ...] = ()
+
+    @property
+    def optimiser_bytes(self) -> int:
+        """The gradient and AdamW's two moments, in float32."""
+        return 3 * 4 * self.parameters
 
 
 def empty_model(config: Any) -> Model:
@@ -88,6 +106,27 @@ def empty_model(config: Any) -> Model:
             where=str(config.model_type),
             fix="Give a causal language model, or one of images and text",
         ) from error
+
+
+def decoder_widths(model: Model) -> DecoderWidths:
+    """The widths of `model`, which may be empty, adapted, quantised or streamed."""
+    config = model.config.get_text_config(decoder=True)
+    width, heads = int(config.hidden_size), int(config.num_attention_heads)
+    size = int(getattr(config, "head_dim", None) or width // heads)
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    inner = inner if isinstance(inner, int) else max(inner)  # one a layer
+    each = getattr(config, "moe_intermediate_size", None) or inner
+    experts = each * (getattr(config, "num_experts_per_tok", None) or 0)
+    return DecoderWidths(
+        layers=layer_count(model),
+        width=width,
+        inner=max(inner, experts),
+        heads=heads,
+        queries=heads * size,
+        keys=int(getattr(config, "num_key_value_heads", None) or heads) * size,
+        scores=heads if config._attn_implementation == "eager" else 0,
+        vocabulary=model.get_input_embeddings().weight.shape[0],
+    )
 
 
 def model_size(model: Model) -> ModelSize:
@@ -108,23 +147,15 @@ def model_size(model: Model) -> ModelSize:
     ]
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
-    heads = int(config.num_attention_heads)
-    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     return ModelSize(
+        **asdict(decoder_widths(model)),
         architecture=str(model.config.model_type),
         parameters=sum(p.numel() for p in model.parameters()),
         vision=sum(p.numel() for name, p in model.named_parameters() if "visual" in name),
         embedding=embedding.numel(),
         head=0 if head is embedding else head.numel(),
-        layers=layer_count(model),
         layer_parameters=sum(p.numel() for p in layers[0].parameters()),
         linears=tuple(linears),
-        width=int(config.hidden_size),
-        inner=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
-        heads=heads,
-        queries=heads * size,
-        keys=int(getattr(config, "num_key_value_heads", None) or heads) * size,
-        vocabulary=embedding.shape[0],
     )
 
 
@@ -165,12 +196,18 @@ def trained_part(model: Model, settings: Method) -> Trained:
         _check_rank(model, settings.rank)
     with torch.device("meta"):
         model = select_trained(model, settings, seed=0)
+    return measure_trained(model)
+
+
+def measure_trained(model: Model) -> Trained:
+    """What of `model` is trained, as it is."""
     name, _ = decoder_layers(model)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     inside = [(n.removeprefix(f"{name}."), p) for n, p in trained if n.startswith(f"{name}.")]
     layers = {n.partition(".")[0] for n, _ in inside}
     adapters = sum(p.numel() for n, p in inside if of_adapter(n) and p.ndim == 2)
     products = sum(p.numel() for n, p in inside if not of_adapter(n) and p.ndim == 2)
+    ranks = sum(len(p) for n, p in inside if "lora_A" in n)
     each = max(1, len(layers))
     return Trained(
         parameters=sum(p.numel() for _, p in trained),
@@ -178,6 +215,7 @@ def trained_part(model: Model, settings: Method) -> Trained:
         lowest=first_trained_layer(model),
         adapters=adapters // each,
         products=products // each,
+        ranks=ranks // each,
         tree=module_tree(model),
     )
 

@@ -25,14 +25,14 @@ from kilotune.models.pretrained import compute_dtype
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress, Silent
-from kilotune.recipe.schema import Recipe, TuneSettings
+from kilotune.recipe.schema import Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.activations import Activations, open_activations
 from kilotune.training.agreement import agree, fast_path
 from kilotune.training.batches import collate
 from kilotune.training.checkpoints import find_best, newest_whole
 from kilotune.training.gradients import GradientWatch, gradients_of
-from kilotune.training.memory import available_bytes, micro_batch_size
+from kilotune.training.memory import BatchLengths, available_bytes, batch_of, micro_batch_size
 from kilotune.training.order import Items, LengthOrder
 from kilotune.training.packing import pack, shared_length, told_apart
 from kilotune.training.stopping import EarlyStopping
@@ -155,7 +155,7 @@ def _execution(
         progress.say(f"Batches are {agreement.path}: {agreement.reason}")
     else:
         agreement = checked.agreement
-    micro = _micro_batch_size(tunable, recipe.tune, every, job.eyes, packed=agreement.packed)
+    micro = _micro_batch_size(tunable, recipe, every, job.eyes, packed=agreement.packed)
     return Execution(activations, cache, agreement, micro)
 
 
@@ -244,19 +244,24 @@ def _first_batch(items: Items, recipe: Recipe) -> list[Rendering]:
 
 def _micro_batch_size(
     tunable: Tunable,
-    settings: TuneSettings,
+    recipe: Recipe,
     every: Sequence[Rendering],
     eyes: Eyes | None,
     *,
     packed: bool,
 ) -> int:
     """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
-    micro, several = settings.micro_batch_size, distributed.count()
+    settings, several = recipe.tune, distributed.count()
+    micro = settings.micro_batch_size
     if micro == "auto":
         own = max(1, settings.batch_size // several)
-        longest = max(len(rendering.token_ids) for rendering in every)
-        shared = shared_length(told_apart(every, eyes)) if packed else 0
-        fitting = micro_batch_size(tunable.model, longest, own, available_bytes(), shared)
+        lengths = BatchLengths(
+            longest=max(len(rendering.token_ids) for rendering in every),
+            shared=shared_length(told_apart(every, eyes)) if packed else 0,
+            labelled=sum(sum(rendering.label_mask) for rendering in every) / len(every),
+        )
+        batch = batch_of(tunable.model, recipe, lengths, packed=packed)
+        fitting = micro_batch_size(batch, own, available_bytes())
         micro = int(of_the_leader(str(fitting)))
     if settings.batch_size % (micro * several):
         raise KilotuneError(

@@ -1,0 +1,1 @@
+"""What a training would take: counted and estimated before anything of it runs."""
