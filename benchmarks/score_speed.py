@@ -34,6 +34,7 @@ from kilotune.data.example import Example, Message, Origin
 from kilotune.evaluation.metrics import parse_label
 from kilotune.generation.decoding import generate, generation_config
 from kilotune.generation.prefix import common_prefix
+from kilotune.generation.prompts import Prompts as Asked
 from kilotune.generation.score import label_ids, score_labels
 from kilotune.models.builtin import make_builtin
 from kilotune.models.source import source_at
@@ -141,13 +142,15 @@ def contenders(model, template: ChatTemplate, harness_batches: list[int]) -> dic
 
     def scored(labels: list[list[int]]) -> Contender:
         def label(prompts: Prompts) -> list[Said]:
-            found = score_labels(model, prompts, labels, pad_id=pad_id, progress=Silent())
+            found = score_labels(model, Asked(prompts), labels, pad_id=pad_id, progress=Silent())
             return [best(list(scores.log_likelihoods)) for scores in found]
 
         return label
 
     def generated(prompts: Prompts) -> list[Said]:
-        said = generate(model, template.tokenizer, prompts, config, seed=0, progress=Silent())
+        said = generate(
+            model, template.tokenizer, Asked(prompts), config, seed=0, progress=Silent()
+        )
         return [Said(parse_label(answer.text, NAMES)) for answer in said]
 
     return {

@@ -11,8 +11,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")  # as the command line does before anything is loaded
 
-# A shell's background jobs are born deaf to Ctrl-C, and tests press it.
+# A shell's background jobs are born deaf to Ctrl-C, and nohup's to a terminal that is closed; tests
+# do both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Processes that test at the same time share the processor's cores. This is read when torch is
 # imported: threads that wait for a core which another process has are slower than one thread.

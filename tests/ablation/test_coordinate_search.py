@@ -287,6 +287,8 @@ def test_values_of_ones_own() -> None:
     for name, value in (("model.name", "other"), ("seed", 3), ("data.test_fraction", 0.3)):
         with pytest.raises(KilotuneError, match=f"another '{name}' makes no other trial"):
             check_factors({name: (value,)}, ())
+    with pytest.raises(KilotuneError, match=r"there is no setting 'tune\.learning_rat'"):
+        check_factors({"tune.learning_rat": (1e-3,)}, ())
     check_factors(own, ())
     check_factors({}, ["tune.rank"])
     twice = variants(base(), "tune.rank", FACTS, {"tune.rank": [4, 4, 2]})

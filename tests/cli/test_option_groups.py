@@ -60,3 +60,11 @@ def test_two_options_of_one_name_are_refused() -> None:
 
     with pytest.raises(ValueError, match="duplicate parameter name: 'wide'"):
         expanded(twice)
+
+
+def test_an_option_that_a_group_has_not_is_refused() -> None:
+    def misspelt(*, size: Annotated[Size, Only("hihg")]) -> None:
+        pass
+
+    with pytest.raises(ValueError, match="size has no options hihg"):
+        expanded(misspelt)

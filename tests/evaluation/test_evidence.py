@@ -113,9 +113,7 @@ def test_a_paired_gain_is_surer_than_two_apart() -> None:
     assert nothing.low < 0 < nothing.high
 
 
-def test_overlap() -> None:
-    assert Figure(0.5, 0.4, 0.6).overlaps(Figure(0.65, 0.6, 0.7))
-    assert not Figure(0.5, 0.4, 0.59).overlaps(Figure(0.65, 0.6, 0.7))
+def test_a_figure_is_shown_with_its_interval() -> None:
     assert str(Figure(0.5, 0.4, 0.6)) == "0.500 [0.400, 0.600]"
 
 

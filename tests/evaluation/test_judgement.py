@@ -12,7 +12,7 @@ from kilotune.evaluation.task_metrics import own_scores
 def judged(task: str, references: list[str], said: list[str], **others: object) -> Judgement:
     labels = sorted(set(references)) if task == "classify" else []
     return judge_system(
-        "x", task, references, said, labels, bootstrap_samples=100, seed=0, **others
+        "x", task, references, said, labels, settings={"samples": 100, "seed": 0}, **others
     )
 
 

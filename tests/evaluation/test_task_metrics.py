@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kilotune.evaluation.evidence import Resampling
 from kilotune.evaluation.judgement import judge_system, quick_metrics, scores
 from kilotune.evaluation.task_metrics import TASKS, UNREADABLE, field_f1, read_json, token_f1
 
@@ -112,7 +113,8 @@ def test_a_long_half_fence_takes_no_time() -> None:
 
 def test_free_text_is_judged_by_match_and_words() -> None:
     references, said = ["the red house", "yes", "no"] * 2, ["A red house", " YES ", ""] * 2
-    judged = judge_system("tuned", "generate", references, said, (), bootstrap_samples=200, seed=0)
+    settings = Resampling(samples=200, seed=0)
+    judged = judge_system("tuned", "generate", references, said, (), settings=settings)
     assert list(judged.figures) == ["exact_match", "token_f1"]
     assert judged.figures["exact_match"].value == pytest.approx(1 / 3)
     assert judged.figures["token_f1"].value == pytest.approx((2 / 3 + 1 + 0) / 3)

@@ -235,7 +235,7 @@ def test_a_bag_of_words_that_wins_is_said() -> None:
         said = references[:right] + [""] * (20 - right)
         labels = ["a", "b"]
         return judge_system(
-            name, "classify", references, said, labels, bootstrap_samples=50, seed=0
+            name, "classify", references, said, labels, settings={"samples": 50, "seed": 0}
         )
 
     tuned, base, words = judged("tuned", 15), judged("base", 5), judged("tfidf", 18)

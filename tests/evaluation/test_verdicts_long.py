@@ -23,7 +23,8 @@ import kilotune
 from kilotune.data.finding import Finding
 from kilotune.data.samples import write_sample
 from kilotune.evaluation.verdict import Verdict
-from kilotune.generation.answer import Prompt, Prompting
+from kilotune.generation.answer import Prompting
+from kilotune.generation.prompts import Prompts
 from kilotune.models.pretrained import compute_dtype
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.label_mask import Rendering
@@ -178,9 +179,9 @@ def another_prompt(patch: pytest.MonkeyPatch) -> None:
 
     whole = Prompting._prompts
 
-    def half(self: Prompting, *given: Any) -> list[Prompt]:
+    def half(self: Prompting, *given: Any) -> Prompts:
         prompts = whole(self, *given)
-        return [replace(p, token_ids=p.token_ids[: len(p.token_ids) // 2]) for p in prompts]
+        return replace(prompts, token_ids=[ids[: len(ids) // 2] for ids in prompts.token_ids])
 
     patch.setattr(Prompting, "_prompts", half)
 

@@ -13,6 +13,7 @@ from kilotune.generation.decoding import (
     generation_config,
     room,
 )
+from kilotune.generation.prompts import Prompts
 from kilotune.models.source import source_at
 from kilotune.progress import Silent
 from kilotune.recipe.schema import DecodingSettings, ModelSettings
@@ -38,7 +39,7 @@ def answers(
         stop_ids=[tokenizer.eos_token_id],
         pad_id=tokenizer.pad_token_id,
     )
-    return generate(model, tokenizer, prompts, config, seed=seed, progress=Silent())
+    return generate(model, tokenizer, Prompts(prompts), config, seed=seed, progress=Silent())
 
 
 def test_a_batch_says_what_each_prompt_alone_says(loaded: tuple[Any, Any]) -> None:
@@ -169,7 +170,7 @@ def said(model: Any, prompts: list[list[int]]) -> list[str]:
     config = generation_config(
         DecodingSettings(max_new_tokens=6), answer_tokens=3, stop_ids=[3], pad_id=0
     )
-    found = generate(model, Plain(), prompts, config, seed=0, progress=Silent())
+    found = generate(model, Plain(), Prompts(prompts), config, seed=0, progress=Silent())
     return [answer.text for answer in found]
 
 
@@ -211,6 +212,8 @@ def test_what_has_a_say_besides_the_likeliest_token_is_seen() -> None:
 def test_stop_strings_that_a_model_came_with_end_no_answer(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     config = GenerationConfig(max_new_tokens=5, eos_token_id=[0], pad_token_id=0)
-    plain = generate(model, tokenizer, [[5, 6, 7]], config, seed=0, progress=Silent())
+    plain = generate(model, tokenizer, Prompts([[5, 6, 7]]), config, seed=0, progress=Silent())
     model.generation_config.stop_strings = ["a", "e"]
-    assert generate(model, tokenizer, [[5, 6, 7]], config, seed=0, progress=Silent()) == plain
+    assert (
+        generate(model, tokenizer, Prompts([[5, 6, 7]]), config, seed=0, progress=Silent()) == plain
+    )

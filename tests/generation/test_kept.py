@@ -7,6 +7,7 @@ import torch
 
 from kilotune.generation import score
 from kilotune.generation.kept import KeptStates, row_name
+from kilotune.generation.prompts import Prompts
 from kilotune.generation.score import LabelScores, LabelTree, score_labels
 from kilotune.models import lower
 from kilotune.models.pretrained import decoder_layers
@@ -42,7 +43,8 @@ def tune(model: Any) -> None:
 def scores(
     model: Any, prompts: list[list[int]], kept: KeptStates | None, progress: Any = None
 ) -> list[LabelScores]:
-    return score_labels(model, prompts, LABELS, pad_id=0, progress=progress or Silent(), kept=kept)
+    progress = progress or Silent()
+    return score_labels(model, Prompts(prompts), LABELS, pad_id=0, progress=progress, kept=kept)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, BloomConfig
 
 from kilotune.generation import score
 from kilotune.generation.kept import KeptStates
+from kilotune.generation.prompts import Prompts
 from kilotune.generation.score import LabelScores, LabelTree, answer_losses, label_ids, score_labels
 from kilotune.models.source import source_at
 from kilotune.progress import Silent
@@ -46,7 +47,7 @@ def one_by_one(model: Any, prompts: list[list[int]], labels: list[list[int]]) ->
 
 
 def scores(model: Any, prompts: list[list[int]], progress: Any = None) -> list[LabelScores]:
-    return score_labels(model, prompts, LABELS, pad_id=0, progress=progress or Silent())
+    return score_labels(model, Prompts(prompts), LABELS, pad_id=0, progress=progress or Silent())
 
 
 def relative_error(found: list[LabelScores], plain: torch.Tensor) -> float:
@@ -102,7 +103,7 @@ def test_greedy_answers_are_read_off_as_long_as_they_are_labels(kind: str, kept:
     states = KeptStates(below=1, limit=10**9) if kept else None
     for _ in range(2):
         found = score_labels(
-            model, PROMPTS, labels, pad_id=0, progress=Silent(), stops=stops, kept=states
+            model, Prompts(PROMPTS), labels, pad_id=0, progress=Silent(), stops=stops, kept=states
         )
         told = [None if one.greedy is None else list(one.greedy) for one in found]
         assert told[:3] == answers[:3]
@@ -142,7 +143,7 @@ def test_means_are_per_token_and_probabilities_sum_to_one() -> None:
 
 def test_the_loss_of_an_answer_is_that_of_its_tokens_alone_after_its_own_prompt() -> None:
     model = tiny_kind("llama")
-    found = answer_losses(model, PROMPTS, LABELS, pad_id=0, progress=Silent())
+    found = answer_losses(model, Prompts(PROMPTS), LABELS, pad_id=0, progress=Silent())
     plain = one_by_one(model, PROMPTS, LABELS)
     expected = [-float(plain[i, i]) / len(label) for i, label in enumerate(LABELS)]
     assert found == pytest.approx(expected, rel=1e-5)
@@ -213,6 +214,6 @@ def test_the_real_model_scores_labels_at_once_as_alone(smollm2: Path) -> None:
     ends = ["awful", "a delight from its first minute to its last", "so so", "long"]
     prompts = [template.encode(f"{stem} {end}: ") for end in ends]
     said = Said()
-    found = score_labels(model, prompts, labels, pad_id=0, progress=said)
+    found = score_labels(model, Prompts(prompts), labels, pad_id=0, progress=said)
     assert not said.lines
     assert relative_error(found, one_by_one(model, prompts, labels)) < 1e-5

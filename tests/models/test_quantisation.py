@@ -98,7 +98,8 @@ def test_what_cannot_be_quantised_says_what_to_do(
     source_at(base, nf4).check_quantisable(LORA)
     monkeypatch.setattr(quantisation, "find_spec", lambda name: None)
     with pytest.raises(KilotuneError, match="bitsandbytes is not installed") as caught:
-        source_at(base, nf4).check_quantisable(LORA)
+        quantisation.check_installed(nf4)
+    quantisation.check_installed(ModelSettings(name=str(base)))
     assert caught.value.fix == "pip install 'kilotune[quantization]'"
     assert importlib.util.find_spec("bitsandbytes") is not None
 

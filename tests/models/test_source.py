@@ -65,8 +65,7 @@ def test_the_configuration_is_read_once_whoever_asks(
 def test_a_configuration_file_stands_for_the_folder_it_is_in(tiny_model: Path) -> None:
     whole = locate(ModelSettings(name=str(tiny_model)))
     file = locate(ModelSettings(name=str(tiny_model / "config.json")))
-    assert file.place == whole.place
-    assert vars(file.config) == vars(whole.config) | {"_name_or_path": f"{whole.place}/config.json"}
+    assert (file.place, vars(file.config)) == (whole.place, vars(whole.config))
     assert file.tokenizer().get_vocab() == whole.tokenizer().get_vocab()
 
 
@@ -179,3 +178,14 @@ def test_a_broken_generation_config_is_named_and_a_missing_one_is_none(
         assert caught.value.where == str(file)
     file.unlink()
     assert source_at(folder).stop_ids() == ()
+
+
+def test_a_run_takes_the_weights_folder_for_its_configuration_and_no_other_file(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    found = locate(ModelSettings(name=str(folder / "config.json")))
+    assert (found.place, found.config_file) == (str(folder), None)
+    shutil.copy(folder / "config.json", folder / "longer.json")
+    with pytest.raises(KilotuneError, match="a run needs weights"):
+        locate(ModelSettings(name=str(folder / "longer.json")))

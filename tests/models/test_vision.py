@@ -8,6 +8,7 @@ from sklearn.datasets import load_sample_images
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.errors import KilotuneError
 from kilotune.generation.decoding import generate, generation_config
+from kilotune.generation.prompts import Prompts
 from kilotune.generation.score import score_labels
 from kilotune.models.freeze import Tunable
 from kilotune.models.lower import first_trained_layer
@@ -172,17 +173,13 @@ def test_answers_and_scores_in_a_batch_are_those_of_each_by_itself(
     )
 
     def answers(rows: list[int]) -> list[str]:
-        said = generate(
-            model, tokenizer, [prompts[i] for i in rows], config, seed=0, progress=Silent(),
-            images=[seen[i] for i in rows], eyes=eyes,
-        )  # fmt: skip
+        asked = Prompts([prompts[i] for i in rows], [seen[i] for i in rows], eyes)
+        said = generate(model, tokenizer, asked, config, seed=0, progress=Silent())
         return [answer.text for answer in said]
 
     def scores(rows: list[int]) -> list[float]:
-        found = score_labels(
-            model, [prompts[i] for i in rows], [[5, 6], [7]], pad_id=0, progress=Silent(),
-            images=[seen[i] for i in rows], eyes=eyes,
-        )  # fmt: skip
+        asked = Prompts([prompts[i] for i in rows], [seen[i] for i in rows], eyes)
+        found = score_labels(model, asked, [[5, 6], [7]], pad_id=0, progress=Silent())
         return [value for each in found for value in each.log_likelihoods]
 
     every = list(range(len(prompts)))
@@ -206,10 +203,8 @@ def test_prompts_without_images_are_answered_alike_after_some_with_images(
     alike = [prompt, [*prompt, 70], [*prompt, 80, 90]]  # they share a beginning
 
     def said(prompts: list[list[int]], shown: list[tuple[Image, ...]]) -> list[str]:
-        answers = generate(
-            model, tokenizer, prompts, config, seed=0, progress=Silent(), images=shown,
-            eyes=Eyes(vision, model),
-        )  # fmt: skip
+        asked = Prompts(prompts, shown, Eyes(vision, model))
+        answers = generate(model, tokenizer, asked, config, seed=0, progress=Silent())
         return [answer.text for answer in answers]
 
     first = said(alike, [])

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from kilotune.recipe.difference import BINDING, effects_of
+from kilotune.recipe.difference import BINDING, binding_settings, effects_of
+from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Effect, Recipe, Settings, settings_of
 from kilotune.runs.trials import DECIDING, heeded
 from kilotune.session.workbench import CHECKED
@@ -45,6 +46,14 @@ def test_what_a_run_may_change_and_still_be_the_same() -> None:
     )  # fmt: skip
 
 
+def test_unlabelled_texts_may_lie_elsewhere_and_not_come_or_go() -> None:
+    plain, one, moved = (
+        binding_settings(load_recipe(settings={"data": {"train": "a.csv"}, "unlabeled": unlabeled}))
+        for unlabeled in ({}, {"file": "one.csv"}, {"file": "moved/one.csv"})
+    )
+    assert plain != one == moved
+
+
 def test_what_decides_the_answers_of_a_trial() -> None:
     # Of files and the model themselves an experiment knows digests, wherever they lie.
     places = under("data.train", "data.validation", "data.test", "model.name")
@@ -77,7 +86,7 @@ def test_what_may_be_a_factor() -> None:
         ("model", False),
         ("tune", False),
         ("data.columns.prompt", False),
-        ("tune.no_such", True),  # said to be none when it is tried
+        ("tune.no_such", False),
     ],
 )
 def test_parts_and_what_is_in_a_setting_are_factors_as_it_is(name: str, is_one: bool) -> None:

@@ -49,8 +49,7 @@ def folder(tmp_path: Path) -> RunFolder:
             references,
             said,
             ["a", "b"],
-            bootstrap_samples=50,
-            seed=0,
+            settings={"samples": 50, "seed": 0},
             health=Health(4, 2, 2, 1, 0, 0, 0, 3) if name == "tuned" else None,
         )
         for name, said in systems.items()

@@ -96,8 +96,8 @@ def test_a_chat_model_is_asked_by_its_template_what_it_can_read(
     read: list[str] = []
 
     def generate(model: Model, tokenizer: Tokenizer, prompts: Prompts, *_: object, **__: object):  # type: ignore[no-untyped-def]
-        read.extend(tokenizer.decode(ids) for ids in prompts)
-        return [Generation(f"[[{'AB'[n]}]]", True, (1, 2, 3)) for n, _ in enumerate(prompts)]
+        read.extend(tokenizer.decode(ids) for ids in prompts.token_ids)
+        return [Generation(f"[[{'AB'[n]}]]", True, (1, 2, 3)) for n in range(len(prompts))]
 
     monkeypatch.setattr(llm_judge, "generate", generate)
     judge = open_judge(JudgeSettings(model=str(tiny_model)), said := Said())

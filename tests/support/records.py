@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kilotune.evaluation.evidence import Figure, PairedTest
+from kilotune.evaluation.evidence import Figure, PairedTest, Resampling
 from kilotune.evaluation.judgement import Judgement, judge_system
 from kilotune.evaluation.verdict import Verdict
 from kilotune.recipe.load import load_recipe
@@ -107,9 +107,8 @@ def write_run(
     rows = predictions(dict(zip(ids, answers, strict=True)))
     folder.write_predictions(rows, record.VALIDATION)
     folder.write_predictions(predictions({"data:200": "good", "data:201": answers[0]}))
-    judged = judge_system(
-        "tuned", "classify", ["good"] * len(answers), answers, LABELS, bootstrap_samples=50, seed=0
-    )
+    references, settings = ["good"] * len(answers), Resampling(samples=50, seed=0)
+    judged = judge_system("tuned", "classify", references, answers, LABELS, settings=settings)
     folder.write(judgement_document([judged], [judged]))
     folder.write(VerdictDocument(verdict=Verdict("healthy", "healthy", (), {}, ())))
     (folder / record.REPORT).touch()

@@ -10,6 +10,7 @@ from kilotune.models.freeze import Tunable
 from kilotune.recipe.schema import BitFitSettings, LoraSettings, Method, TopLayersSettings
 from kilotune.training.agreement import agree
 from kilotune.training.packing import PackLayout, sight
+from kilotune.training.tuning_result import Difference
 from tests.support.families import FAMILIES, SHORT_WINDOW, SIZES, SOFT_CAPPED, tiny
 from tests.training.test_packing import PAD, conversations
 
@@ -103,3 +104,24 @@ def test_recurrent_models_are_padded() -> None:
     agreement = agree(Tunable(model, settings, 0), conversations(), PAD, LONGEST)
     assert agreement.path == "padded"
     assert agreement.loss_error is None or agreement.loss_error > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_too_little_memory_for_float32_is_tried_without_it_and_then_called_by_its_name(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tunable = fresh(AutoModelForCausalLM.from_config(FAMILIES["llama"], dtype=dtype))
+    seen: list[torch.dtype] = []
+
+    def full(tunable: Tunable, *_: object) -> Difference:
+        seen.append(tunable.model.dtype)
+        if len(seen) != 2:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return Difference(0.0, 0.0)
+
+    monkeypatch.setattr("kilotune.training.agreement.compare", full)
+    assert agree(tunable, conversations(), PAD, LONGEST).packed
+    assert seen == [torch.float32, dtype]
+    found = agree(tunable, conversations(), PAD, LONGEST)
+    assert (found.packed, "not enough memory" in found.reason) == (False, True)
+    assert tunable.model.dtype == dtype

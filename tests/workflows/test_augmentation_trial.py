@@ -15,6 +15,7 @@ from kilotune.runs.cost import Cost
 from kilotune.runs.trials import Trial, Unit
 from kilotune.workflows.augmentation_trial import LONGER, WITHOUT, decided, run_trial
 from tests.support.made import sentences
+from tests.support.tiny import write_tiny_model
 
 
 def recipe(folder: Path, model: Path, *operations: str) -> Recipe:
@@ -47,6 +48,10 @@ def test_a_trial_tunes_with_and_without_and_goes_on_where_it_stopped(
     assert run_trial(chosen, out, Silent(), folds=2, seeds=1) == first
     assert {path: path.read_bytes() for path in (out / "trials").iterdir()} == files
     assert json.loads((out / "trial.json").read_text())["steps"] == first.steps
+    # Another model's trials are its own.
+    other = write_tiny_model(tmp_path / "other", seed=1)
+    run_trial(recipe(tmp_path, other, "swap"), out, Silent(), folds=2, seeds=1)
+    assert len(list((out / "trials").iterdir())) == 12
 
 
 def test_what_cannot_be_tried_is_said(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_each_model_goes_on_from_its_own_answers_where_the_task_is_to_converse(
     asked: list[str] = []
 
     def generate(model, tokenizer, prompts, *_, show, **__):  # type: ignore[no-untyped-def]
-        asked.append(tokenizer.decode(prompts[0]))
+        asked.append(tokenizer.decode(prompts.token_ids[0]))
         show("half")
         return [Generation(f"answer {len(asked)}", stopped=True, token_ids=(1,))]
 

@@ -18,6 +18,7 @@ from kilotune.data.files.writers import write_table
 from kilotune.data.samples import write_sample
 from kilotune.evaluation import decoding_race
 from kilotune.generation.decoding import generate
+from kilotune.generation.prompts import Prompts
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import DecodingSettings
@@ -88,7 +89,7 @@ def test_plain_peft_loads_the_adapter_and_says_the_same(auto: Run, smollm2: Path
     ]
     prompts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True)["input_ids"]
     config = GenerationConfig.from_pretrained(auto.weights)
-    said = generate(model, tokenizer, prompts, config, seed=0, progress=Silent())
+    said = generate(model, tokenizer, Prompts(prompts), config, seed=0, progress=Silent())
     others = [a for a, row in zip(said, rows, strict=True) if a.text != row["tuned_output"]]
     # In bfloat16 other batches may tip an answer that stands on edge.
     assert len(others) <= (0 if dtype == torch.float32 else 2)

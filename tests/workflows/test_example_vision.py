@@ -21,8 +21,9 @@ def test_the_example_runs_from_images_to_a_merged_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     digits.main(Path("digits"), 160)
-    for name, recipe in (("reads", "read"), ("odd", "odd")):
+    for name, recipe, model in (("reads", "read", "model"), ("odd", "odd", "reads/model")):
         overrides = [
+            f"model.name=./digits/{model}",
             f"data.train={tmp_path}/digits/{recipe}.jsonl",
             "tune.epochs=1",
             "judge.base_check=say",
@@ -42,5 +43,7 @@ def test_the_example_runs_from_images_to_a_merged_model(
 def test_the_recipes_of_the_example_are_those_that_its_files_fit() -> None:
     for name in ("read", "odd"):
         recipe = load_recipe(RECIPES / f"{name}.yaml")
-        assert recipe.data.train.resolve() == RECIPES.parents[1] / "digits" / f"{name}.jsonl"
+        digits_folder = RECIPES.parents[1] / "digits"
+        assert recipe.data.train.resolve() == digits_folder / f"{name}.jsonl"
+        assert Path(recipe.model.name).resolve().is_relative_to(digits_folder)
         assert recipe.tune.stopping.metric == "accuracy"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.verdict import Name
-from kilotune.recipe.difference import SettingChange, differences
+from kilotune.recipe.difference import SettingChange, differences, effects_of
 from kilotune.recipe.problems import problems
 from kilotune.recipe.schema import LoraSettings, Recipe
 from kilotune.rendering.spelling import WORDINGS, spelling
@@ -148,6 +148,12 @@ def check_factors(own: Mapping[str, Sequence[Any]], only: Sequence[str]) -> None
                 f"no values are known for '{name}'",
                 where="ablation.only",
                 fix=f"Choose among {', '.join(LADDER)}; or give values in ablation.factors",
+            )
+        if not effects_of(name):
+            raise KilotuneError(
+                f"there is no setting '{name}'",
+                where="ablation.factors",
+                fix="docs/recipe.md lists all settings",
             )
         if not heeded(name):
             raise KilotuneError(

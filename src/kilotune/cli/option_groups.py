@@ -20,7 +20,7 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     A parameter that is a dataclass (keyword-only, so that options with a default may stand before
     it) is replaced by its fields. A field's annotation and default are those of its option; where
     `Only` leaves a field out, it keeps its default. Raises ValueError where two options come out
-    under one name.
+    under one name, and where `Only` names one that there is not.
     """
     shape = signature(command)
     parameters: list[Parameter] = []
@@ -30,6 +30,9 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
         if not is_dataclass(group):
             parameters.append(parameter)
             continue
+        unknown = {n for only in marks for n in only.names} - {f.name for f in fields(group)}
+        if unknown:
+            raise ValueError(f"{parameter.name} has no options {', '.join(sorted(unknown))}")
         chosen = [
             parameter.replace(name=field.name, default=field.default, annotation=field.type)
             for field in fields(group)

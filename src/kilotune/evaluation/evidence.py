@@ -45,10 +45,6 @@ class Figure:
         if not all(map(math.isfinite, (self.value, self.low, self.high))):
             raise ValueError(f"no figure: {self.value} [{self.low}, {self.high}]")
 
-    def overlaps(self, other: "Figure") -> bool:
-        """Whether the two intervals have a point in common."""
-        return self.low <= other.high and other.low <= self.high
-
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 

@@ -91,15 +91,14 @@ def judge_system(
     *,
     health: Health | None = None,
     own: str | None = None,
-    bootstrap_samples: int,
-    seed: int,
+    settings: Resampling,
 ) -> Judgement:
     """Figures with intervals of `predictions` against `references`; `labels` are the classes.
 
-    `own` is the import path of the user's own metric. Raises KilotuneError where that fails.
+    Intervals are bootstrapped as `settings` say; `own` is the import path of the user's own metric.
+    Raises KilotuneError where that fails.
     """
     metrics = TASKS[task]
-    settings: Resampling = {"samples": bootstrap_samples, "seed": seed}
     right = sum(metrics.right(p, r) for p, r in zip(predictions, references, strict=True))
     closed = metrics.score is None
     if closed:

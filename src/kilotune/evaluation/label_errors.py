@@ -42,11 +42,6 @@ class LabelErrors:
     suspicious: NDArray[np.int64]
     suggested: NDArray[np.int64]
 
-    @property
-    def estimated_errors(self) -> float:
-        """The share of wrong labels by the joint."""
-        return float(self.joint.sum() - np.trace(self.joint))
-
 
 @dataclass(frozen=True, slots=True)
 class Contradicted:

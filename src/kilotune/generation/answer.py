@@ -19,6 +19,7 @@ from kilotune.generation.decoding import (
     room,
 )
 from kilotune.generation.kept import KeptStates
+from kilotune.generation.prompts import Prompts
 from kilotune.generation.score import LabelScores, answer_losses, label_ids, score_labels
 from kilotune.models.pretrained import Model
 from kilotune.models.vision import Eyes
@@ -32,14 +33,6 @@ from kilotune.rendering.wording import Wording
 
 # Answers read off the labels' scores that are generated as well, to be sure.
 TRIED = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What generation starts from: token ids, and the images whose tokens stand in them."""
-
-    token_ids: tuple[int, ...]
-    images: tuple[Image, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +89,11 @@ class Prompting:
         return generate(
             model,
             self.template.tokenizer,
-            [prompt.token_ids for prompt in prompts],
+            prompts,
             self.generation,
             seed=self.seed,
             progress=progress,
             title=title,
-            images=[prompt.images for prompt in prompts],
-            eyes=self.eyes,
             show=show,
         )
 
@@ -132,16 +123,13 @@ class Prompting:
         plain = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         return self.decoding(settings.model_copy(update=plain))
 
-    def token_ids(self, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    def token_ids(self, examples: Sequence[Example]) -> Sequence[Sequence[int]]:
         """What generation starts from, of each of `examples`."""
-        return [prompt.token_ids for prompt in self._prompts(examples)]
+        return self._prompts(examples).token_ids
 
     def finite(self, model: Model, example: Example) -> bool:
         """Whether what `model` predicts to follow on the prompt of `example` is finite."""
-        (prompt,) = self._prompts([example])
-        return finite(
-            model, prompt.token_ids, self.generation.pad_token_id, prompt.images, self.eyes
-        )
+        return finite(model, self._prompts([example]), self.generation.pad_token_id)
 
     def scores(
         self,
@@ -162,13 +150,11 @@ class Prompting:
         prompts = self._prompts(examples, labels)
         return score_labels(
             model,
-            [prompt.token_ids for prompt in prompts],
+            prompts,
             label_ids(self.template, self.wording.told(labels)),
             pad_id=self.generation.pad_token_id,
             progress=progress,
             title=title,
-            images=[prompt.images for prompt in prompts],
-            eyes=self.eyes,
             stops=(self.generation.eos_token_id or ()) if greedy else (),
             kept=kept,
         )
@@ -234,29 +220,27 @@ class Prompting:
         prompts = self._prompts(examples)
         return answer_losses(
             model,
-            [prompt.token_ids for prompt in prompts],
+            prompts,
             [answer.token_ids for answer in answers],
             pad_id=self.generation.pad_token_id,
             progress=progress,
             title=title,
-            images=[prompt.images for prompt in prompts],
-            eyes=self.eyes,
         )
 
     def _cut(self, example: Example) -> Example:
         # What is asked must not depend on how long the right answer is.
         return self.fit(without_answer(example))[0]
 
-    def _prompts(self, examples: Sequence[Example], labels: Sequence[str] = ()) -> list["Prompt"]:
+    def _prompts(self, examples: Sequence[Example], labels: Sequence[str] = ()) -> Prompts:
         prompts, refusals = self._asked(examples, labels)
         stop_on_errors(refusals, "prompts for generation")
         return prompts
 
     def _asked(
         self, examples: Sequence[Example], labels: Sequence[str]
-    ) -> tuple[list["Prompt"], list[Finding]]:
+    ) -> tuple[Prompts, list[Finding]]:
         room = self._room(labels)
-        prompts: list[Prompt] = []
+        asked_ids, shown = list[tuple[int, ...]](), list[tuple[Image, ...]]()
         refused: dict[tuple[str, str], list[str]] = {}
         for example in examples:
             try:
@@ -266,9 +250,11 @@ class Prompting:
                     raise RenderError("images-unsupported")
                 ids = self.template.prompt_ids(asked.prompt)
                 self.limits.check(ids, room)
-                prompts.append(Prompt(tuple(ids), images))
+                asked_ids.append(tuple(ids))
+                shown.append(images)
             except RenderError as error:
                 refused.setdefault((error.code, error.detail), []).append(example.id)
+        prompts = Prompts(asked_ids, shown, self.eyes)
         return prompts, [finding(code, tuple(ids), why) for (code, why), ids in refused.items()]
 
 

@@ -18,10 +18,10 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from kilotune.data.example import Image
 from kilotune.generation.prefix import NONE, Prefix, shared_prefix
+from kilotune.generation.prompts import Prompts
 from kilotune.models.pretrained import Model, takes_argument
-from kilotune.models.vision import Eyes, forget_positions
+from kilotune.models.vision import forget_positions
 from kilotune.progress import Progress
 from kilotune.recipe.schema import DecodingSettings
 
@@ -107,22 +107,19 @@ def room(lengths: Sequence[int]) -> int:
 def generate(
     model: Model,
     tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     config: GenerationConfig,
     *,
     seed: int,
     progress: Progress,
     title: str = "generating",
-    images: Sequence[Sequence[Image]] = (),
-    eyes: Eyes | None = None,
     show: Callable[[str], None] | None = None,
 ) -> list[Generation]:
-    """An answer for every prompt (token ids), in the order of `prompts`.
+    """An answer for every prompt, in their order.
 
-    `images` are those of each prompt, if any has some, and need the model's `eyes`. What all
-    prompts begin with is computed once, unless there are images. Sampling draws from `seed` alone,
-    and leaves the global generators as they were. `show` is given the text of a single prompt's
-    answer, as it grows.
+    What all prompts begin with is computed once, unless there are images. Sampling draws from
+    `seed` alone, and leaves the global generators as they were. `show` is given the text of a
+    single prompt's answer, as it grows.
     """
     answers: list[Generation | None] = [None] * len(prompts)
     stops, endings = set(config.eos_token_id), list(config.stop_strings or ())
@@ -142,12 +139,10 @@ def generate(
     with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
         if config.do_sample:
             torch.manual_seed(seed)
-        apart = any(images) or config.repetition_penalty not in (None, 1.0)
-        prefix = NONE if apart else shared_prefix(model, prompts, config.max_new_tokens)
-        for batch in batches(prompts, TOKEN_BUDGET):
-            shown = [image for i in batch for image in images[i]] if any(images) else []
-            rows = [prompts[i] for i in batch]
-            inputs = _inputs(model, rows, config.pad_token_id, prefix, shown, eyes)
+        apart = prompts.pictured or config.repetition_penalty not in (None, 1.0)
+        prefix = NONE if apart else shared_prefix(model, prompts.token_ids, config.max_new_tokens)
+        for batch in batches(prompts.token_ids, TOKEN_BUDGET):
+            inputs = _inputs(model, prompts.of(batch), config.pad_token_id, prefix)
             cache = {"cache": prefix.cache(len(batch))} if prefix else {}
             width = inputs["input_ids"].shape[1]
             streamer = _Shown(read, show) if show else None
@@ -173,17 +168,11 @@ def plainly_greedy(model: Model, config: GenerationConfig) -> bool:
     return not (config.do_sample or penalised or others)
 
 
-def finite(
-    model: Model,
-    prompt: Sequence[int],
-    pad_id: int,
-    images: Sequence[Image] = (),
-    eyes: Eyes | None = None,
-) -> bool:
-    """Whether all that `model` predicts to follow on a prompt (token ids) is finite."""
+def finite(model: Model, prompts: Prompts, pad_id: int) -> bool:
+    """Whether all that `model` predicts to follow on `prompts` is finite."""
     one = {"logits_to_keep": 1} if takes_argument(model, "logits_to_keep") else {}
     with torch.inference_mode():
-        logits = model(**_inputs(model, [prompt], pad_id, NONE, images, eyes), **one).logits
+        logits = model(**_inputs(model, prompts, pad_id, NONE), **one).logits
     return bool(logits[:, -1].isfinite().all())
 
 
@@ -200,18 +189,11 @@ def batches(rows: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[i
         start += size
 
 
-def _inputs(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    pad_id: int,
-    prefix: Prefix,
-    images: Sequence[Image],
-    eyes: Eyes | None,
-) -> dict[str, torch.Tensor]:
+def _inputs(model: Model, prompts: Prompts, pad_id: int, prefix: Prefix) -> dict[str, torch.Tensor]:
     """What the model takes for a batch of prompts and all their images, on its device."""
-    inputs = _left_padded(prompts, pad_id, prefix)
-    if eyes is not None and images:
-        inputs.update(eyes.inputs(images, inputs["input_ids"]))
+    inputs = _left_padded(prompts.token_ids, pad_id, prefix)
+    if prompts.eyes is not None and prompts.pictured:
+        inputs.update(prompts.eyes.inputs(prompts.shown(), inputs["input_ids"]))
     forget_positions(model)
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
 

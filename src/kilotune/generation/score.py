@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 
-from kilotune.data.example import Image
 from kilotune.generation.decoding import batches
 from kilotune.generation.kept import KeptStates, row_name
 from kilotune.generation.prefix import Prefix, obstacle, shared_prefix
+from kilotune.generation.prompts import Prompts
 from kilotune.models.pretrained import Model, takes_argument
-from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.rendering.template import ChatTemplate
 
@@ -117,42 +116,36 @@ def label_ids(template: ChatTemplate, labels: Sequence[str]) -> list[list[int]]:
 
 def score_labels(
     model: Model,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     labels: Sequence[Sequence[int]],
     *,
     pad_id: int,
     progress: Progress,
     title: str = "scoring",
-    images: Sequence[Sequence[Image]] = (),
-    eyes: Eyes | None = None,
     stops: Collection[int] = (),
     kept: KeptStates | None = None,
 ) -> list[LabelScores]:
-    """Score every label (token ids) after every prompt (token ids), in the order of `prompts`.
+    """Score every label (token ids) after every prompt, in the order of `prompts`.
 
-    `images` are those of each prompt, if any has some, and need the model's `eyes`. `stops` are
-    the tokens that end an answer, without which no greedy one is known. `kept` are states of
-    models with the same frozen layers, to start from and to add to. All that is tried on the
-    shortest prompt first. Where the model's attention does not allow the tree, each label is
+    `stops` are the tokens that end an answer, without which no greedy one is known. `kept` are
+    states of models with the same frozen layers, to start from and to add to. All that is tried on
+    the shortest prompt first. Where the model's attention does not allow the tree, each label is
     scored in a row of its own, and `progress` is told why.
     """
     if not prompts:
         return []
     lengths = torch.tensor([len(label) for label in labels])
     with torch.inference_mode():
-        seen = list(images) or [()] * len(prompts)
-        score_batch, shared, reason = _way(
-            model, prompts, labels, pad_id, seen, eyes, kept, greedy=bool(stops)
-        )
+        score_batch, shared, reason = _way(model, prompts, labels, pad_id, kept, greedy=bool(stops))
         if reason:
             progress.say(reason)
-        own = [prompt[shared:] for prompt in prompts]
+        own = [prompt[shared:] for prompt in prompts.token_ids]
         sums = torch.empty(len(prompts), len(labels))
         greedy: list[tuple[int, ...] | None] = [None] * len(prompts)
         tree = LabelTree.of(labels)
         with progress.bar(title, len(prompts)) as bar:
             for batch in batches([[*row, *tree.tokens] for row in own], TOKEN_BUDGET):
-                found = score_batch([own[i] for i in batch], [seen[i] for i in batch])
+                found = score_batch(prompts.of(batch, shared))
                 sums[batch] = found.sums
                 for row, likeliest in zip(batch, found.likeliest, strict=False):
                     greedy[row] = tree.greedy(likeliest, stops)
@@ -175,17 +168,14 @@ class Scored:
     likeliest: Sequence[Sequence[int]] = ()
 
 
-Shown = Sequence[Sequence[Image]]  # the images of each prompt
-ScoreBatch = Callable[[Sequence[Sequence[int]], Shown], Scored]
+ScoreBatch = Callable[[Prompts], Scored]
 
 
 def _way(
     model: Model,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     labels: Sequence[Sequence[int]],
     pad_id: int,
-    images: Shown,
-    eyes: Eyes | None,
     kept: KeptStates | None,
     *,
     greedy: bool,
@@ -193,29 +183,31 @@ def _way(
     """How to score a batch, how many tokens of each prompt it leaves out, and why no faster."""
     alone = "labels are scored one by one: "
 
-    def by_row(batch: Sequence[Sequence[int]], shown: Shown) -> Scored:
-        return Scored(rows_scores(model, batch, labels, pad_id, shown, eyes))
+    def by_row(batch: Prompts) -> Scored:
+        return Scored(rows_scores(model, batch, labels, pad_id))
 
-    if any(images):
+    if prompts.pictured:
         return by_row, 0, f"{alone}there are images in the prompts"
     lengths = [len(label) for label in labels]
-    reason = obstacle(model, max(map(len, prompts)) + max(lengths)) or _ignores_masks(model)
+    every = prompts.token_ids
+    reason = obstacle(model, max(map(len, every)) + max(lengths)) or _ignores_masks(model)
     if reason:
         return by_row, 0, alone + reason
-    prefix, tree = shared_prefix(model, prompts, max(lengths)), LabelTree.of(labels)
+    prefix, tree = shared_prefix(model, every, max(lengths)), LabelTree.of(labels)
     from_tree = partial(tree_scores, model, tree=tree, prefix=prefix, pad_id=pad_id, greedy=greedy)
 
-    def by_tree(batch: Sequence[Sequence[int]], shown: Shown = ()) -> Scored:
-        return from_tree(batch)
+    def by_tree(batch: Prompts) -> Scored:
+        return from_tree(batch.token_ids)
 
-    def from_kept(batch: Sequence[Sequence[int]], shown: Shown = ()) -> Scored:
-        return from_tree(batch, kept=kept)
+    def from_kept(batch: Prompts) -> Scored:
+        return from_tree(batch.token_ids, kept=kept)
 
     # The longest label and the last: what sees another branch, or not its own, shows there.
-    trial, chosen = min(prompts, key=len), [lengths.index(max(lengths)), len(labels) - 1]
-    plain = rows_scores(model, [trial], [labels[i] for i in chosen], pad_id)
+    shortest = min(range(len(every)), key=lambda row: len(every[row]))
+    trial, chosen = prompts.of([shortest]), [lengths.index(max(lengths)), len(labels) - 1]
+    plain = rows_scores(model, trial, [labels[i] for i in chosen], pad_id)
     allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
-    rest = [trial[len(prefix) :]]
+    rest = trial.of([0], len(prefix))
 
     def error(found: Scored) -> float:
         return float(((found.sums[:, chosen] - plain).abs() / plain.abs().clamp(min=1)).max())
@@ -294,54 +286,44 @@ def _likeliest(logits: torch.Tensor, edge: float) -> list[list[int]]:
 
 
 def rows_scores(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    labels: Sequence[Sequence[int]],
-    pad_id: int,
-    images: Shown = (),
-    eyes: Eyes | None = None,
+    model: Model, prompts: Prompts, labels: Sequence[Sequence[int]], pad_id: int
 ) -> torch.Tensor:
     """The same sums the plain way: each label of each prompt in a padded row of its own."""
-    pairs = [(prompt, label) for prompt in prompts for label in labels]
-    shown = [seen for seen in images for _ in labels] if any(images) else []
-    sums = _pair_scores(model, pairs, pad_id, shown, eyes, lambda _: None)
+    each = prompts.of([row for row in range(len(prompts)) for _ in labels])
+    sums = _pair_scores(model, each, [*labels] * len(prompts), pad_id, lambda _: None)
     return sums.view(len(prompts), len(labels))
 
 
 def answer_losses(
     model: Model,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     answers: Sequence[Sequence[int]],
     *,
     pad_id: int,
     progress: Progress,
     title: str = "scoring",
-    images: Shown = (),
-    eyes: Eyes | None = None,
 ) -> list[float]:
     """The mean negative log-likelihood, in nats a token, of each answer (token ids) to its prompt.
 
     No answer may be empty.
     """
-    pairs = list(zip(prompts, answers, strict=True))
-    shown = list(images) if any(images) else []
-    with torch.inference_mode(), progress.bar(title, len(pairs)) as bar:
-        sums = _pair_scores(model, pairs, pad_id, shown, eyes, bar.advance)
+    with torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
+        sums = _pair_scores(model, prompts, answers, pad_id, bar.advance)
     return (-sums / torch.tensor([len(answer) for answer in answers])).tolist()
 
 
 def _pair_scores(
     model: Model,
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    prompts: Prompts,
+    answers: Sequence[Sequence[int]],
     pad_id: int,
-    images: Shown,
-    eyes: Eyes | None,
     advance: Callable[[int], None],
 ) -> torch.Tensor:
-    """Shape (pairs,): the sum of log-likelihoods of each answer after its prompt.
+    """Shape (prompts,): the sum of log-likelihoods of each answer after its prompt.
 
     Padded on the right, where it cannot reach what is scored in any causal model.
     """
+    pairs = list(zip(prompts.token_ids, answers, strict=True))
     sums = torch.empty(len(pairs))
     for batch in batches([[*prompt, *answer] for prompt, answer in pairs], TOKEN_BUDGET):
         rows = [[*pairs[i][0], *pairs[i][1][:-1]] for i in batch]
@@ -349,8 +331,8 @@ def _pair_scores(
         longest = max(map(len, rows))
         mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
         ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-        shown = [image for i in batch for image in images[i]] if images else []
-        seen = eyes.inputs(shown, ids) if eyes is not None else {}
+        shown = prompts.of(batch).shown()
+        seen = prompts.eyes.inputs(shown, ids) if prompts.eyes is not None else {}
         logits = logits_at(
             model,
             torch.arange(first, longest),

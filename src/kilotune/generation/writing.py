@@ -9,6 +9,7 @@ from transformers import AutoModelForMaskedLM
 
 from kilotune.augmentation.model_protocols import Conversation, Gap
 from kilotune.generation.decoding import batches, generate, generation_config
+from kilotune.generation.prompts import Prompts
 from kilotune.models.positions import longest_text, position_limit
 from kilotune.models.pretrained import Model, load_beside, stop_ids
 from kilotune.progress import Progress
@@ -26,7 +27,7 @@ OTHER_WORD = 16
 
 @dataclass(frozen=True, slots=True)
 class ChatWriter:
-    """A loaded chat model as `augment.models.Writer`; what its prompts share is read once."""
+    """A loaded chat model as `model_protocols.Writer`; what its prompts share is read once."""
 
     name: str
     model: Model
@@ -58,7 +59,7 @@ class ChatWriter:
         said = generate(
             self.model,
             tokenizer,
-            [every[number] for number in fitting],
+            Prompts([every[number] for number in fitting]),
             config,
             seed=seed,
             progress=self.progress,
@@ -71,7 +72,7 @@ class ChatWriter:
 
 @dataclass(frozen=True, slots=True)
 class CausalGuesser:
-    """A causal language model as `augment.models.Guesser`.
+    """A causal language model as `model_protocols.Guesser`.
 
     What it would say next, given the text on the left, is proposed; each proposal is then judged on
     both sides, by the likelihood of the whole sentence with it.
@@ -136,7 +137,7 @@ class CausalGuesser:
 
 @dataclass(frozen=True, slots=True)
 class MaskedGuesser:
-    """A masked language model as `augment.models.Guesser`: it sees both sides at once."""
+    """A masked language model as `model_protocols.Guesser`: it sees both sides at once."""
 
     model: Any
     tokenizer: Any

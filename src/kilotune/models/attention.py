@@ -81,9 +81,6 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     pack: Pack | None = None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention for transformers' AttentionInterface; without a `pack` it is plain `sdpa`.
@@ -98,11 +95,9 @@ def packed_attention(
             key,
             value,
             attention_mask,
-            dropout=dropout,
-            scaling=scaling,
-            sliding_window=sliding_window,
             **kwargs,
         )
+    sliding_window, scaling = kwargs.get("sliding_window"), kwargs.get("scaling")
     if sliding_window is not None and sliding_window < pack.longest:
         raise UnsupportedError(
             f"its attention window of {sliding_window} is shorter than an example"
@@ -111,7 +106,7 @@ def packed_attention(
     for name in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(name) is not None:
             raise UnsupportedError(f"its attention takes {name}")
-    if dropout:
+    if kwargs.get("dropout"):
         raise UnsupportedError("its attention has dropout")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if torch.is_autocast_enabled(query.device.type):  # as it does with `sdpa`'s inputs

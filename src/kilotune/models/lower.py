@@ -110,10 +110,10 @@ def in_float32(model: Model, index: int) -> Iterator[None]:
             yield
         return
     before = [(tensor, tensor.data) for tensor in (*layer.parameters(), *layer.buffers())]
-    for tensor, data in before:  # not `layer.float()`, which puts other buffers into the layer
-        if tensor.is_floating_point():
-            tensor.data = data.float()
     try:
+        for tensor, data in before:  # not `layer.float()`, which puts other buffers into the layer
+            if tensor.is_floating_point():
+                tensor.data = data.float()
         yield
     finally:
         for tensor, data in before:

@@ -18,7 +18,7 @@ Model = Any  # transformers.PreTrainedModel, which ships no types
 
 
 def check_quantised(tune: TuneSettings) -> None:
-    """Raise KilotuneError where quantised weights cannot be tuned as asked, or not here."""
+    """Raise KilotuneError where quantised weights cannot be tuned as asked."""
     if not tune.adapters_alone:
         raise _refusal(
             "quantised weights cannot be trained themselves",
@@ -26,7 +26,11 @@ def check_quantised(tune: TuneSettings) -> None:
         )
     if tune.streaming == "always":
         raise _refusal("quantised layers cannot be streamed", "Set tune.streaming=never")
-    if find_spec("bitsandbytes") is None:
+
+
+def check_installed(settings: ModelSettings) -> None:
+    """Raise KilotuneError where this machine has not got what the model's settings need."""
+    if settings.quantization != "none" and find_spec("bitsandbytes") is None:
         raise _refusal("bitsandbytes is not installed", "pip install 'kilotune[quantization]'")
 
 

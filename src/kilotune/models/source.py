@@ -1,7 +1,7 @@
 """Where a model is, and what can be had there: built-in, a folder, a GGUF file, or a hub id."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -286,6 +286,14 @@ def locate(settings: ModelSettings) -> Source:
     Raises KilotuneError that says what is missing and where it was looked for.
     """
     source = _found(settings, "*.safetensors")
+    if source.config_file is not None:
+        if source.config_file.name != CONFIG:  # the weights would be loaded by the folder's own
+            raise KilotuneError(
+                "a configuration alone, and a run needs weights",
+                where=settings.name,
+                fix=f"Give the folder of the model, with this file as its {CONFIG}",
+            )
+        source = replace(source, config_file=None)
     try:
         source.config  # noqa: B018 (read, and kept)
     except (OSError, ValueError) as error:

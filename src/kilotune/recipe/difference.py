@@ -45,8 +45,12 @@ def settings_affecting(recipe: Recipe, effects: Collection[Effect]) -> dict[str,
 
 
 def binding_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that decide what a run's weights and answers are, by name."""
-    return settings_affecting(recipe, BINDING)
+    """The settings that decide what a run's weights and answers are, by name.
+
+    Where unlabelled texts lie may change, and not whether there are any.
+    """
+    given = recipe.unlabeled.file is not None
+    return {**settings_affecting(recipe, BINDING), "unlabeled.file": given}
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, SettingChange]:

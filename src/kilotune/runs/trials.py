@@ -81,7 +81,7 @@ class TrialStore:
     """The finished trials of an experiment, a file each; nothing of an unfinished one."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
-        """`fingerprint` is of the data: trials on other data are others."""
+        """`fingerprint` is of the data, and of the model where nothing else binds them."""
         self.folder, self.fingerprint = folder, fingerprint
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -121,11 +121,11 @@ def kept(path: Path, kind: type[D], what: str) -> D | None:
 
 
 def heeded(setting: str) -> bool:
-    """Whether another value of `setting` makes another trial; of a part, as `decoding`, or of none,
-    whether it may be asked for.
+    """Whether another value of `setting` makes another trial; of a part, as `decoding`, whether
+    one of all its settings does.
     """
     effects = effects_of(setting)
-    return not effects or (effects <= DECIDING and bool(effects & FACTORS))
+    return effects <= DECIDING and bool(effects & FACTORS)
 
 
 def relevant_settings(recipe: Recipe) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from kilotune.data.example import Message
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.preference import PROMPT, Judge, Pair, Preference, compare, worded
 from kilotune.generation.decoding import generate, generation_config
+from kilotune.generation.prompts import Prompts
 from kilotune.models.pretrained import Model, compute_dtype, stop_ids
 from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared
@@ -88,7 +89,7 @@ class ChatJudge:
         said = generate(
             self.model,
             self.template.tokenizer,
-            prompts,
+            Prompts(prompts),
             config,
             seed=0,
             progress=self.progress,

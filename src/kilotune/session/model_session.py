@@ -411,8 +411,10 @@ class Session:
             self.prepared.labels,
             health=self.health(examples, said) if said.texts else None,
             own=self.prepared.recipe.judge.metric,
-            bootstrap_samples=self.prepared.recipe.judge.bootstrap_samples,
-            seed=self.prepared.recipe.seed,
+            settings={
+                "samples": self.prepared.recipe.judge.bootstrap_samples,
+                "seed": self.prepared.recipe.seed,
+            },
         )
 
 

@@ -29,7 +29,7 @@ ROW, OPERATION, PARENT = "source_row", "operation", "parent"
 
 
 class OwnModels:
-    """The recipe's own model as `augment.models.Models`, loaded once, when first asked for."""
+    """The recipe's own model as `model_protocols.Models`, loaded once, when first asked for."""
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
         self.recipe = recipe

@@ -48,7 +48,7 @@ NAMELESS = {code for code in FIXES if code != errno.ENOENT}
 
 def refusal(error: BaseException) -> KilotuneError | None:
     """The error that a user sees where the system refused something; None for any other error."""
-    if _lacks_memory(error):
+    if lacks_memory(error):
         return KilotuneError(MEMORY, fix=MEMORY_FIX)
     refused = as_os_error(error)
     if refused is None or refused.strerror is None:
@@ -84,7 +84,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = None if _lacks_memory(error) else as_os_error(error)
+        refused = None if lacks_memory(error) else as_os_error(error)
         if refused is None:
             raise
         if refused.filename is None or _temporary(refused.filename, path):
@@ -118,7 +118,8 @@ def as_os_error(error: BaseException) -> OSError | None:
     return OSError(errno.ENOSPC, NOT_TO_ITS_END) if TORCH_WRITES.search(said) else None
 
 
-def _lacks_memory(error: BaseException) -> bool:
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, this machine's or an accelerator's, whoever says so."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):

@@ -16,6 +16,7 @@ from kilotune.models.quantisation import quantised
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.vision import Eyes
 from kilotune.rendering.label_mask import Rendering
+from kilotune.system.os_errors import lacks_memory
 from kilotune.training.activations import Activations
 from kilotune.training.batches import Batch, collate
 from kilotune.training.loss import LabelledLoss, labelled_count
@@ -71,17 +72,23 @@ def agree(
         with fast_path(model):
             return _loss(model, batch)
 
-    try:
-        with _in_float32(model), activations.bypassed(model) if activations else nullcontext():
-            precision = model.dtype
-            found = compare(tunable, plain, fast)
-    except UnsupportedError as error:
-        return Agreement("padded", f"the model does not allow packing: {error}")
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        # Any architecture may come along, with code of its own: whatever it trips over, the
-        # padded path is there.
-        return Agreement("padded", f"the model does not take packs ({type(error).__name__})")
-    return _judge(precision, found.loss, found.gradient)
+    for wide in (True, False):
+        try:
+            with (
+                _in_float32(model) if wide else nullcontext(),
+                activations.bypassed(model) if activations else nullcontext(),
+            ):
+                precision = model.dtype
+                found = compare(tunable, plain, fast)
+            return _judge(precision, found.loss, found.gradient)
+        except UnsupportedError as error:
+            return Agreement("padded", f"the model does not allow packing: {error}")
+        except (TypeError, ValueError, LookupError, RuntimeError, AttributeError, MemoryError) as e:
+            # Any architecture may come along, with code of its own: whatever it trips over, the
+            # padded path is there.
+            if not lacks_memory(e):
+                return Agreement("padded", f"the model does not take packs ({type(e).__name__})")
+    return Agreement("padded", "there was not enough memory to compare packed batches with padded")
 
 
 def _loss(model: Model, batch: Batch) -> Tensor:
@@ -128,9 +135,9 @@ def _in_float32(model: Model) -> Iterator[None]:
     if fixed or 4 * sum(tensor.numel() for tensor in half) > room // 2:
         yield
         return
-    for tensor in half:
-        tensor.data = tensor.data.float()
     try:
+        for tensor in half:
+            tensor.data = tensor.data.float()
         yield
     finally:
         for tensor, dtype in zip(half, before, strict=True):

@@ -91,7 +91,7 @@ def noise(before: Sequence[float], after: Sequence[float]) -> float:
     """The standard error of the mean gain on the same examples, in one run.
 
     With two examples added, one that gains and one that loses as much as any did (Bonett and
-    Price 2012), as where changes are decided upon (`evaluate.adoption`): that one example in
+    Price 2012), as where changes are decided upon (`evaluation.adoption`): that one example in
     fifty changed is noise.
     """
     gains = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)

@@ -1,5 +1,6 @@
 """Whether augmentation earns its place: tuned with and without, on the same folds and seeds."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.record import fingerprint
 from kilotune.runs.trials import Trial, TrialStore, Unit
+from kilotune.session.loading import base_identity
 from kilotune.session.workbench import Workbench, every_epoch, in_steps, untold
 
 # What every operation is compared with; and as many steps on the old examples alone, since more
@@ -79,9 +81,11 @@ def _tried(
     seeds: int,
 ) -> TrialOutcome:
     recipe = prepared.recipe
+    source = locate(recipe.model)
     data = fingerprint(e for fold in folds for e in (*fold.train, *fold.validation))
-    store = TrialStore(kept, data)
-    bench = Workbench(prepared, locate(recipe.model), folds, progress)
+    # Where a model lies is in no trial's settings: an ablation is bound to its model's identity.
+    store = TrialStore(kept, json.dumps([data, base_identity(source)], sort_keys=True))
+    bench = Workbench(prepared, source, folds, progress)
     units = [Unit(fold.number, recipe.seed + seed) for seed in range(seeds) for fold in folds]
     done: dict[str, dict[Unit, Trial]] = {name: {} for name in (WITHOUT, *names, LONGER)}
     with progress.bar("tunings", len(units) * len(done)) as bar:

@@ -70,8 +70,9 @@ def decode(
             model, prompting, prepared.task, prepared.labels, tuple(prepared.parts.validation)
         )
         choice = search(asked, progress)
-        save_choice(folder, choice)
+        # The record last: where it is, the choice is used.
         _replace_config(tuned_folder(run), prompting.decoding(choice.chosen).generation)
+        save_choice(folder, choice)
     return choice
 
 

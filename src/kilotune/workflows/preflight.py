@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.gguf import is_gguf
+from kilotune.models.quantisation import check_installed
 from kilotune.models.size import check_answers, check_trained
 from kilotune.models.source import Source, locate
 from kilotune.preparation.prepare import Prepared
@@ -33,6 +34,7 @@ def preflight(prepared: Prepared, progress: Progress) -> Ready:
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
     source = locate(recipe.model)
     check_settings(prepared, source)
+    check_installed(recipe.model)  # a plan may be of another machine
     source.check_weights()
     return Ready(prepared, source, open_pool(prepared, progress))
 
