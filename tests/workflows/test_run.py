@@ -480,7 +480,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     def generate(*args: object, **_: object) -> list[Generation]:
         _, tokenizer, prompts, *_ = args
         ids = (*tokenizer.encode(text), tokenizer.eos_token_id)  # type: ignore[attr-defined]
-        return [Generation(text, stopped=True, token_ids=ids) for _ in prompts]  # type: ignore[attr-defined]
+        return [Generation(text, stopped=True, token_ids=ids) for _ in prompts.token_ids]  # type: ignore[attr-defined]
 
     monkeypatch.setattr("kilotune.generation.answer.generate", generate)
 
