@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import psutil
 import torch
 
 from kilotune.models.lower import active_dropout, bypassed, entering, first_trained_layer
 from kilotune.models.pretrained import Model
+from kilotune.system.free_memory import free_memory
 
 # Of the memory that is free, the part that states may take.
 SHARE = 8
@@ -39,7 +39,7 @@ class KeptStates:
         below = first_trained_layer(model)
         if not below or active_dropout(model, below):
             return None
-        return cls(below, psutil.virtual_memory().available // SHARE)
+        return cls(below, free_memory() // SHARE)
 
     @contextmanager
     def starting(

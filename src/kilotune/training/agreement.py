@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from kilotune.models.quantisation import quantised
 from kilotune.models.streaming import streamed_layers
 from kilotune.models.vision import Eyes
 from kilotune.rendering.label_mask import Rendering
+from kilotune.system.free_memory import free_memory
 from kilotune.system.os_errors import lacks_memory
 from kilotune.training.activations import Activations
 from kilotune.training.batches import Batch, collate
@@ -128,7 +128,7 @@ def _in_float32(model: Model) -> Iterator[None]:
     tensors = [*model.parameters(), *model.buffers()]
     half = [t for t in tensors if t.dtype in (torch.bfloat16, torch.float16)]
     before = [tensor.dtype for tensor in half]
-    room = psutil.virtual_memory().available
+    room = free_memory()
     if model.device.type == "cuda":
         room, _ = torch.cuda.mem_get_info(model.device)
     fixed = streamed_layers(model) or quantised(model)

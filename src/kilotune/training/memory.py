@@ -6,12 +6,12 @@ docs/plan.md says how far it was from what was measured.
 
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from kilotune.models.pretrained import Model, best_device, compute_dtype
 from kilotune.models.size import DecoderWidths, Trained, decoder_widths, measure_trained
 from kilotune.recipe.schema import LoraSettings, Recipe, TuneSettings
+from kilotune.system.free_memory import free_memory
 from kilotune.training.loss import LOGITS
 
 # Leave room for the allocator, for generating answers and for everything else that runs here.
@@ -164,4 +164,4 @@ def available_bytes() -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * USABLE)
-    return int(psutil.virtual_memory().available * USABLE)
+    return int(free_memory() * USABLE)
