@@ -42,7 +42,7 @@ from kilotune.training.tuning_result import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
 
 # Examples and their label probabilities, shape (examples, labels), by the tuned model.
-Scored = tuple[tuple[Example, ...], NDArray[np.float64]] | None
+LabelProbabilities = tuple[tuple[Example, ...], NDArray[np.float64]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def _verdict(
     tuning: Tuning,
     on_validation: Judged | None,
     on_test: Judged,
-    scored: Scored,
+    scored: LabelProbabilities,
 ) -> Verdict:
     metrics = TASKS[session.prepared.task]
     closed = metrics.score is None
@@ -236,7 +236,7 @@ def _disagreement(on_test: Judged) -> list[Finding]:
     return judged.calibration.findings() if judged.calibration else []
 
 
-def _doubted(scored: Scored, labels: Sequence[str], verdict: Verdict) -> list[Finding]:
+def _doubted(scored: LabelProbabilities, labels: Sequence[str], verdict: Verdict) -> list[Finding]:
     """The labels that the tuned model contradicts, where it has learnt enough to be asked."""
     learnt = verdict.figures.get("gain_low", 0) > 0 or verdict.name == "unvalidated"
     if scored is None or not learnt or verdict.name in ("unstable", "template_fault"):
