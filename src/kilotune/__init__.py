@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kilotune.data.normalise import load_examples
+    from kilotune.errors import KilotuneError
     from kilotune.exports import export
     from kilotune.preparation.inspection import check
     from kilotune.recipe.load import load_recipe
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "KilotuneError": "kilotune.errors",
     "Recipe": "kilotune.recipe.schema",
     "ablate": "kilotune.workflows.ablate",
     "augment": "kilotune.workflows.augment",
@@ -48,6 +50,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "KilotuneError",
     "Recipe",
     "__version__",
     "ablate",

@@ -141,3 +141,8 @@ def test_unusable_predictions_are_one_clear_error(tmp_path: Path, content: str, 
         read_probabilities(path, classified(("x", "a"), ("y", "b")), ["a", "b"])
     assert words in str(caught.value)
     assert caught.value.fix
+
+
+def test_files_are_named_by_texts_too_and_read_as_they_are_recognised(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", labelled(80))
+    assert check([str(path)]) == check([path], reading=Reading())

@@ -42,6 +42,8 @@ def films(folder: Path) -> Path:
     [
         (films, ["tune.report_to=[nowhere]"]),
         (films, ["judge.model=nowhere"]),
+        (films, ["model.name=./nowhere"]),
+        (films, ["model.name=some/model"]),
         (answers, ["judge.model=nowhere"]),
         (films, ["decoding.max_new_tokens=1000000"]),
         (films, ["tune.layers=top:99"]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kilotune.errors import KilotuneError
 from kilotune.models.source import locate
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
@@ -87,3 +88,8 @@ def test_the_template_of_a_run_is_saved_with_it_and_used_by_predict(
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 41
     written = json.loads((RunFolder(finished.folder).path / "findings.json").read_text())
     assert [f["code"] for f in written["findings"] if f["code"] == "template-chosen"] == []
+
+
+def test_a_model_that_is_not_there_is_one_clear_error(labelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="no tokenizer there"):
+        render(recipe(labelled, tmp_path / "none"))

@@ -202,7 +202,7 @@ def test_a_run_of_before_whose_figures_say_no_reason_is_opened(whole: Run, tmp_p
 
 
 def test_an_opened_run_is_what_the_run_returned(whole: Run) -> None:
-    assert open_run(whole.folder) == whole
+    assert open_run(str(whole.folder)) == whole
 
 
 def gone(path: Path) -> None:

@@ -33,7 +33,7 @@ from kilotune.session.loading import check_run
 TEMPLATE = "chat_template.jinja"
 
 
-def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
+def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = False) -> Path:
     """Write the tuned weights of the finished `run` into the new folder `out`, in the form `to`.
 
     Forms are those of FORMS. Returns `out`. Raises KilotuneError for another form, for a run that
@@ -42,7 +42,7 @@ def export(run: Path, to: str, out: Path, *, trust_code: bool = False) -> Path:
     """
     if to not in FORMS:
         raise KilotuneError(f"no form '{to}'", where="--to", fix=f"Choose: {', '.join(FORMS)}")
-    finished = open_finished(run, trust_code=trust_code)
+    finished, out = open_finished(Path(run), trust_code=trust_code), Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with claimed(out, check=check_new), written_atomically(out) as part:
         check_run(finished.folder, finished.recipe, finished.source)

@@ -115,5 +115,8 @@ def file_of(place: str, name: str) -> Path | None:
     if Path(place).is_dir():
         path = Path(place) / name
         return path if path.is_file() else None
-    found = try_to_load_from_cache(place, name)
+    try:
+        found = try_to_load_from_cache(place, name)
+    except ValueError:  # no hub id: a folder that is not there
+        return None
     return Path(found) if isinstance(found, str) else None

@@ -30,4 +30,6 @@ def name_base(adapter: Path, name: str) -> None:
     if file.exists():
         settings = json.loads(file.read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = public_name(name)
+        if isinstance(settings.get("target_modules"), list):  # of a set, in any order
+            settings["target_modules"].sort()
         write_atomically(file, to_json(settings) + "\n")

@@ -319,6 +319,8 @@ def locate_config(settings: ModelSettings) -> Source:
     try:
         source.config  # noqa: B018 (read, and kept)
     except (OSError, ValueError) as error:
+        if not Path(settings.name).expanduser().exists():
+            raise not_found(settings.name, None, error, BUILTIN) from error
         raise KilotuneError(
             "no config.json that transformers understands",
             where=settings.name,

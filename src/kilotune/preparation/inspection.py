@@ -54,9 +54,9 @@ class Inspection:
 
 
 def check(
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     *,
-    reading: Reading,
+    reading: Reading | None = None,
     validation: Path | None = None,
     test: Path | None = None,
     count_tokens: CountTokens | None = None,
@@ -65,22 +65,24 @@ def check(
 ) -> Inspection:
     """Read and check `files` as one training file, and the parts beside it.
 
+    `reading` says how they are read (`data.normalise.Reading`); without it all is detected.
     `label_errors` looks for wrong labels with a bag of words, `probabilities` with a file of
     out-of-fold predictions. Raises KilotuneError for files that cannot be read.
     """
-    datasets = [load_dataset(path, reading, source=name) for path, name in _named(files)]
+    paths, reading = [Path(file) for file in files], reading or Reading()
+    datasets = [load_dataset(path, reading, source=name) for path, name in _named(paths)]
     tasks = sorted({dataset.task for dataset in datasets})
     if len(tasks) > 1:
         raise KilotuneError(
             f"the files set different tasks: {', '.join(tasks)}",
-            where=some([str(path) for path in files]),
+            where=some([str(path) for path in paths]),
             fix="Check them one by one, or name one with --task",
         )
     task = datasets[0].task
     if (label_errors or probabilities) and task != "classify":
         raise KilotuneError(
             f"wrong labels are looked for among closed labels, and the task is {task}",
-            where=some([str(path) for path in files]),
+            where=some([str(path) for path in paths]),
             fix="Leave --label-errors and --out-of-fold out, or say --task classify",
         )
     examples = [example for dataset in datasets for example in dataset.examples]
@@ -97,7 +99,7 @@ def check(
         found += _of_labels(examples, probabilities)
     lengths = prompt_tokens(examples, count_tokens)
     return Inspection(
-        files=tuple(files),
+        files=tuple(paths),
         format=", ".join(dict.fromkeys(dataset.format for dataset in datasets)),
         title=", ".join(dict.fromkeys(dataset.title for dataset in datasets)),
         unused=tuple(dict.fromkeys(name for dataset in datasets for name in dataset.unused)),

@@ -49,7 +49,7 @@ def binding_settings(recipe: Recipe) -> dict[str, Any]:
 
     Where unlabelled texts lie may change, and not whether there are any.
     """
-    given = recipe.unlabeled.file is not None
+    given = None if recipe.unlabeled.file is None else "a file"
     return {**settings_affecting(recipe, BINDING), "unlabeled.file": given}
 
 

@@ -76,9 +76,9 @@ class RunComparison:
     test: Paired | None
 
 
-def compare(before: Path, after: Path) -> RunComparison:
+def compare(before: str | Path, after: str | Path) -> RunComparison:
     """Two finished runs' folders. Raises KilotuneError where one is not, or their tasks differ."""
-    both = first, second = RunFolder(before), RunFolder(after)
+    both = first, second = RunFolder(Path(before)), RunFolder(Path(after))
     for folder in both:
         folder.read_recipe(runs=())
         folder.check_finished()

@@ -103,14 +103,14 @@ class Chat:
             yield self._untuned
 
 
-def chat(run: Path, *, trust_code: bool = False) -> Chat:
+def chat(run: str | Path, *, trust_code: bool = False) -> Chat:
     """A chat with the models of the finished run in `run`.
 
     Raises KilotuneError for a model with code of its own unless `trust_code`.
     """
-    folder = RunFolder(run)
+    folder = RunFolder(Path(run))
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     data = folder.read(DataDocument)
-    model, prompting = open_tuned(run, recipe, data.labels, pictured=False)
+    model, prompting = open_tuned(folder.path, recipe, data.labels, pictured=False)
     return Chat(recipe, data.task, model, prompting)

@@ -38,7 +38,7 @@ class DecodingTask:
 
 
 def decode(
-    run: Path,
+    run: str | Path,
     progress: Progress | None = None,
     *,
     trust_code: bool = False,
@@ -52,7 +52,7 @@ def decode(
     for code that its recipe names unless `trust_code`.
     """
     progress = progress or Silent()
-    folder = RunFolder(run)
+    folder = RunFolder(Path(run))
     recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     folder.check_finished()
     prepared = prepare(recipe, Silent())
@@ -64,14 +64,14 @@ def decode(
         folder.note_moves(moved)
         progress.stage("Loading the model")
         pictured = bool(prepared.pictured)
-        model, prompting = open_tuned(run, recipe, prepared.labels, pictured=pictured)
+        model, prompting = open_tuned(folder.path, recipe, prepared.labels, pictured=pictured)
         progress.stage("Trying ways of decoding on validation")
         asked = DecodingTask(
             model, prompting, prepared.task, prepared.labels, tuple(prepared.parts.validation)
         )
         choice = search(asked, progress)
         # The record last: where it is, the choice is used.
-        _replace_config(tuned_folder(run), prompting.decoding(choice.chosen).generation)
+        _replace_config(tuned_folder(folder.path), prompting.decoding(choice.chosen).generation)
         save_choice(folder, choice)
     return choice
 

@@ -52,9 +52,9 @@ class Predictions:
 
 
 def predict(
-    run: Path,
-    file: Path,
-    out: Path,
+    run: str | Path,
+    file: str | Path,
+    out: str | Path,
     progress: Progress | None = None,
     *,
     trust_code: bool = False,
@@ -73,7 +73,7 @@ def predict(
     Answers are kept in `OUT.part` as they come; the same call goes on from there, to the same
     file as if it had not been stopped.
     """
-    folder = RunFolder(run)
+    folder, file, out = RunFolder(Path(run)), Path(file), Path(out)
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     remove_served(out)

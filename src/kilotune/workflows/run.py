@@ -50,7 +50,7 @@ class Run:
     pseudo_labels: PseudoLabels | None = None
 
 
-def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = None) -> Run:
+def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
     """Do the whole job of `recipe` in a new folder (`out`, else one under `runs/`).
 
     Nothing is written before the data and the model's name are known to be usable. Raises
@@ -58,6 +58,7 @@ def run(recipe: Recipe, out: Path | None = None, progress: Progress | None = Non
     `resume` from.
     """
     progress = progress or Silent()
+    out = Path(out) if out is not None else None
     if out is not None and distributed.leads():
         record.check_new(out)
     return start(prepare(recipe, progress), out, progress)
@@ -78,7 +79,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
 
 
 def resume(
-    path: Path,
+    path: str | Path,
     progress: Progress | None = None,
     *,
     trust_code: bool = False,
@@ -90,7 +91,7 @@ def resume(
     `data.train=FILE`. Raises KilotuneError when it is finished already, when its data, its model or
     its recipe have changed, and for code that its recipe names unless `trust_code`.
     """
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     progress = progress or Silent()
     state = of_the_leader("finished" if folder.finished else "judged" if folder.judged else "")
@@ -131,23 +132,23 @@ def _reported(folder: RunFolder, recipe: Recipe, progress: Progress) -> Run:
     return run
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: str | Path) -> Run:
     """The finished run in the folder `path`, as `run` returned it, from its records.
 
     Raises KilotuneError where it is not finished, or a record is damaged.
     """
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     folder.check_finished()
     judged = folder.read(JudgementDocument)
     pseudo = folder.read_if_there(PseudoLabelsDocument)
     return Run(
-        folder=path,
+        folder=folder.path,
         verdict=folder.read(VerdictDocument).verdict,
         judgements=judged.test,
         tuned_against_base=judged.tuned_against_base,
         forgetting=judged.forgetting,
         preference=judged.preference,
-        weights=tuned_folder(path),
+        weights=tuned_folder(folder.path),
         report=folder / record.REPORT,
         pseudo_labels=pseudo.outcome if pseudo else None,
     )

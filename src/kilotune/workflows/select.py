@@ -70,10 +70,10 @@ class RowSelection:
 
 
 def select(
-    run: Path,
-    file: Path,
+    run: str | Path,
+    file: str | Path,
     count: int = 50,
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     strategy: str = "auto",
     seed: int | None = None,
@@ -91,11 +91,11 @@ def select(
     unless `trust_code`.
     """
     progress = progress or Silent()
-    folder = RunFolder(run)
+    folder, file = RunFolder(Path(run)), Path(file)
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     strategy = _known(strategy, folder.read(DataDocument).task)
-    out = out or _place(file)
+    out = Path(out or _place(file))
     with claimed(out):
         return _selected(folder, recipe, file, count, out, strategy, seed, progress)
 

@@ -96,7 +96,8 @@ def run_stages(
         _say_findings(late, progress)
         folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
     with clock.lap("forgetting"):
-        progress.stage("Asking general questions, to see what was forgotten")
+        if prepared.recipe.judge.forgetting != "never":
+            progress.stage("Asking general questions, to see what was forgotten")
         outcome = replace(outcome, forgetting=session.forgetting())
     with clock.lap("preference"):
         outcome = replace(outcome, weights=session.save(folder))
