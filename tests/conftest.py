@@ -46,14 +46,29 @@ def smollm2() -> Path:
     return builtin_folder("smollm2")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_for_what_tests_share(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a file of tiny models makes once is made by as many threads as its tests: to the bit."""
+    import torch
+
+    threads, here = torch.get_num_threads(), request.node.path
+    of_real = {item.path for item in request.session.items if _real(item)}
+    torch.set_num_threads(threads if here in of_real else 1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _real(item: pytest.Item) -> bool:
+    return bool(item.get_closest_marker("slow") or item.get_closest_marker("long"))
+
+
 @pytest.fixture(autouse=True)
 def one_thread_for_tiny_models(request: pytest.FixtureRequest) -> Iterator[None]:
     """Threads only wait for each other on matrices this small, worse on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()
-    real = request.node.get_closest_marker("slow") or request.node.get_closest_marker("long")
-    torch.set_num_threads(threads if real else 1)
+    torch.set_num_threads(threads if _real(request.node) else 1)
     yield
     torch.set_num_threads(threads)
 
