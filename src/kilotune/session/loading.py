@@ -118,6 +118,7 @@ def check_run(folder: RunFolder, recipe: Recipe, source: Source) -> None:
     """Raise KilotuneError where a run's base model, or what it tuned, is not as it left them."""
     check_tuned(folder.path, folder.read_identity())
     if tuned_folder(folder.path).name == ADAPTER:
+        source.check_weights()
         # Tokenizer and template are the tuned folder's own.
         check_base(folder, recipe, source, parts=("weights", "config"))
 
@@ -125,11 +126,10 @@ def check_run(folder: RunFolder, recipe: Recipe, source: Source) -> None:
 def check_base(
     folder: RunFolder, recipe: Recipe, source: Source, parts: Collection[str] = tuple(SAID)
 ) -> None:
-    """Raise KilotuneError where the model of `source` is damaged or not the run's base model.
+    """Raise KilotuneError where the model of `source`, whose weights are whole, is not the run's.
 
-    Of what is recorded of it `parts` are compared.
+    Of what is recorded of its base model `parts` are compared.
     """
-    source.check_weights()
     recorded = {part: digest for part, digest in folder.read_identity().items() if part in parts}
     if folder.writes and recorded:
         check_identity(recorded, identify(source), recipe.model.name, folder.path)
