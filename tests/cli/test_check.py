@@ -78,6 +78,10 @@ def test_json_is_one_document_with_all_that_is_known(clean: Path, tmp_path: Path
     assert document["prompt_tokens"]["estimated"] is True
     by_code = {finding["code"]: finding["rows"] for finding in document["findings"]}
     assert by_code == {"leakage": ["test:2"], "unseen-label": ["test:2"]}
+    (leak,) = (finding for finding in document["findings"] if finding["code"] == "leakage")
+    assert leak["message"] == "test texts that the training file has too (1): test:2"
+    assert leak["fix"].startswith("Remove them from one of the two")
+    assert leak["values"] == {"part": "test", "source": "training"}
 
 
 def test_a_tokenizer_counts_and_nothing_else_imports_torch(clean: Path, tiny_model: Path) -> None:

@@ -46,7 +46,7 @@ RETYPED: dict[str, Damage] = {
     record.RECIPE: lambda raw: raw.replace(b"seed: 0", b"seed: zero"),
     record.DATA: retyped("split", "train"),
     record.ENVIRONMENT: retyped("seconds", "tune"),
-    record.FINDINGS: lambda raw: b'{"schema_version": 1, "findings": [{"code": 1}]}',
+    record.FINDINGS: lambda raw: b'{"schema_version": 2, "findings": [{"code": 1}]}',
     record.METRICS: lambda raw: raw.replace(b'"step": 2,', b'"step": "2",'),
     record.JUDGEMENT: retyped("test", 3, "figures", "accuracy", "value"),
     record.VERDICT: retyped("remarks"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from kilotune.cli import terminal
 from kilotune.cli.findings import print_each
 from kilotune.cli.terminal import put
-from kilotune.data.finding import Finding
+from kilotune.data.finding import finding
 
 PATH = "/home/somebody/projects/reviews-of-2026/data/held-out/the_labelled_rows_of_march.csv"
 
@@ -74,10 +74,9 @@ def test_no_word_is_broken_lost_or_past_the_edge(words: list[str], width: int) -
 
 def test_findings_keep_their_column_in_a_narrow_terminal() -> None:
     console = Console(file=StringIO(), width=44, force_terminal=True, color_system=None)
-    finding = Finding(
-        "empty-text", "error", ("data:2",), "rows without text [1]: data:2", "Fill in the text"
-    )
-    print_each([finding], console)
+    text = "rows without text [1]: data:2"
+    found = finding("empty-text", ["data:2"], text=text, fix="Fill in the text")
+    print_each([found], console)
     assert isinstance(console.file, StringIO)
     assert console.file.getvalue().splitlines() == [
         "error   empty-text rows without text [1]:",

@@ -73,7 +73,7 @@ def test_label_variants_are_an_error_that_names_them() -> None:
     finding, rare = check_examples(made(*clean(), ("more", "Ａ.")))
     assert rare.code == "rare-class"
     assert (finding.code, finding.severity) == ("label-variants", "error")
-    assert "'Ａ.' for 'a' (1: data:22)" in finding.message
+    assert "'Ａ.' for 'a' (1): data:22" in finding.message
     assert finding.rows == ("data:22",)
 
 

@@ -25,6 +25,7 @@ from kilotune.data.samples import write_sample
 from kilotune.evaluation.verdict import Verdict
 from kilotune.generation.answer import Prompting
 from kilotune.generation.prompts import Prompts
+from kilotune.messages.sentences import say
 from kilotune.models.pretrained import compute_dtype
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.label_mask import Rendering
@@ -367,5 +368,5 @@ def test_each_constructed_run_gets_its_verdict(
     known = KNOWN | (KNOWN_IN_BFLOAT16 if coarse else {})
     assert found.name == known.get(name, case.verdict)
     if "noise on unique" in name and found.name == "underfit":
-        assert (found.confidence, "labels are others" in found.doubt) == ("likely", True)
+        assert (found.confidence, "labels are others" in say(found.doubt or {})) == ("likely", True)
     assert all(step.arguments.startswith("--set ") for step in found.next_steps)

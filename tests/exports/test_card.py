@@ -13,7 +13,9 @@ from markdown_it import MarkdownIt
 
 from kilotune.errors import KilotuneError
 from kilotune.exports import FORMS, export
+from kilotune.messages.sentences import phrase, say
 from kilotune.runs.record import RunFolder
+from kilotune.workflows.run import open_run
 from tests.support.records import written
 
 
@@ -59,10 +61,10 @@ def test_the_text_says_data_figures_verdict_limits_and_recipe(
     llama_run: Path, tmp_path: Path
 ) -> None:
     text = card(export(llama_run, "merged", tmp_path / "out")).text
-    verdict = written(llama_run, "verdict.json")
+    verdict = open_run(llama_run).verdict
     for said in (
-        f"**Verdict:** {verdict['summary']}.",
-        *(f"**{remark}.**" for remark in verdict["remarks"]),
+        f"**Verdict:** {verdict.summary}.",
+        *(f"**{say(remark)}.**" for remark in verdict.remarks),
         "and 24 held-out test examples from `films.csv`",
         "| tuned model |",
         "one seed (0)",
@@ -126,7 +128,8 @@ def test_words_of_users_stay_words_and_the_header_stays_yaml(
     judged, verdict = written(run, "judgement.json"), written(run, "verdict.json")
     judged["test"][-1]["classes"][0]["label"] = NASTY
     (run / "judgement.json").write_text(json.dumps(judged))
-    verdict |= {"summary": NASTY, "remarks": [NASTY]}
+    nasty = phrase("as-recorded", text=NASTY)
+    verdict |= {"said": nasty, "remarks": [nasty]}
     (run / "verdict.json").write_text(json.dumps(verdict))
     found = card(export(run.path, "adapter", tmp_path / "out"))
     assert found.data.model_name == "a\n---\n# b: ["

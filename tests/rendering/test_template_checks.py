@@ -1,6 +1,5 @@
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from kilotune.rendering.label_mask import Rendering, render
 from kilotune.rendering.probe import chat_template
 from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.renderings import Rendered, render_examples
-from kilotune.rendering.template_checks import KINDS, check_renderings, truncated
+from kilotune.rendering.template_checks import check_renderings, truncated
 from kilotune.rendering.wording import Wording
 from kilotune.training.batches import IGNORED, collate
 from tests.support.tiny import CHATML, byte_tokenizer
@@ -53,7 +52,7 @@ def test_nothing_trained_is_found() -> None:
 def test_truncation_is_counted_and_said() -> None:
     (finding,) = truncated(["data:1", "data:2"], 64)
     assert (finding.code, finding.rows) == ("truncated", ("data:1", "data:2"))
-    assert finding.message == "prompts cut to fit max_length: 64 tokens (2: data:1, data:2)"
+    assert finding.message == "prompts cut to fit max_length: 64 tokens (2): data:1, data:2"
     assert truncated([], 64) == []
 
 
@@ -66,15 +65,6 @@ def rendered(tokenizer: Any, *pairs: tuple[str, str], **settings: Any) -> Render
 
 def found(result: Rendered) -> dict[str, tuple[str, ...]]:
     return {finding.code: finding.rows for finding in result.findings}
-
-
-def test_every_code_has_a_severity_a_message_and_a_fix() -> None:
-    assert len(KINDS) >= 25
-    for code, kind in KINDS.items():
-        assert code == code.lower().replace(" ", "-")
-        assert kind.severity in ("error", "warning", "note")
-        assert len(kind.what) > 10
-        assert len(kind.fix) > 5
 
 
 def test_a_system_message_that_the_template_inserts_is_said_where_others_have_their_own(
@@ -154,7 +144,7 @@ def test_characters_that_a_tokenizer_cannot_spell_are_errors_with_all_their_rows
     result = rendered(smollm2_tokenizer, ("Hi", lost), ("Hi", "fine"), ("Hi", f"a{lost}"))
     assert found(result)["answer-altered"] == ("data:1", "data:3")
     assert result.findings[0].severity == "error"
-    assert result.findings[0].message.endswith("(2: data:1, data:3)")
+    assert result.findings[0].message.endswith("(2): data:1, data:3")
 
 
 def test_accents_that_a_tokenizer_puts_together_are_no_error(qwen_base: Any) -> None:
@@ -221,9 +211,3 @@ def test_a_thousand_examples_take_seconds(smollm2_tokenizer: Any) -> None:
     result = rendered(smollm2_tokenizer, *pairs)
     assert time.process_time() - start < 10
     assert len(result.renderings) == 1000
-
-
-def test_the_page_of_findings_gives_every_code_its_severity() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "findings.md").read_text(encoding="utf-8")
-    for code, kind in KINDS.items():
-        assert f"| `{code}` | {kind.severity} |" in page

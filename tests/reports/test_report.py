@@ -7,6 +7,7 @@ from kilotune.evaluation.evidence import Unavailable
 from kilotune.evaluation.health import Health
 from kilotune.evaluation.judgement import judge_system
 from kilotune.evaluation.verdict import NextStep, Verdict
+from kilotune.messages.sentences import phrase
 from kilotune.models.proof import FreezeProof
 from kilotune.recipe.load import load_recipe
 from kilotune.reports.build import build_report
@@ -55,8 +56,9 @@ def folder(tmp_path: Path) -> RunFolder:
         for name, said in systems.items()
     ]
     made.write(judgement_document(judged))
-    step = NextStep("--set tune.epochs=6", "more steps")
-    verdict = Verdict("underfit", "underfit: <5%", ("Beaten",), {}, (step,))
+    step = NextStep("--set tune.epochs=6", phrase("more-steps"))
+    said, beaten = (phrase("as-recorded", text=text) for text in ("underfit: <5%", "Beaten"))
+    verdict = Verdict("underfit", said, (beaten,), {}, (step,))
     made.write(VerdictDocument(verdict=verdict))
     made.write(FreezeProofDocument(proof=FreezeProof({"w": ("x", "x")}, ("a", "b"), (), {})))
     made.write(data_document(train=["1"], validation=["2"], test=["3"]))

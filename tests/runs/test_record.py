@@ -98,10 +98,10 @@ def test_a_torn_line_of_the_log_goes_when_the_next_is_written(tmp_path: Path) ->
     for torn in (b"{", b'{"step": 2, "lo', b'{"step": 2, "loss": 1.0}'):
         log.write_bytes(whole + torn)
         folder.append_metrics({"step": 3, "loss": 1.5})
-        assert log.read_bytes() == whole + b'{"schema_version": 1, "step": 3, "loss": 1.5}\n'
+        assert log.read_bytes() == whole + b'{"schema_version": 2, "step": 3, "loss": 1.5}\n'
     log.write_bytes(b'{"st')
     folder.append_metrics({"step": 3, "loss": 1.5})
-    assert log.read_bytes() == b'{"schema_version": 1, "step": 3, "loss": 1.5}\n'
+    assert log.read_bytes() == b'{"schema_version": 2, "step": 3, "loss": 1.5}\n'
 
 
 @pytest.mark.parametrize("left", [[], ["run.lock"], ["run.lock", ".recipe.yaml.77.part"],

@@ -2,7 +2,8 @@
 
 Each has a run with augmentation, pseudo-labels and decoding searched for, and an ablation with its
 final run; without weights, and of trials and tunings one each. Those of version 0 were written by
-the last kilotune without versions, from the same data and seeds as those of version 1.
+the last kilotune without versions, from the same data and seeds as those of version 1. Version 2
+keeps codes and values in place of sentences: its runs are those of version 1, rewritten.
 """
 
 import json
@@ -22,13 +23,14 @@ from kilotune.runs.documents import (
     BaseScoresDocument,
     DataDocument,
     EnvironmentDocument,
+    FindingsDocument,
     IdentityDocument,
     JudgedEnvironmentDocument,
     LogLine,
 )
-from kilotune.runs.outcomes import AblationDocument, PseudoLabelsDocument
+from kilotune.runs.outcomes import AblationDocument, PseudoLabelsDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
-from kilotune.runs.schema_version import SCHEMA_VERSION, Document
+from kilotune.runs.schema_version import SCHEMA_VERSION, Document, DocumentFaultError
 from kilotune.runs.stage_store import StageDocument
 from kilotune.runs.trials import TrialDocument, TrialStore, kept
 from kilotune.workflows.run import open_run
@@ -101,8 +103,38 @@ def test_a_document_of_the_first_version_says_the_same_as_todays(place: str) -> 
     first, today = (kind.parse(path.read_bytes()) for path in (stored(0) / place, other))
     assert kind.parse(first.text().encode()) == first
     assert json.loads(first.text())["schema_version"] == SCHEMA_VERSION
-    if kind not in (*TIMED, IdentityDocument):
+    if kind in (FindingsDocument, VerdictDocument):  # sentences then, today codes and values
+        assert spoken(first) == spoken(today)
+    elif kind not in (*TIMED, IdentityDocument):
         assert first == today
+
+
+def spoken(document: Document) -> list[str]:
+    if isinstance(document, VerdictDocument):
+        return document.verdict.sentences()
+    assert isinstance(document, FindingsDocument)
+    return [str(finding) for finding in document.findings]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "other"),
+    [
+        (VerdictDocument, '"answered-wrong"', '"of-tomorrow"'),
+        (VerdictDocument, '"train"', '"other"'),
+        (VerdictDocument, "0.0", '"a text"'),
+        (FindingsDocument, '"scores-disagree"', '"of-tomorrow"'),
+    ],
+)
+def test_sentences_are_made_of_codes_and_values_without_which_a_record_is_damaged(
+    kind: type[Document], value: str, other: str
+) -> None:
+    raw = (stored(SCHEMA_VERSION) / "run" / kind.FILE).read_text()
+    assert [sentence for sentence in spoken(kind.parse(raw.encode())) if sentence in raw] == []
+    assert value in raw
+    with pytest.raises(
+        DocumentFaultError, match=r"^(findings: )?(no (phrase|finding) is called|'.* lacks a value)"
+    ):
+        kind.parse(raw.replace(value, other, 1).encode())
 
 
 def test_a_finished_trial_is_found_again_by_its_recipe() -> None:
@@ -133,7 +165,7 @@ def test_a_record_of_a_newer_version_is_refused_in_one_line_that_says_by_which_i
     for kind in DOCUMENTS:
         before = (run / kind.FILE).read_bytes() if (run / kind.FILE).exists() else None
         newer(run / kind.FILE)
-        with pytest.raises(KilotuneError, match="is of schema version 2, and") as caught:
+        with pytest.raises(KilotuneError, match="is of schema version 3, and") as caught:
             RunFolder(run).read(kind)
         assert str(caught.value).startswith(f"{run}: {kind.FILE} ")
         assert "\n" not in str(caught.value)
@@ -141,8 +173,8 @@ def test_a_record_of_a_newer_version_is_refused_in_one_line_that_says_by_which_i
         assert caught.value.fix == f"Use the kilotune that made the run ({by}), or a later one"
         if before is not None:
             (run / kind.FILE).write_bytes(before)
-    (run / record.METRICS).write_text('{"schema_version": 2, "loss": []}\n{"step": 1}\n')
-    with pytest.raises(KilotuneError, match=r"metrics\.jsonl is of schema version 2"):
+    (run / record.METRICS).write_text('{"schema_version": 3, "loss": []}\n{"step": 1}\n')
+    with pytest.raises(KilotuneError, match=r"metrics\.jsonl is of schema version 3"):
         RunFolder(run).read_metrics()
     (stage,) = (run / record.STAGES).iterdir()
     newer(stage)
@@ -160,7 +192,7 @@ def test_a_run_of_a_newer_version_is_listed_as_unreadable_and_said_by_its_comman
     assert states == {"run": "unreadable", "final": "without a report"}
     result = CliRunner().invoke(app, ["report", str(tmp_path / "runs" / "run")])
     assert result.exit_code == 2
-    assert "data.json is of schema version 2, and this kilotune reads them up to 1" in result.stderr
+    assert "data.json is of schema version 3, and this kilotune reads them up to 2" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kilotune.augmentation.policy import versions
 from kilotune.data.example import Example
-from kilotune.data.finding import Finding
+from kilotune.data.finding import finding
 from kilotune.data.normalise import without_answer
 from kilotune.evaluation.confidence import Guess
 from kilotune.generation.answer import Prompting
@@ -66,7 +66,7 @@ def test_what_cannot_be_asked_has_no_guess(
 ) -> None:
     asked = session(labelled, tiny_model)
     first, second = examples(asked, 2)
-    refused = Finding("prompt-too-long", "error", (second.id,), "too long", "Shorten it")
+    refused = finding("too-long", [second.id])
     monkeypatch.setattr(Prompting, "refusals", lambda *_: [refused])
     found = guess(asked, [first, second])
     assert found[0].answer in asked.prepared.labels

@@ -8,6 +8,7 @@ from typing import Any
 from kilotune.evaluation.evidence import Figure, PairedTest, Resampling
 from kilotune.evaluation.judgement import Judgement, judge_system
 from kilotune.evaluation.verdict import Verdict
+from kilotune.messages.sentences import phrase
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.wording import Wording
 from kilotune.runs import documents, outcomes, record
@@ -110,6 +111,10 @@ def write_run(
     references, settings = ["good"] * len(answers), Resampling(samples=50, seed=0)
     judged = judge_system("tuned", "classify", references, answers, LABELS, settings=settings)
     folder.write(judgement_document([judged], [judged]))
-    folder.write(VerdictDocument(verdict=Verdict("healthy", "healthy", (), {}, ())))
+    folder.write(
+        VerdictDocument(
+            verdict=Verdict("healthy", phrase("as-recorded", text="healthy"), (), {}, ())
+        )
+    )
     (folder / record.REPORT).touch()
     return folder

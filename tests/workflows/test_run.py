@@ -466,7 +466,7 @@ def test_labels_that_the_tuned_model_contradicts_are_listed_where_it_has_learnt(
     examples = tuple(classified(*((f"film {i}", "ab"[i % 2]) for i in range(20))))
     likely = np.array([[0.9, 0.1], [0.1, 0.9]] * 10)
     likely[3] = [0.95, 0.05]
-    learnt = Verdict("underfit", "", (), {"gain_low": 0.2}, ())
+    learnt = Verdict("underfit", {}, (), {"gain_low": 0.2}, ())
     (finding,) = stages._doubted((examples, likely), ["a", "b"], learnt)
     assert (finding.code, finding.rows) == ("suspicious-label", (examples[3].id,))
     for other in (replace(learnt, figures={"gain_low": 0.0}), replace(learnt, name="unstable")):

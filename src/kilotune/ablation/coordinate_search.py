@@ -123,7 +123,6 @@ def look_at(recipe: Recipe, question: Question, run: Run) -> tuple[Verdict, Esti
         metric=metrics.exact if closed else metrics.graded,
         train=mean_figure(training, samples=SAMPLES, seed=0),
         validation=figure,
-        floor="always answering the commonest label" if closed else "the base model",
         gain=paired_gain([question.floor[id] for id in ids], values, samples=SAMPLES, seed=0),
         over_base=Unavailable("the base model was not asked"),
         losses=_means(trial.losses for trial in trials),

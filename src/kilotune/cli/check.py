@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from kilotune.cli.data_options import COLUMNS, DataOptions
 from kilotune.cli.findings import print_findings
 from kilotune.cli.option_groups import Only
 from kilotune.cli.tables import new_table
-from kilotune.cli.terminal import command, out, print_json, print_line, put, status_of
+from kilotune.cli.terminal import command, out, print_json, print_line, put, shown, status_of
 
 if TYPE_CHECKING:
     from kilotune.data.repair import Repair
@@ -121,7 +121,7 @@ def check(
         if fix:
             changes = mend(files, reading(given), fix)
             inspection = look([fix])
-            document = {**asdict(inspection), "before": document, "changes": changes}
+            document = {**shown(inspection), "before": document, "changes": changes}
             if not as_json:
                 _print_repaired(fix, changes, inspection)
         if as_json:

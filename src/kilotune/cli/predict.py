@@ -1,6 +1,5 @@
 """`kilotune predict`: answers of a tuned model to new rows."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from kilotune.cli import options
 from kilotune.cli.findings import print_each
-from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, print_result, put
+from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, print_result, put, shown
 from kilotune.cli.trust import TrustCode, read_run
 
 EXAMPLES = """Example:
@@ -48,7 +47,7 @@ def predict(
             what = f"{len(done.not_answered)} of {done.rows} rows not answered"
             put(log, what, lead="kilotune: ", style="red")
             print_each([f for f in done.findings if f.severity == "error"], log)
-        fields = {"files": [file], "out": output, **asdict(done)}
+        fields = {"files": [file], "out": output, **shown(done)}
         fields["not_answered"] = done.not_answered
         print_result(fields, f"{done.rows} rows: {output}", as_json=as_json, status=status)
     raise typer.Exit(status)

@@ -63,16 +63,17 @@ def _print(run: "Run") -> None:
     from kilotune.evaluation.health import faults
     from kilotune.evaluation.preference import in_words as preferred
     from kilotune.evaluation.task_metrics import TITLES as METRICS
+    from kilotune.messages.sentences import say
     from kilotune.reports.view import system_title
 
     verdict = run.verdict
     out.print()
     for remark in verdict.remarks:
-        put(out, f"{remark}.", style="bold red")
+        put(out, f"{say(remark)}.", style="bold red")
     style = "bold green" if verdict.name == "healthy" else "bold yellow"
     put(out, f"Verdict: {verdict.summary}.", style=style)
     if verdict.doubt:
-        put(out, f"Likely, not sure: {verdict.doubt}.")
+        put(out, f"Likely, not sure: {say(verdict.doubt)}.")
     for step in verdict.next_steps:
         put(out, f"{step.arguments}  ({step.why})", lead="  next: ")
     out.print()

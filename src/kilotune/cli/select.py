@@ -1,6 +1,5 @@
 """`kilotune select`: which rows to label next."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from kilotune.cli.terminal import (
     out,
     print_json,
     print_line,
+    shown,
 )
 from kilotune.cli.trust import TrustCode, read_run
 
@@ -82,7 +82,7 @@ def select(
             trust_code=trust_code,
         )
         if as_json:
-            print_json({"files": [file], **asdict(done)})
+            print_json({"files": [file], **shown(done)})
         else:
             _print(done)
 

@@ -6,9 +6,9 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import typer
@@ -166,9 +166,20 @@ def _refusal(error: KilotuneError, as_json: bool) -> typer.Exit:
 
 def print_json(content: Any, status: int = 0) -> None:
     """One JSON document on standard output: the exit status, and the fields of `content`."""
-    fields = asdict(content) if is_dataclass(content) and not isinstance(content, type) else content
     if distributed.leads():
-        sys.stdout.write(to_json({"status": status, **fields}, indent=None) + "\n")
+        document = {"status": status, **shown(content)}
+        sys.stdout.write(to_json(document, indent=None) + "\n")
+
+
+def shown(value: Any) -> Any:
+    """What is printed as JSON: what has sentences has them there beside its values."""
+    if hasattr(value, "with_sentences"):
+        return value.with_sentences()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: shown(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: shown(item) for name, item in value.items()}
+    return [shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_line(line: str) -> None:

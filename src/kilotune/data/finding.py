@@ -1,46 +1,74 @@
-"""What checks say: a code, how bad it is, which rows, why, and what to do."""
+"""What checks find: a code, how bad it is, which rows, and the values that its sentence names."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast
 
-from kilotune.errors import KilotuneError, some
+from kilotune.errors import KilotuneError
+from kilotune.messages.sentences import fill, kind_of
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What every finding of one code says, and what to do about it."""
-
-    severity: Severity
-    what: str
-    fix: str
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. `rows` are example ids; an error stops a run, the rest is said."""
+    """What a check found. `rows` are example ids; an error stops a run, the rest is said.
+
+    Its sentences are those of its code, with the `values`; a `text` or `fix` among them comes
+    before the code's own.
+    """
 
     code: str
     severity: Severity
-    rows: tuple[str, ...]
-    message: str
-    fix: str
+    rows: tuple[str, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def message(self) -> str:
+        """What is wrong, and in which rows. Raises ValueError where a value of it is missing."""
+        if "text" in self.values:
+            return str(self.values["text"])
+        named = self.values.get("named", list(self.rows))
+        values = {**self.values, "rows": list(self.rows), "count": len(self.rows), "named": named}
+        what = kind_of(self.code).what
+        if self.values.get("detail"):
+            what += ": {detail}"
+        if self.rows and "{count" not in what and "{rows" not in what:
+            what += " ({count}): {named}"
+        file = f"{self.values['file']}: " if "file" in self.values else ""
+        return file + fill(what, values)
+
+    @property
+    def fix(self) -> str:
+        """What to do about it. Raises ValueError where a value of it is missing."""
+        return str(self.values.get("fix") or fill(kind_of(self.code).fix, self.values))
 
     def __str__(self) -> str:
         return f"{self.message}. {self.fix}"
 
+    def with_sentences(self) -> dict[str, Any]:
+        """Its fields, with what is wrong and what to do in words."""
+        return {**asdict(self), "message": self.message, "fix": self.fix}
 
-def about_rows(
-    code: str, severity: Severity, rows: Sequence[str], what: str, fix: str
-) -> list[Finding]:
-    """One finding on all of `rows`, counted and named in its message; none without rows."""
-    if not rows:
-        return []
-    message = f"{what} ({len(rows)}): {some(list(rows))}"
-    return [Finding(code, severity, tuple(rows), message, fix)]
+
+def finding(
+    code: str,
+    rows: Iterable[str] = (),
+    detail: str | list[str] = "",
+    severity: Severity | None = None,
+    **values: Any,
+) -> Finding:
+    """The finding of `code`, of the severity that such findings have where none is given."""
+    own = cast(Severity, kind_of(code).severity)
+    if detail:
+        values["detail"] = detail
+    return Finding(code, severity or own, tuple(rows), values)
+
+
+def about_rows(code: str, rows: Sequence[str], **values: Any) -> list[Finding]:
+    """One finding on all of `rows`; none without rows."""
+    return [finding(code, rows, **values)] if rows else []
 
 
 def errors_first(findings: Iterable[Finding]) -> list[Finding]:

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from kilotune.data.checks.duplicates import components
 from kilotune.data.example import Example
 from kilotune.data.finding import Finding, about_rows
-from kilotune.errors import KilotuneError, some
+from kilotune.errors import KilotuneError
 
 # A fold is taken as it comes up to this many times the size it should have.
 LARGEST_FOLD = 1.5
@@ -76,14 +76,8 @@ def kept_together(
     counts = Counter(whole.values())
     large = {number for number, count in counts.items() if count > limit}
     rows = [example.id for example in examples if whole[example.id] in large]
-    sizes = some([str(counts[number]) for number in sorted(large, key=lambda n: -counts[n])])
-    what = (
-        f"more examples that must stay together ({sizes}) than a part held out should have "
-        f"({size:.0f}): one group, or texts that nearly repeat each other. The parts are not of "
-        "the sizes asked for, or some kinds of examples are in training alone"
-    )
-    fix = "Keep fewer of them, or give a validation and a test file"
-    return about_rows("kept-together", "warning", rows, what, fix)
+    sizes = sorted((counts[number] for number in large), reverse=True)
+    return about_rows("kept-together", rows, sizes=sizes, size=size)
 
 
 def hold_out(

@@ -52,9 +52,7 @@ def several_answers(examples: Sequence[Example], task: Task) -> list[Finding]:
     rows = with_several_answers(examples)
     if task == "chat" or len(rows) >= SEVERAL_SHARE * len(examples):
         return []
-    what = f"rows with several answers, where nearly all have one ({task})"
-    fix = "See that no two rows were joined; --task chat (data.task) makes all conversations"
-    return about_rows("several-answers", "warning", rows, what, fix)
+    return about_rows("several-answers", rows, task=task)
 
 
 def is_json(text: str) -> bool:

@@ -65,7 +65,7 @@ def listed(value: Any) -> Any:
 class Turns:
     """A conversation as it is read: its messages, and what was left out of it.
 
-    `said` are codes of FAULTS; `slots` says that a part stands for an image given elsewhere.
+    `said` are codes of findings; `slots` says that a part stands for an image given elsewhere.
     """
 
     folder: str

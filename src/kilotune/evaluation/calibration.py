@@ -54,14 +54,7 @@ class Calibration:
         """The disagreement, where there is too much of it."""
         if len(self.disagreeing) <= DISAGREEING_SHARE * sum(bin.examples for bin in self.bins):
             return []
-        return about_rows(
-            "scores-disagree",
-            "warning",
-            self.disagreeing,
-            "The generated label is not the one with the highest probability",
-            "Trust the generated labels, and no probabilities; if decoding samples, try "
-            "decoding.temperature=0",
-        )
+        return about_rows("scores-disagree", self.disagreeing)
 
 
 def calibration(

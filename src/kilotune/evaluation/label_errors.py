@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from kilotune.data.example import Example
-from kilotune.data.finding import Finding
-from kilotune.errors import some
+from kilotune.data.finding import Finding, about_rows, finding
 from kilotune.evaluation.evidence import Figure, difference, wilson
+from kilotune.messages.sentences import Phrase, phrase
 
 # Predictions are held against the labels from this kappa up (Cohen 1960: agreement beyond chance,
 # as a share of what there could be). The truth itself has 0.4 where three in ten labels of two even
@@ -146,14 +146,16 @@ def suspicious_labels(
     commonest = float(np.bincount(given).max() / len(given))
     kappa = float(cohen_kappa_score(given, said))
     if kappa < ENOUGH:
-        message = (
-            f"wrong labels cannot be told: the predictions agree with {agreement:.0%} of the "
-            f"labels, and always the commonest with {commonest:.0%} (kappa {kappa:.2f}, where "
-            f"{ENOUGH} is needed)"
-        )
-        fix = "Give better predictions with --out-of-fold, such as a tuned model's"
-        return [Finding("labels-not-judged", "note", (), message, fix)]
-    said_of = f"the predictions agree with {agreement:.0%} of all labels"
+        return [
+            finding(
+                "labels-not-judged",
+                agreement=agreement,
+                commonest=commonest,
+                kappa=kappa,
+                needed=ENOUGH,
+            )
+        ]
+    said_of = phrase("labels-agreed-with", agreement=agreement)
     return _suspects(examples, classes, label_errors(given, probabilities), said_of)
 
 
@@ -165,10 +167,7 @@ def labels_doubted(
     Most of `examples` were trained on: wrong labels that were learnt by heart are missed.
     """
     found = label_errors(numbers(examples, classes), probabilities)
-    said_of = (
-        "the predictions are the tuned model's, which was trained on most of them all the same"
-    )
-    return _suspects(examples, classes, found, said_of)
+    return _suspects(examples, classes, found, phrase("labels-trained-on"))
 
 
 def numbers(examples: Sequence[Example], classes: Sequence[str]) -> list[int]:
@@ -178,18 +177,11 @@ def numbers(examples: Sequence[Example], classes: Sequence[str]) -> list[int]:
 
 
 def _suspects(
-    examples: Sequence[Example], classes: Sequence[str], found: LabelErrors, by: str
+    examples: Sequence[Example], classes: Sequence[str], found: LabelErrors, by: Phrase
 ) -> list[Finding]:
-    if not len(found.suspicious):
-        return []
-    rows = [examples[index].id for index in found.suspicious]
+    suspects = [examples[index] for index in found.suspicious]
     named = [
-        f"{examples[index].id} ('{examples[index].label}', or '{classes[other]}'?)"
-        for index, other in zip(found.suspicious, found.suggested, strict=True)
+        phrase("label-or", row=one.id, label=one.label, other=classes[other])
+        for one, other in zip(suspects, found.suggested, strict=True)
     ]
-    message = (
-        f"labels that the predictions contradict ({len(rows)}, the most suspicious first; {by}): "
-        f"{some(named)}"
-    )
-    fix = "Read them in this order and correct what is wrong; many may be right and only hard"
-    return [Finding("suspicious-label", "note", tuple(rows), message, fix)]
+    return about_rows("suspicious-label", [one.id for one in suspects], by=by, named=named)

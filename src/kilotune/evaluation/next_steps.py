@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kilotune.messages.sentences import Phrase, phrase, say
 from kilotune.recipe.schema import LoraSettings, Recipe
 
 # Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
@@ -15,7 +16,16 @@ class NextStep:
     """One thing to try: arguments that run as they stand, and why."""
 
     arguments: str
-    why: str
+    reason: Phrase
+
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        return say(self.reason)
+
+
+def _step(arguments: str, reason: str) -> NextStep:
+    return NextStep(arguments, phrase(reason))
 
 
 def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
@@ -24,16 +34,12 @@ def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
     steps = []
     working = LORA_RATE if lora else FULL_RATE
     if tune.learning_rate < working:
-        why = (
-            "LoRA learns at about ten times the rate of full fine-tuning"
-            if lora
-            else "the rate is below what full training of a few layers usually needs"
-        )
-        steps.append(NextStep(f"--set tune.learning_rate={working:g}", why))
+        why = "lora-rate" if lora else "full-rate"
+        steps.append(_step(f"--set tune.learning_rate={working:g}", why))
     if isinstance(tune, LoraSettings) and tune.target_modules != "all-linear":
-        why = "adapters on all linear layers learn faster than on some"
-        steps.append(NextStep("--set tune.target_modules=all-linear", why))
-    steps.append(NextStep(f"--set tune.epochs={2 * tune.epochs:g}", "more steps"))
+        why = "all-linear"
+        steps.append(_step("--set tune.target_modules=all-linear", why))
+    steps.append(_step(f"--set tune.epochs={2 * tune.epochs:g}", "more-steps"))
     return tuple(steps)
 
 
@@ -41,25 +47,25 @@ def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
     steps = []
     if tune.epochs > 1:
-        steps.append(NextStep(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer passes"))
+        steps.append(_step(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer-epochs"))
     if isinstance(tune, LoraSettings):
         if tune.layers == "all":
-            steps.append(NextStep("--set tune.layers=top:8", "fewer trained layers"))
+            steps.append(_step("--set tune.layers=top:8", "fewer-layers"))
         if tune.lora_dropout == 0:
-            steps.append(NextStep("--set tune.lora_dropout=0.1", "regularises the adapters"))
+            steps.append(_step("--set tune.lora_dropout=0.1", "dropout"))
     return tuple(steps)
 
 
 def _when_unstable(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
-    steps = [NextStep(f"--set tune.learning_rate={tune.learning_rate / 5:g}", "smaller steps")]
+    steps = [_step(f"--set tune.learning_rate={tune.learning_rate / 5:g}", "smaller-rate")]
     if tune.warmup_ratio < LONG_WARMUP:
-        steps.append(NextStep(f"--set tune.warmup_ratio={LONG_WARMUP}", "a longer warm-up"))
+        steps.append(_step(f"--set tune.warmup_ratio={LONG_WARMUP}", "longer-warmup"))
     return tuple(steps)
 
 
 def _when_no_signal(recipe: Recipe) -> tuple[NextStep, ...]:
-    larger = _larger_validation(recipe, 0.3, "a validation part large enough to tell")
+    larger = _larger_validation(recipe, 0.3, "more-validation")
     return (*larger, *_when_overfit(recipe))
 
 
@@ -67,27 +73,27 @@ def _when_template_fault(recipe: Recipe) -> tuple[NextStep, ...]:
     model, decoding = recipe.model, recipe.decoding
     steps = []
     if model.chat_template == "auto":
-        why = "roles as plain words, which any model can learn"
-        steps.append(NextStep("--set model.chat_template=plain", why))
+        why = "plain-template"
+        steps.append(_step("--set model.chat_template=plain", why))
     else:
-        steps.append(NextStep("--set model.chat_template=auto", "the model's own template"))
+        steps.append(_step("--set model.chat_template=auto", "own-template"))
     if decoding.max_new_tokens != "auto":
-        why = "room for the longest answer"
-        steps.append(NextStep("--set decoding.max_new_tokens=auto", why))
+        why = "longer-answers"
+        steps.append(_step("--set decoding.max_new_tokens=auto", why))
     if decoding.temperature > 0:
-        steps.append(NextStep("--set decoding.temperature=0", "greedy, without strays"))
+        steps.append(_step("--set decoding.temperature=0", "greedy"))
     return tuple(steps)
 
 
 def _when_data_fault(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
     if tune.epochs > 1:
-        return (NextStep("--set tune.epochs=1", "one pass learns fewer wrong labels by heart"),)
+        return (_step("--set tune.epochs=1", "one-epoch"),)
     return _when_overfit(recipe)
 
 
 def _when_unavailable(recipe: Recipe) -> tuple[NextStep, ...]:
-    return _larger_validation(recipe, 0.4, "more examples to judge by")
+    return _larger_validation(recipe, 0.4, "more-to-judge")
 
 
 def _larger_validation(recipe: Recipe, fraction: float, why: str) -> tuple[NextStep, ...]:
@@ -95,7 +101,7 @@ def _larger_validation(recipe: Recipe, fraction: float, why: str) -> tuple[NextS
     data = recipe.data
     if data.validation is not None or data.validation_fraction >= fraction:
         return ()
-    return (NextStep(f"--set data.validation_fraction={fraction:g}", why),)
+    return (_step(f"--set data.validation_fraction={fraction:g}", why),)
 
 
 NEXT_STEPS: dict[str, Callable[[Recipe], tuple[NextStep, ...]]] = {

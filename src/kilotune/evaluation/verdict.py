@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from kilotune.data.files.writers import Number
 from kilotune.evaluation.evidence import Estimate, Figure, Unavailable, difference
@@ -11,6 +11,7 @@ from kilotune.evaluation.judgement import Judgement
 from kilotune.evaluation.label_errors import Contradicted
 from kilotune.evaluation.next_steps import NEXT_STEPS, NextStep
 from kilotune.evaluation.task_metrics import TITLES
+from kilotune.messages.sentences import Phrase, phrase, say
 from kilotune.recipe.schema import Recipe
 
 Name = Literal[
@@ -62,7 +63,8 @@ class Observed:
     """What a verdict is made of: figures of generated answers, and loss curves.
 
     `metric` names the figure: `accuracy` for closed labels, else the task's graded one. `gain`
-    is that of the tuned model over `floor` on validation, `over_base` that over the base model.
+    is that of the tuned model on validation, of closed labels over always answering the
+    commonest, else over the base model, as `over_base` is of both.
     `losses` and `gradients` (their norms) have one value a step, `validation_losses` one an
     evaluation. `unread` and `unended` are the shares of the tuned model's validation answers that
     could not be read as an answer of the task, and that did not end by themselves; `conflicting`
@@ -73,7 +75,6 @@ class Observed:
     metric: str
     train: Estimate
     validation: Estimate
-    floor: str
     gain: Estimate
     over_base: Estimate
     losses: Sequence[float]
@@ -135,22 +136,47 @@ class JudgedRun:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The name, one sentence, remarks that come before it, and at most three next steps.
+    """The name, what it is `said` by, remarks that come before it, and at most three next steps.
 
-    `confidence` is `sure` where the figures that decided lie on one side of their thresholds with
-    their whole intervals; else `doubt` says which does not.
+    `doubt` is which figure that decided does not lie on one side of its threshold with its whole
+    interval.
     """
 
     name: Name
-    summary: str
-    remarks: tuple[str, ...]
+    said: Phrase
+    remarks: tuple[Phrase, ...]
     figures: dict[str, Number]
     next_steps: tuple[NextStep, ...]
-    confidence: Confidence = "sure"
-    doubt: str = ""
+    doubt: Phrase | None = None
+
+    @property
+    def summary(self) -> str:
+        """The verdict in one sentence."""
+        return say(self.said)
+
+    def sentences(self) -> list[str]:
+        """All that it says. Raises ValueError where a value of a sentence is missing."""
+        said = [*self.remarks, self.said, *(step.reason for step in self.next_steps)]
+        return [say(one) for one in (*said, *filter(None, [self.doubt]))]
+
+    def with_sentences(self) -> dict[str, Any]:
+        """Its fields, with its sentences as texts."""
+        return {
+            **asdict(self),
+            "summary": self.summary,
+            "remarks": [say(remark) for remark in self.remarks],
+            "next_steps": [{"arguments": s.arguments, "why": s.why} for s in self.next_steps],
+            "confidence": self.confidence,
+            "doubt": say(self.doubt) if self.doubt else "",
+        }
+
+    @property
+    def confidence(self) -> Confidence:
+        """`sure` without any doubt."""
+        return "likely" if self.doubt else "sure"
 
 
-def decide(recipe: Recipe, seen: Observed, remarks: Sequence[str] = ()) -> Verdict:
+def decide(recipe: Recipe, seen: Observed, remarks: Sequence[Phrase] = ()) -> Verdict:
     """The verdict on a run of `recipe`.
 
     The held-out test has no say in it: what comes next must not be chosen on the test.
@@ -158,19 +184,9 @@ def decide(recipe: Recipe, seen: Observed, remarks: Sequence[str] = ()) -> Verdi
     judged = _judged(seen)
     name = _name(seen, judged)
     figures = _figures(seen, judged)
-    summary = SUMMARIES[name].format(**figures, **_words(seen))
-    if name == "healthy" and judged is not None:
-        summary += HEALTHY_GAP if judged.gap.low > OVERFIT_GAP else HEALTHY
-    doubt = _doubt(name, seen, judged)
-    return Verdict(
-        name,
-        summary,
-        tuple(remarks),
-        figures,
-        NEXT_STEPS[name](recipe)[:3],
-        "likely" if doubt else "sure",
-        doubt,
-    )
+    said = _said(name, seen, judged)
+    steps = NEXT_STEPS[name](recipe)[:3]
+    return Verdict(name, said, tuple(remarks), figures, steps, _doubt(name, seen, judged))
 
 
 def _judged(seen: Observed) -> JudgedRun | None:
@@ -216,7 +232,7 @@ def decide_unvalidated(
     metric: str,
     train: Estimate,
     losses: Sequence[float],
-    remarks: Sequence[str] = (),
+    remarks: Sequence[Phrase] = (),
 ) -> Verdict:
     """The verdict on a run that kept no example for validation: what training alone shows."""
     first, last = (_mean(part) for part in _ends(losses))
@@ -229,32 +245,26 @@ def decide_unvalidated(
     elif value is not None and value < FITTED_ACCURACY:
         name = "underfit"
     figures = {"first_loss": first, "last_loss": last}
-    said = f"{TITLES[metric]} on the training examples is unavailable"
+    scored = phrase("train-unavailable", metric=TITLES[metric])
     if value is not None:
         figures[f"train_{metric}"] = value
-        said = f"{TITLES[metric]} is {value:.2f} on the training examples"
-    summary = (
-        f"{name}: {said}, the loss went from {first:.3g} to {last:.3g}; no part was kept for "
-        "validation"
-    )
-    return Verdict(name, summary, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
+        scored = phrase("train-scored", metric=TITLES[metric], value=value)
+    losses_said = {"first": first, "last": last}
+    said = phrase("without-validation", verdict=name, scored=scored, **losses_said)
+    return Verdict(name, said, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
 
 
-def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[str]:
+def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[Phrase]:
     """What must be said before anything else: a cheaper system that does as well."""
     remarks = []
-    words = "A bag of words (TF-IDF, logistic regression)"
     # Of closed labels accuracy decides; free text is seldom the same word for word.
     name = "accuracy" if "accuracy" in tuned.figures else list(tuned.figures)[-1]
-    if name != "accuracy":
-        words = "Copying the answer of the most similar training example (TF-IDF)"
-    for other, text in ((tfidf, words), (base, "The base model")):
+    words = "system-tfidf" if name == "accuracy" else "system-nearest"
+    for other, system in ((tfidf, words), (base, "system-base")):
         theirs, ours = other.figures[name].value, tuned.figures[name].value
         if theirs is not None and ours is not None and theirs > ours:
-            values = f"{TITLES[name]} {theirs:.3f} against {ours:.3f}"
-            remarks.append(
-                f"{text} does better than the tuned model: {values} on the held-out test"
-            )
+            figures = {"metric": TITLES[name], "theirs": theirs, "ours": ours}
+            remarks.append(phrase("system-better", system=phrase(system), **figures))
     return remarks
 
 
@@ -328,118 +338,91 @@ def _learnt(seen: Observed, judged: JudgedRun) -> Name:
     return "healthy"
 
 
-def _doubt(name: Name, seen: Observed, judged: JudgedRun | None) -> str:
-    """Which interval of a figure that decided holds its threshold, in words; empty for none."""
+def _doubt(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase | None:
+    """Which interval of a figure that decided holds its threshold; None where none does."""
     if judged is None or name in ("unstable", "template_fault"):
-        return ""
+        return None
     if name == "data_fault":
-        return "" if seen.conflicting >= CONFLICTING_SHARE else UNDECIDED
+        return None if seen.conflicting >= CONFLICTING_SHARE else phrase("labels-left-open")
     if name == "underfit" and seen.contradicted is not None and _suspected(seen, judged):
-        return SUSPECTED.format(share=seen.contradicted.surest.value)
+        return phrase("labels-suspected", share=seen.contradicted.surest.value)
     if seen.metric == "accuracy" and judged.train.low < FITTED_ACCURACY <= judged.train.high:
-        return f"training accuracy {judged.train} is near {FITTED_ACCURACY:.2f}"
+        return phrase("near-fitted", accuracy=_interval(judged.train), fitted=FITTED_ACCURACY)
     if name == "no_signal" and judged.gain.high > OVERFIT_GAP:
-        return f"the gain {judged.gain} may be there, and the validation part too small to show it"
+        return phrase("gain-unshown", gain=_interval(judged.gain))
     if name == "healthy" and seen.risen > RISEN_LOSS_RATIO and judged.gap.high > OVERFIT_GAP:
-        return f"validation loss rose, and the gap {judged.gap} may be more than {OVERFIT_GAP:.2f}"
-    return ""
+        return phrase("gap-unshown", gap=_interval(judged.gap), limit=OVERFIT_GAP)
+    return None
 
 
-def _words(seen: Observed) -> dict[str, str]:
-    """How the figures are spoken of: shares of right answers, or a mean score."""
-    train, validation = seen.train.value, seen.validation.value
-    few = next((f.reason for f in (seen.validation, seen.train) if isinstance(f, Unavailable)), "")
-    known = {
-        "few": few,
-        "floor": seen.floor,
-        "answers": _answers(seen),
-        "unsteady": _unsteady(seen),
-        "mislabelled": _contradictions(seen),
-    }
-    if train is None or validation is None:
-        return known
-    if seen.metric == "accuracy":
-        both = f"{train:.0%} of the training and {validation:.0%} of the validation examples"
-        return {
-            "scored": f"{both} are answered right",
-            "unfitted": f"only {train:.0%} of its own training examples are answered right "
-            f"(validation {validation:.0%})",
-            **known,
-        }
+def _interval(figure: Figure) -> Phrase:
+    return phrase("interval", value=figure.value, low=figure.low, high=figure.high)
+
+
+def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
+    """The verdict's sentence: its name's, with the figures that decided."""
+    first, last = (_mean(part) for part in _ends(seen.losses))
+    if name == "unstable":
+        return phrase(name, first=first, last=last, how=_unsteady(seen))
+    if judged is None:
+        estimates = (seen.validation, seen.train)
+        few = next((e.reason for e in estimates if isinstance(e, Unavailable)), "")
+        return phrase(name, few=few)
+    scores = {"train": judged.train.value, "validation": judged.validation.value}
+    closed = seen.metric == "accuracy"
+    if name == "underfit" and closed:
+        return phrase(name, unfitted=phrase("answered-wrong", **scores))
     title = TITLES[seen.metric]
-    fell = "training loss did not fall"
-    if seen.fallen < 1:
-        fell = f"training loss fell only to {seen.fallen:.0%} of where it began"
-    return {
-        "scored": f"{title} is {train:.2f} on the training and {validation:.2f} on the "
-        "validation examples",
-        "unfitted": f"{fell} ({title} {train:.2f} on training, {validation:.2f} on validation "
-        "examples)",
-        **known,
-    }
+    if name == "underfit":
+        loss = phrase("loss-fell-to" if seen.fallen < 1 else "loss-unfallen", fallen=seen.fallen)
+        return phrase(name, unfitted=phrase("unfitted", loss=loss, metric=title, **scores))
+    if name == "template_fault":
+        return phrase(name, first=first, last=last, faults=_faults(seen))
+    scored = phrase("answered-right" if closed else "scored", metric=title, **scores)
+    if name == "data_fault":
+        return phrase(name, scored=scored, labels=_wrong_labels(seen))
+    if name == "overfit":
+        return phrase(name, scored=scored, gap=judged.gap.low, risen=seen.risen)
+    if name == "no_signal":
+        floor = phrase("majority-floor" if closed else "base-floor")
+        gain = {"gain": judged.gain.value, "least": judged.gain.low}
+        return phrase(name, scored=scored, floor=floor, **gain)
+    outlook = "gap-harmless" if judged.gap.low > OVERFIT_GAP else "carries-over"
+    return phrase(name, scored=scored, outlook=phrase(outlook))
 
 
-def _unsteady(seen: Observed) -> str:
+def _unsteady(seen: Observed) -> Phrase | str:
     """Why a run is unstable whose loss fell all the same."""
     if not all(math.isfinite(number) for number in (*seen.losses, *seen.gradients)):
-        return ", some of the losses or gradients are not finite"
+        return phrase("not-finite")
     if seen.fallen > DIVERGED_LOSS_RATIO:
         return ""
     if seen.grown > GROWN_GRADIENT_RATIO:
-        return f", its gradients grew to {seen.grown:.0f} times their size"
+        return phrase("gradients-grew", times=seen.grown)
     if seen.spikes:
-        return f", {seen.spikes} steps far above where it began"
+        return phrase("loss-spiked", steps=seen.spikes)
     if seen.strayed > STRAYED_LOSS:
-        return f", and climbed on the way by {seen.strayed:.0%} of that"
-    return f", and its gradients fell to {seen.grown:.1%} of their size"
+        return phrase("loss-climbed", share=seen.strayed)
+    return phrase("gradients-died", share=seen.grown)
 
 
-def _contradictions(seen: Observed) -> str:
+def _wrong_labels(seen: Observed) -> Phrase:
     """What is wrong with the labels."""
     if seen.conflicting >= CONFLICTING_SHARE or seen.contradicted is None:
-        return (
-            f"and {seen.conflicting:.0%} of the examples have a text that stands there with "
-            "another label too; kilotune check names their rows"
-        )
-    return (
-        f"and where the tuned model is surest, {seen.contradicted.surest.value:.0%} of the labels "
-        f"are others, as often as where it is not ({seen.contradicted.others.value:.0%}): they "
-        "are wrong, or do not follow from the texts; the findings list the rows"
-    )
+        return phrase("labels-conflict", share=seen.conflicting)
+    surest, others = seen.contradicted.surest.value, seen.contradicted.others.value
+    return phrase("labels-contradicted", surest=surest, others=others)
 
 
-def _answers(seen: Observed) -> str:
+def _faults(seen: Observed) -> Phrase:
     """What is wrong with the answers as texts, the commonest first."""
-    ways = [(seen.unread, "cannot be read"), (seen.unended, "do not end by themselves")]
-    faulty = sorted((way for way in ways if way[0] >= FAULTY_ANSWERS), reverse=True)
-    return " and ".join(f"{share:.0%} {what}" for share, what in faulty)
-
-
-SUMMARIES: dict[Name, str] = {
-    "healthy": "healthy: {scored}; ",
-    "underfit": "underfit: {unfitted}; the training has barely moved the model",
-    "overfit": "overfit: {scored}, a gap of at least {gap_low:.0%}, and validation loss rose to "
-    "{validation_loss_risen:.1f} times its lowest",
-    "unstable": "unstable: the training loss went from {first_loss:.3g} to "
-    "{last_loss:.3g}{unsteady}",
-    "no_signal": "no signal: {scored}, but validation is not surely above {floor} (gain "
-    "{gain:+.0%}, at least {gain_low:+.0%})",
-    "template_fault": "template fault: the training loss fell from {first_loss:.3g} to "
-    "{last_loss:.3g}, but of the generated answers {answers}: what is generated is not what was "
-    "trained; look at both with kilotune render",
-    "data_fault": "data fault: {scored}, {mislabelled}",
-    "unavailable": "unavailable: too few examples to judge by ({few})",
-}
-
-SUSPECTED = (
-    "where the tuned model is surest, {share:.0%} of the labels are others: they may be wrong, see "
-    "the findings"
-)
-UNDECIDED = "labels that the texts leave open look like wrong ones"
-HEALTHY = "what was learnt carries over"
-HEALTHY_GAP = (
-    "the gap did no harm, since validation loss did not rise; more examples would close it"
-)
+    shares = {"answers-unread": seen.unread, "answers-unended": seen.unended}
+    said = [
+        phrase(code, share=share)
+        for code, share in sorted(shares.items(), key=lambda way: -way[1])
+        if share >= FAULTY_ANSWERS
+    ]
+    return said[0] if len(said) == 1 else phrase("both", one=said[0], other=said[1])
 
 
 def _ends(losses: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:

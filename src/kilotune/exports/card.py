@@ -15,6 +15,7 @@ from kilotune.data.files.writers import to_json
 from kilotune.evaluation.evidence import Figure
 from kilotune.exports.finished import Finished
 from kilotune.exports.markdown import block, code, plain
+from kilotune.messages.sentences import say
 from kilotune.models.builtin import ORIGINS
 from kilotune.models.public import CARD, on_hub, public_name
 from kilotune.reports.view import RunView, read_run
@@ -130,5 +131,5 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"plain": plain, "code": code, "block": block}
+    made.filters |= {"plain": plain, "code": code, "block": block, "say": say}
     return made

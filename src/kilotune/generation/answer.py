@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from transformers import GenerationConfig
 
 from kilotune.data.example import Example, Image
-from kilotune.data.finding import Finding, stop_on_errors
+from kilotune.data.finding import Finding, finding, stop_on_errors
 from kilotune.data.normalise import without_answer
 from kilotune.generation.decoding import (
     Generation,
@@ -26,7 +26,7 @@ from kilotune.models.vision import Eyes
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.rendering.limits import UNLIMITED, Limits
-from kilotune.rendering.refusals import RenderError, finding
+from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.template import ChatTemplate
 from kilotune.rendering.truncation import fit
 from kilotune.rendering.wording import Wording

@@ -19,7 +19,7 @@ from kilotune.data.checks.duplicates import components
 from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
 from kilotune.data.example import Example, Task
 from kilotune.data.files.readers import read_table
-from kilotune.data.finding import Finding, errors_first
+from kilotune.data.finding import Finding, errors_first, finding
 from kilotune.data.normalise import Dataset, Reading, load_dataset
 from kilotune.data.repair import Repair, repair_file
 from kilotune.data.split import split_examples
@@ -172,7 +172,7 @@ def _of_split(
             seed=0,
         )
     except KilotuneError as error:  # too much must stay together
-        return [Finding("kept-together", "error", (), error.what, error.fix)]
+        return [finding("kept-together", severity="error", text=error.what, fix=error.fix)]
     return [*split.findings, *(check_split(split.named()) if task == "classify" else ())]
 
 

@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from kilotune.data.example import Image, Message
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, finding
 from kilotune.errors import KilotuneError
 from kilotune.recipe.schema import TEMPLATES
 from kilotune.rendering.encoding import Tokenizer, encoder, token_id
 from kilotune.rendering.image_tokens import Pictures
 from kilotune.rendering.layout import Layout
 from kilotune.rendering.markers import ASKED, SAID, SYSTEM, THOUGHTLESS, markers
-from kilotune.rendering.refusals import RenderError, finding
+from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.supplied import MARKERS, TemplateChoice, choose_template, wants_bos
 from kilotune.rendering.template import Arguments, ChatTemplate, Opening
 

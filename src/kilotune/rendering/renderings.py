@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kilotune.data.example import Example
-from kilotune.data.finding import Finding, errors_first
+from kilotune.data.finding import Finding, errors_first, finding
 from kilotune.rendering.label_mask import Rendering, TrainOn, render
 from kilotune.rendering.limits import UNLIMITED, Limits
-from kilotune.rendering.refusals import RenderError, finding
+from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.template import ChatTemplate
 from kilotune.rendering.template_checks import all_findings, check_rendering, truncated
 from kilotune.rendering.truncation import fit

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import jinja2
 
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, finding
 from kilotune.errors import KilotuneError
 from kilotune.recipe.schema import TEMPLATES
 from kilotune.rendering.clock import DATE, asks_for_the_date, with_stopped_clock
 from kilotune.rendering.encoding import Tokenizer, token_id
-from kilotune.rendering.refusals import finding
 from kilotune.rendering.sandbox import environment
 
 MARKERS = ("<|im_start|>", "<|im_end|>")

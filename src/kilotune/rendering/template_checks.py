@@ -4,12 +4,12 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from kilotune.data.example import Example
-from kilotune.data.finding import Finding, errors_first
+from kilotune.data.finding import Finding, errors_first, finding
 from kilotune.rendering.label_mask import Rendering
-from kilotune.rendering.refusals import KINDS, RenderError, finding
+from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.template import ChatTemplate
 
-__all__ = ["KINDS", "all_findings", "check_rendering", "check_renderings", "truncated"]
+__all__ = ["all_findings", "check_rendering", "check_renderings", "truncated"]
 
 
 def check_renderings(

@@ -8,6 +8,7 @@ import plotly
 
 from kilotune.data.files.writers import write_atomically
 from kilotune.evaluation.health import FAULTS
+from kilotune.messages.sentences import say
 from kilotune.reports.figures import loss_figure, systems_figure
 from kilotune.reports.view import read_run
 from kilotune.runs import record
@@ -33,6 +34,7 @@ def build_report(folder: RunFolder) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["say"] = say
     page = templates.get_template("run.html.j2").render(
         view=view, charts=charts, plotly_js=plotly.offline.get_plotlyjs(), faults=FAULTS
     )

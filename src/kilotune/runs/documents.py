@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding
@@ -66,6 +66,28 @@ class FindingsDocument(Document):
     FILE, BARE = "findings.json", "findings"
 
     findings: tuple[Finding, ...]
+
+    @classmethod
+    def upgraded(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """With the sentences that findings once were, in place of values."""
+        found = tree.get("findings")
+        return (
+            {**tree, "findings": list(map(_upgraded, found))} if isinstance(found, list) else tree
+        )
+
+    @field_validator("findings")
+    @classmethod
+    def _sayable(cls, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        for found in findings:
+            str(found)
+        return findings
+
+
+def _upgraded(found: Any) -> Any:
+    if not isinstance(found, dict) or "message" not in found:
+        return found
+    kept = {name: value for name, value in found.items() if name not in ("message", "fix")}
+    return {**kept, "values": {"text": found["message"], "fix": found.get("fix")}}
 
 
 class IdentityDocument(Document):

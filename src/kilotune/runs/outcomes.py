@@ -5,9 +5,9 @@ Apart from the others, since what they are of takes a second to import.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, field_validator, model_validator
 
 from kilotune.augmentation.policy import Count
 from kilotune.data.example import Task
@@ -19,6 +19,7 @@ from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.judgement import Judgement
 from kilotune.evaluation.preference import Preference
 from kilotune.evaluation.verdict import Verdict
+from kilotune.messages.sentences import phrase
 from kilotune.models.proof import FreezeProof
 from kilotune.recipe.difference import SettingChange
 from kilotune.runs import record
@@ -79,6 +80,36 @@ class VerdictDocument(Document):
     FILE, SPREAD = record.VERDICT, "verdict"
 
     verdict: Verdict
+
+    @classmethod
+    def upgraded(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """With the sentences that a verdict once was as they are."""
+        upgraded: dict[str, Any] = _upgraded(tree)
+        return upgraded
+
+    @field_validator("verdict")
+    @classmethod
+    def _sayable(cls, verdict: Verdict) -> Verdict:
+        verdict.sentences()
+        return verdict
+
+
+def _upgraded(verdict: Any) -> Any:
+    """A verdict whose sentences are texts, with each as a phrase."""
+    try:
+        steps = [(step["arguments"], step["why"]) for step in verdict["next_steps"]]
+        return {
+            **{name: verdict[name] for name in ("name", "figures")},
+            "said": phrase("as-recorded", text=verdict["summary"]),
+            "remarks": [phrase("as-recorded", text=remark) for remark in verdict["remarks"]],
+            "next_steps": [
+                {"arguments": arguments, "reason": phrase("as-recorded", text=why)}
+                for arguments, why in steps
+            ],
+            "doubt": phrase("as-recorded", text=doubt) if (doubt := verdict.get("doubt")) else None,
+        }
+    except (LookupError, TypeError, AttributeError):
+        return verdict
 
 
 class AugmentedExample(BaseModel):
@@ -148,6 +179,11 @@ class AblationDocument(Document):
     out_of_fold: Estimate | None
     rungs: tuple[Rung, ...]
     changes: dict[str, SettingChange]
+
+    @classmethod
+    def upgraded(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """With the sentences that a verdict once was as they are."""
+        return {**tree, "verdict": _upgraded(tree.get("verdict"))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from kilotune.data.files.writers import to_json
 from kilotune.errors import KilotuneError
 
 # Of every record. Those of before there were versions have none, which is read as 0.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Which names the version of kilotune that made the run.
 ENVIRONMENT = "environment.json"
 
@@ -56,6 +56,14 @@ class Document(BaseModel):
         return to_json({"schema_version": SCHEMA_VERSION, **self.content()}, indent)
 
     @classmethod
+    def upgraded(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """What a file of an older schema version would hold today.
+
+        What is not as that version has it is left as it is, to be refused.
+        """
+        return tree
+
+    @classmethod
     def parse(cls, raw: bytes) -> Self:
         """The document in `raw`, of this version or an older one.
 
@@ -63,14 +71,16 @@ class Document(BaseModel):
         """
         try:
             tree = from_json(raw)
-            found = tree.get("schema_version") if isinstance(tree, dict) else None
+            if cls.BARE and not (isinstance(tree, dict) and "schema_version" in tree):
+                tree = {cls.BARE: tree}
+            found = tree.get("schema_version", 0) if isinstance(tree, dict) else None
             if isinstance(found, int) and found > SCHEMA_VERSION:
                 raise NewerDocumentError(found)
-            if cls.BARE and found is None:
-                raw = to_json({cls.BARE: tree}).encode()
-            elif cls.SPREAD and isinstance(tree, dict):
-                raw = to_json({**tree, cls.SPREAD: tree}).encode()
-            return cls.model_validate_json(raw, strict=True)
+            if isinstance(found, int) and found < SCHEMA_VERSION:
+                tree = cls.upgraded(tree)
+            if cls.SPREAD and isinstance(tree, dict):
+                tree = {**tree, cls.SPREAD: tree}
+            return cls.model_validate_json(to_json(tree, None), strict=True)
         except ValidationError as error:
             raise DocumentFaultError(reason(error, cls.SPREAD)) from error
         except ValueError as error:

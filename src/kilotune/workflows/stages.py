@@ -203,7 +203,6 @@ def _verdict(
         metric=metric,
         train=train,
         validation=tuned.figures[metric],
-        floor="always answering the commonest label" if closed else "the base model",
         gain=session.gain(on_validation, floor, "tuned"),
         over_base=session.gain(on_validation, "base", "tuned"),
         losses=losses,

@@ -24,7 +24,7 @@ def test_far_outliers_are_notes_and_say_the_limits() -> None:
     assert (long.code, long.severity, long.rows) == ("long-outlier", "note", ("data:32",))
     assert (short.code, short.rows) == ("short-outlier", ("data:33",))
     # The median of 22 tokens times exp(5 x 0.35).
-    assert "over 127 tokens, the median is 22" in long.message
+    assert "over 127 tokens with a median of 22" in long.message
     assert "estimated tokens" in outliers(rows, "classify", None)[0].message
 
 

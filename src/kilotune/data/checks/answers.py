@@ -8,9 +8,9 @@ from typing import Any
 
 from kilotune.data.checks.markup import CODE
 from kilotune.data.example import Example
-from kilotune.data.finding import Finding, about_rows
+from kilotune.data.finding import Finding, about_rows, finding
 from kilotune.data.scripts import LETTERS, SPACELESS, script
-from kilotune.errors import some
+from kilotune.messages.sentences import Phrase, phrase
 
 # Fewer answers have no form in common to depart from.
 LEAST_ANSWERS = 10
@@ -35,8 +35,7 @@ TRANSLATION = re.compile(
 def invalid_json(examples: Sequence[Example]) -> list[Finding]:
     """Answers of an extraction that are no JSON."""
     rows = [e.id for e in examples if (e.answer or "").strip() and _parsed(e.answer) is INVALID]
-    fix = "Write each answer as JSON and nothing else, without a fence around it"
-    return about_rows("invalid-json", "error", rows, "rows whose answer is not valid JSON", fix)
+    return about_rows("invalid-json", rows)
 
 
 INVALID = object()
@@ -65,10 +64,8 @@ def json_schema(examples: Sequence[Example]) -> list[Finding]:
     departures = _departures(forms)
     if not departures or len(departures) > NO_FORM_SHARE * len(forms):
         return []
-    named = [f"{row} ({why})" for row, why in departures.items()]
-    message = f"JSON answers unlike the rest ({len(named)}): {some(named)}"
-    fix = "Give every answer the same keys and types; write null for what is not there"
-    return [Finding("json-schema", "warning", tuple(departures), message, fix)]
+    named = [phrase("row-why", row=row, why=why) for row, why in departures.items()]
+    return [finding("json-schema", departures, named=named)]
 
 
 Form = dict[str, set[str]]
@@ -103,8 +100,8 @@ def _kind(value: Any) -> str:
     return "text" if isinstance(value, str) else "number"
 
 
-def _departures(forms: dict[str, Form]) -> dict[str, str]:
-    """The rows that depart from the usual form, and how the first departure reads."""
+def _departures(forms: dict[str, Form]) -> dict[str, Phrase]:
+    """The rows that depart from the usual form, and how each first does."""
     rows_with: Counter[str] = Counter(path for form in forms.values() for path in form)
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for form in forms.values():
@@ -135,16 +132,17 @@ def _departures(forms: dict[str, Form]) -> dict[str, str]:
 
 def _departure(
     form: Form, usual: dict[str, str], expected: dict[str, str], rows_with: Counter[str]
-) -> str | None:
+) -> Phrase | None:
     for path, found in form.items():
         wanted = usual.get(path)
         if wanted and found - {wanted, "null"}:
-            return f"{path} is {' and '.join(sorted(found - {wanted}))}, not {wanted}"
+            types = " and ".join(sorted(found - {wanted}))
+            return phrase("json-type", path=path, types=types, usual=wanted)
     for path, parent in expected.items():
         if path not in form and "object" in form.get(parent, ()):
-            return f"no {path}"
+            return phrase("json-lacks", path=path)
     alone = next((path for path in form if rows_with[path] == 1), None)
-    return f"no other row has {alone}" if alone else None
+    return phrase("json-alone", path=alone) if alone else None
 
 
 def answer_script(examples: Sequence[Example]) -> list[Finding]:
@@ -175,10 +173,7 @@ def answer_script(examples: Sequence[Example]) -> list[Finding]:
         and answered != usual[asked]
         and (answered == asked or not _explained(example.text, answered))
     }
-    named = some(sorted(set(odd.values())))
-    what = f"rows whose answer is in another script than the rest, {named}"
-    fix = "See that the answer belongs to the row, and is in the language you want"
-    return about_rows("answer-script", "warning", list(odd), what, fix)
+    return about_rows("answer-script", list(odd), usual=sorted(set(odd.values())))
 
 
 def _prose(answer: str | None) -> str:

@@ -28,17 +28,12 @@ SOUTH_EAST = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 def mojibake(examples: Sequence[Example]) -> list[Finding]:
     """Texts decoded with the wrong encoding, by ftfy's measure of unlikely characters."""
-    rows = rows_with(examples, misread)
-    fix = "Read the source again in its own encoding, or repair it with ftfy"
-    return about_rows("mojibake", "warning", rows, "rows that look wrongly decoded", fix)
+    return about_rows("mojibake", rows_with(examples, misread))
 
 
 def control_characters(examples: Sequence[Example]) -> list[Finding]:
     """Control characters and invisible signs, which a tokenizer sees and a reader does not."""
-    rows = rows_with(examples, _has_control)
-    fix = "Remove these characters"
-    what = "rows with control characters or invisible signs"
-    return about_rows("control-characters", "warning", rows, what, fix)
+    return about_rows("control-characters", rows_with(examples, _has_control))
 
 
 def rows_with(examples: Sequence[Example], fault: Callable[[str], bool]) -> list[str]:

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from kilotune.data.checks.duplicates import asked
 from kilotune.data.example import ROLES, Example, comparable
-from kilotune.data.finding import Finding, about_rows
-from kilotune.errors import some
+from kilotune.data.finding import Finding, about_rows, finding
+from kilotune.messages.sentences import phrase
 
 # Fewer cannot be split into three parts that each say anything.
 MINIMUM_EXAMPLES = 10
@@ -19,15 +19,13 @@ def empty_text(examples: Sequence[Example]) -> list[Finding]:
         for example in examples
         if any(m.role == "user" and not m.text.strip() and not m.images for m in example.messages)
     ]
-    fix = "Fill in the text or remove the rows"
-    return about_rows("empty-text", "error", rows, "rows without text", fix)
+    return about_rows("empty-text", rows)
 
 
 def missing_answer(examples: Sequence[Example]) -> list[Finding]:
     """Conversations that do not end with an answer."""
     rows = [example.id for example in examples if example.answer is None]
-    fix = "Add the answer to learn, or remove what follows the last one"
-    return about_rows("missing-answer", "error", rows, "rows without an answer at the end", fix)
+    return about_rows("missing-answer", rows)
 
 
 def empty_answer(examples: Sequence[Example]) -> list[Finding]:
@@ -37,8 +35,7 @@ def empty_answer(examples: Sequence[Example]) -> list[Finding]:
         for example in examples
         if any(m.role == "assistant" and not m.text.strip() for m in example.messages)
     ]
-    fix = "Fill in the answer or remove the rows; the model would learn to say nothing"
-    return about_rows("empty-answer", "error", rows, "rows with an empty answer", fix)
+    return about_rows("empty-answer", rows)
 
 
 def repeated_question(examples: Sequence[Example]) -> list[Finding]:
@@ -53,9 +50,7 @@ def repeated_question(examples: Sequence[Example]) -> list[Finding]:
             for one, other in pairwise(example.messages)
         )
     ]
-    what = "rows whose answer repeats the question"
-    fix = "See that the answer stands in its own column; else the model learns to say things again"
-    return about_rows("answer-repeats", "warning", rows, what, fix)
+    return about_rows("answer-repeats", rows)
 
 
 def unknown_role(examples: Sequence[Example]) -> list[Finding]:
@@ -65,17 +60,14 @@ def unknown_role(examples: Sequence[Example]) -> list[Finding]:
         for example in examples
         if (roles := {message.role for message in example.messages}.difference(ROLES))
     }
-    named = some(sorted({f"'{role}'" for roles in strange.values() for role in roles}))
-    fix = f"Use {', '.join(ROLES)}"
-    return about_rows("unknown-role", "error", list(strange), f"rows with the roles {named}", fix)
+    named = sorted({f"'{role}'" for roles in strange.values() for role in roles})
+    return about_rows("unknown-role", list(strange), detail=named)
 
 
 def turn_order(examples: Sequence[Example]) -> list[Finding]:
     """Conversations that do not go from user to assistant and back."""
     rows = [example.id for example in examples if not _in_turns(example)]
-    what = "rows in which user and assistant do not take turns, the user first"
-    fix = "Join turns that belong together, and begin with what the user says"
-    return about_rows("turn-order", "error", rows, what, fix)
+    return about_rows("turn-order", rows)
 
 
 def _in_turns(example: Example) -> bool:
@@ -90,9 +82,7 @@ def system_not_first(examples: Sequence[Example]) -> list[Finding]:
         for example in examples
         if any(message.role == "system" for message in example.messages[1:])
     ]
-    what = "rows with a system message that is not the first message"
-    fix = "Put it first, once; most chat templates refuse or drop it elsewhere"
-    return about_rows("system-not-first", "error", rows, what, fix)
+    return about_rows("system-not-first", rows)
 
 
 def too_few(examples: Sequence[Example]) -> list[Finding]:
@@ -102,6 +92,5 @@ def too_few(examples: Sequence[Example]) -> list[Finding]:
         different.add(asked(example))
         if len(different) == MINIMUM_EXAMPLES:
             return []
-    message = f"only {len(different)} different text{'s' * (len(different) != 1)}"
-    fix = f"Label at least {MINIMUM_EXAMPLES}; 50 or more give a result worth trusting"
-    return [Finding("too-few-examples", "error", (), message, fix)]
+    texts = phrase("one-text" if len(different) == 1 else "texts", different=len(different))
+    return [finding("too-few-examples", texts=texts, least=MINIMUM_EXAMPLES)]

@@ -14,11 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from kilotune.data.checks.near import THRESHOLD, near_pairs
 from kilotune.data.example import Example, Image, comparable
-from kilotune.data.finding import Finding, Severity, about_rows
-from kilotune.errors import some
-
-# What "nearly" means, for messages.
-ALIKE = f"with {THRESHOLD:.0%} or more of their pairs of words, or threes of signs, in common"
+from kilotune.data.finding import Finding, Severity, about_rows, finding
+from kilotune.messages.sentences import Phrase, phrase
 
 
 class PromptKey(NamedTuple):
@@ -77,11 +74,12 @@ def _repeats(examples: Sequence[Example], conflict: Severity) -> list[Finding]:
     conflicting = [g for g in by_question.values() if len(set(map(_target, g))) > 1]
     findings = []
     if conflicting:
-        rows = tuple(example.id for group in conflicting for example in group)
-        kind = "labels" if examples[0].label is not None else "answers"
-        message = f"texts with different {kind} ({len(conflicting)}): rows {some(list(rows))}"
-        fix = f"Decide on one of the {kind} for each text"
-        findings.append(Finding("conflicting-labels", conflict, rows, message, fix))
+        rows = [example.id for group in conflicting for example in group]
+        targets = phrase("labels" if examples[0].label is not None else "answers")
+        texts = len(conflicting)
+        findings.append(
+            finding("conflicting-labels", rows, severity=conflict, texts=texts, targets=targets)
+        )
     findings += exact_repeats(examples)
     exact = {row for finding in findings if finding.code == "duplicate" for row in finding.rows}
     return findings + _near_repeats(by_question, exact)
@@ -104,8 +102,7 @@ def exact_repeats(examples: Iterable[Example]) -> list[Finding]:
         if said in seen:
             rows.append(example.id)
         seen.add(said)
-    fix = "Remove them; they are kept in one part of the split"
-    return about_rows("duplicate", "warning", rows, "rows that repeat another", fix)
+    return about_rows("duplicate", rows)
 
 
 def _target(example: Example) -> str | None:
@@ -121,7 +118,7 @@ def _near_repeats(
     clusters = _clusters(len(by_question), _near(list(by_question)))
     seen: dict[int, Example] = {}
     near: list[str] = []
-    named: list[str] = []
+    named: list[Phrase] = []
     relabelled = 0
     for group, cluster in zip(by_question.values(), clusters, strict=True):
         original = seen.setdefault(cluster, group[0])
@@ -129,14 +126,10 @@ def _near_repeats(
         for example in alike:
             if example is not original and example.id not in exact:
                 near.append(example.id)
-                named.append(f"{example.id} ({original.id})")
+                named.append(phrase("row-why", row=example.id, why=original.id))
                 relabelled += example.label != original.label
-    if not near:
-        return []
-    others = f", {relabelled} of them with another label" if relabelled else ""
-    message = f"rows that nearly repeat another, {ALIKE} ({len(near)}{others}): {some(named)}"
-    fix = "Keep one of each, or make them differ; they are kept in one part of the split"
-    return [Finding("near-duplicate", "warning", tuple(near), message, fix)]
+    others = phrase("relabelled", rows=relabelled) if relabelled else ""
+    return about_rows("near-duplicate", near, alike=THRESHOLD, relabelled=others, named=named)
 
 
 def check_leakage(
@@ -163,16 +156,10 @@ def check_leakage(
     ]
     groups = {example.group for example in train if example.group}
     grouped = [example.id for example in held_out if example.group in groups]
-    there = f"the {source} file"
-    fix = f"Remove them from one of the two, or the {name} figures flatter the model"
     return [
-        *about_rows("leakage", "warning", exact, f"{name} texts that {there} has too", fix),
-        *about_rows(
-            "near-leakage", "warning", near, f"{name} texts nearly as in {there}, {ALIKE}", fix
-        ),
-        *about_rows(
-            "group-leakage", "warning", grouped, f"{name} rows of a group that {there} has too", fix
-        ),
+        *about_rows("leakage", exact, part=name, source=source),
+        *about_rows("near-leakage", near, part=name, source=source, alike=THRESHOLD),
+        *about_rows("group-leakage", grouped, part=name, source=source),
     ]
 
 

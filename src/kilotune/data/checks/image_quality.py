@@ -3,12 +3,14 @@
 import io
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kilotune.data.example import Example, Image
-from kilotune.data.finding import Finding, Kind
-from kilotune.errors import shorten, some
+from kilotune.data.finding import Finding, about_rows
+from kilotune.errors import shorten
+from kilotune.messages.sentences import kinds, phrase
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -25,40 +27,6 @@ LONGEST_SIDES = 200
 
 REMOTE = ("http://", "https://", "ftp://", "s3://", "gs://", "hf://")
 
-KINDS: dict[str, Kind] = {
-    "remote-image": Kind(
-        "error",
-        "rows whose image is an address on the network, which is not fetched",
-        "Download the images and give their paths",
-    ),
-    "missing-image": Kind(
-        "error",
-        "rows whose image is not there",
-        "Check the paths; they are relative to the folder of the data file",
-    ),
-    "corrupt-image": Kind(
-        "error",
-        "rows whose image cannot be read to its end",
-        "Save the images again or remove the rows",
-    ),
-    "oversized-image": Kind(
-        "warning",
-        f"rows with an image of more than {OVERSIZED / 1e6:.0f} million pixels or too long a side",
-        "Scale them down; the model's processor does it for every epoch",
-    ),
-    "image-mode": Kind(
-        "warning",
-        "rows with an image that is not plain 8-bit colour or grey",
-        "Convert them as you want them seen; the loader makes 8-bit RGB of them, white where they "
-        "are transparent, and takes the first frame of an animation",
-    ),
-    "image-outside": Kind(
-        "note",
-        "rows whose image is outside the folder of the data file",
-        "Nothing if the file is yours; check the paths if the file came from someone else",
-    ),
-}
-
 # Modes that become RGB without loss, or without one that is seen.
 PLAIN_MODES = ("1", "L", "RGB", "P", "LA", "RGBA", "PA", "La", "RGBa")
 
@@ -66,7 +34,7 @@ PLAIN_MODES = ("1", "L", "RGB", "P", "LA", "RGBA", "PA", "La", "RGBa")
 def image_faults(examples: Sequence[Example]) -> list[Finding]:
     """Everything that is wrong with images; each file is opened once."""
     seen: dict[Image, tuple[tuple[str, str], ...]] = {}
-    faulty: dict[str, dict[str, str]] = {code: {} for code in KINDS}
+    faulty: dict[str, dict[str, str]] = defaultdict(dict)
     for example in examples:
         for image in example.images:
             if image not in seen:
@@ -74,12 +42,10 @@ def image_faults(examples: Sequence[Example]) -> list[Finding]:
             for code, detail in seen[image]:
                 faulty[code].setdefault(example.id, detail)
     findings = []
-    for code, rows in faulty.items():
-        if rows:
-            kind = KINDS[code]
-            named = some([f"{row} ({detail})" for row, detail in rows.items()])
-            message = f"{kind.what} ({len(rows)}): {named}"
-            findings.append(Finding(code, kind.severity, tuple(rows), message, kind.fix))
+    for code in sorted(faulty, key=list(kinds()).index):
+        rows = faulty[code]
+        named = [phrase("row-why", row=row, why=detail) for row, detail in rows.items()]
+        findings += about_rows(code, list(rows), named=named, pixels=OVERSIZED / 1e6)
     return findings
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from kilotune.data.example import Example, plain_label
-from kilotune.data.finding import Finding, Severity, about_rows
-from kilotune.errors import some
+from kilotune.data.finding import Finding, about_rows, finding
+from kilotune.messages.sentences import phrase
 
 # Below this, a class has too few examples to be learnt or measured.
 RARE_CLASS = 5
@@ -23,28 +23,22 @@ JOINTS = re.compile(r"(?<=[^\W\d_])[\s_‐–-]+(?=[^\W\d_])")
 def missing_label(examples: Sequence[Example]) -> list[Finding]:
     """Rows without a label."""
     rows = [e.id for e in examples if e.label is None or not e.label.strip()]
-    fix = "Label the rows or remove them"
-    return about_rows("missing-label", "error", rows, "rows without a label", fix)
+    return about_rows("missing-label", rows)
 
 
 def missing_value(examples: Sequence[Example]) -> list[Finding]:
     """Labels that are what programs write where there is none."""
     rows = [e.id for e in examples if e.label and e.label.strip().casefold() in MISSING_VALUES]
-    what = "rows whose label is what programs write for a missing one (nan, null, N/A, #REF!)"
-    fix = "Label the rows, leave them out, or give a class that is meant another name"
-    return about_rows("missing-value", "warning", rows, what, fix)
+    return about_rows("missing-value", rows)
 
 
 def classes(examples: Sequence[Example]) -> list[Finding]:
     """One class, a class per example, classes too rare to learn, and uneven classes."""
     counts = Counter(example.label for example in examples if example.label)
     if len(counts) == 1:
-        message = f"every example has the same label, '{next(iter(counts))}'"
-        return [Finding("single-class", "error", (), message, "Add examples of another class")]
+        return [finding("single-class", label=next(iter(counts)))]
     if len(counts) > max(2, len(examples) // 2):
-        message = f"{len(counts)} different labels in {len(examples)} examples: not closed labels"
-        fix = "Check that --label names the right column, or say --task generate"
-        return [Finding("too-many-classes", "error", (), message, fix)]
+        return [finding("too-many-classes", labels=len(counts), examples=len(examples))]
     return [*_rare(examples, counts), *_uneven(counts)]
 
 
@@ -52,10 +46,9 @@ def _rare(examples: Sequence[Example], counts: Counter[str]) -> list[Finding]:
     rare = {label for label, count in counts.items() if count < RARE_CLASS}
     if not rare:
         return []
-    rows = tuple(example.id for example in examples if example.label in rare)
-    named = some([f"'{label}' ({counts[label]})" for label in sorted(rare)])
-    message = f"classes with fewer than {RARE_CLASS} examples: {named}"
-    return [Finding("rare-class", "warning", rows, message, "Label more of them, or merge classes")]
+    rows = [example.id for example in examples if example.label in rare]
+    classes = [phrase("class", label=label, examples=counts[label]) for label in sorted(rare)]
+    return [finding("rare-class", rows, least=RARE_CLASS, classes=classes)]
 
 
 def _uneven(counts: Counter[str]) -> list[Finding]:
@@ -67,13 +60,17 @@ def _uneven(counts: Counter[str]) -> list[Finding]:
     ratio = enough[most] / enough[least]
     if ratio < UNEVEN:
         return []
-    message = (
-        f"'{most}' has {ratio:.0f} times as many examples as '{least}' "
-        f"({enough[most]} and {enough[least]})"
-    )
-    fix = f"Label more of '{least}', and judge by macro-F1 rather than accuracy"
-    severity: Severity = "warning" if ratio >= VERY_UNEVEN else "note"
-    return [Finding("class-imbalance", severity, (), message, fix)]
+    return [
+        finding(
+            "class-imbalance",
+            severity="warning" if ratio >= VERY_UNEVEN else "note",
+            most=most,
+            least=least,
+            ratio=ratio,
+            most_examples=enough[most],
+            least_examples=enough[least],
+        )
+    ]
 
 
 def label_variants(examples: Sequence[Example]) -> list[Finding]:
@@ -82,14 +79,9 @@ def label_variants(examples: Sequence[Example]) -> list[Finding]:
     unusual = [e for e in examples if e.label and e.label != usual[e.label]]
     if not unusual:
         return []
-    rows = tuple(example.id for example in unusual)
-    pairs = dict.fromkeys(f"{e.label!r} for {usual[e.label]!r}" for e in unusual if e.label)
-    message = (
-        "labels that differ only in case, width, spaces or punctuation: "
-        f"{some(list(pairs))} ({len(rows)}: {some(list(rows))})"
-    )
-    fix = "Spell each label in one way; if they are different labels, name them more differently"
-    return [Finding("label-variants", "error", rows, message, fix)]
+    pairs = dict.fromkeys((e.label, usual[e.label]) for e in unusual if e.label)
+    spellings = [phrase("spelling", given=given, usual=usual) for given, usual in pairs]
+    return about_rows("label-variants", [example.id for example in unusual], spellings=spellings)
 
 
 def commonest_spellings(examples: Iterable[Example]) -> dict[str, str]:
@@ -114,11 +106,8 @@ def check_unseen_labels(
     unseen = [example for example in given if example.label and example.label not in known]
     if not unseen:
         return []
-    labels = some(sorted({f"'{example.label}'" for example in unseen}))
-    message = f"labels in the {name} file that the training file lacks: {labels}"
-    rows = tuple(example.id for example in unseen)
-    fix = "Spell labels alike in both files, or add training examples of them"
-    return [Finding("unseen-label", "error", rows, message, fix)]
+    labels = sorted({f"'{example.label}'" for example in unseen})
+    return about_rows("unseen-label", [e.id for e in unseen], part=name, labels=labels)
 
 
 def check_split(parts: Mapping[str, Sequence[Example]]) -> list[Finding]:
@@ -126,12 +115,10 @@ def check_split(parts: Mapping[str, Sequence[Example]]) -> list[Finding]:
     labels = {name: {e.label for e in part if e.label} for name, part in parts.items()}
     every = set.union(*labels.values())
     absent = [
-        f"'{label}' in {name}"
+        phrase("class-in-part", label=label, part=name)
         for name, present in labels.items()
         for label in sorted(every - present)
     ]
     if not absent:
         return []
-    message = f"classes without an example in a part of the split ({len(absent)}): {some(absent)}"
-    fix = "Label more of them: what a part lacks is not learnt, or not measured"
-    return [Finding("empty-class-in-part", "warning", (), message, fix)]
+    return [finding("empty-class-in-part", classes=len(absent), absent=absent)]

@@ -40,10 +40,8 @@ def answer_language(examples: Sequence[Example]) -> list[Finding]:
         for example in examples
         if (said := found.get(example.id, usual)) != usual and not _explained(example, said)
     }
-    named = ", ".join(sorted(set(odd.values())))
-    what = f"rows whose answer is in another language ({named}) than the rest, {usual}"
-    fix = "See that the answer belongs to the row, and is in the language you want"
-    return about_rows("answer-language", "warning", list(odd), what, fix)
+    others = ", ".join(sorted(set(odd.values())))
+    return about_rows("answer-language", list(odd), others=others, usual=usual)
 
 
 def _explained(example: Example, said: str) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kilotune.data.example import Example, Task
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, about_rows
 from kilotune.data.scripts import SPACELESS
-from kilotune.errors import some
+from kilotune.messages.sentences import Phrase, phrase
 
 CountTokens = Callable[[str], int]
 
@@ -68,7 +68,7 @@ def outliers(
     if task != "classify":
         count = count_tokens or estimate_tokens
         measured["answers"] = np.array([count(example.answer or "") for example in examples])
-    by = "estimated tokens" if count_tokens is None else "tokens"
+    by = phrase("estimated-tokens" if count_tokens is None else "tokens")
     return [*_beyond("long", examples, measured, by), *_beyond("short", examples, measured, by)]
 
 
@@ -76,7 +76,7 @@ def _beyond(
     side: Literal["long", "short"],
     examples: Sequence[Example],
     measured: dict[str, NDArray[np.int64]],
-    by: str,
+    by: Phrase,
 ) -> list[Finding]:
     outside = np.zeros(len(examples), dtype=bool)
     limits = []
@@ -86,18 +86,11 @@ def _beyond(
         beyond = lengths > high if side == "long" else (lengths < low) & (lengths > 0)
         if beyond.any():
             outside |= beyond
-            limit = f"over {high:.0f}" if side == "long" else f"under {low:.0f}"
-            limits.append(f"{name} {limit} {by}, the median is {median:.0f}")
-    if not outside.any():
-        return []
+            limit = high if side == "long" else low
+            said = {"of": phrase(name), "limit": limit, "by": by, "median": median}
+            limits.append(phrase(f"{side}-limit", **said))
     rows = [example.id for example, out in zip(examples, outside, strict=True) if out]
-    than = "longer" if side == "long" else "shorter"
-    message = f"rows far {than} than the rest ({len(rows)}; {'; '.join(limits)}): {some(rows)}"
-    if side == "long":
-        fix = "See that they are one example each, and set data.max_length above what must be kept"
-        return [Finding("long-outlier", "note", tuple(rows), message, fix)]
-    fix = "See that nothing of them was lost"
-    return [Finding("short-outlier", "note", tuple(rows), message, fix)]
+    return about_rows(f"{side}-outlier", rows, limits=limits)
 
 
 def _limits(lengths: NDArray[np.int64]) -> tuple[float, float, float]:

@@ -45,16 +45,12 @@ def html_remains(examples: Sequence[Example]) -> list[Finding]:
     if len(answering) > SUBJECT_SHARE * len(examples):
         answering = set()
     rows = [e.id for e in examples if e.id in asking | answering and not _about_html(e)]
-    fix = "Strip the tags and decode the entities"
-    return about_rows("html-remains", "warning", rows, "rows with remains of HTML", fix)
+    return about_rows("html-remains", rows)
 
 
 def template_markers(examples: Sequence[Example]) -> list[Finding]:
     """Markers of chat templates inside texts, which may be read as the end of a turn."""
-    rows = rows_with(examples, _has_marker)
-    fix = "Remove them; the model's own template adds its markers"
-    what = "rows with markers of a chat template in their text"
-    return about_rows("template-markers", "warning", rows, what, fix)
+    return about_rows("template-markers", rows_with(examples, _has_marker))
 
 
 def _has_html(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kilotune.data.files.bounds import ROW, VALUE, Room, bounded
 from kilotune.data.files.table import Read, Row
-from kilotune.data.finding import Finding
+from kilotune.data.finding import finding
 from kilotune.errors import KilotuneError
 
 ROWS_AT_ONCE = 1_000
@@ -59,9 +59,7 @@ def read_saved_dataset(path: Path) -> Read:
     if len(names) == 1:
         return Read(_read_split(path / name))
     others = ", ".join(f"'{other}'" for other in names if other != name)
-    message = f"the split '{name}' was read, not {others}"
-    fix = f"Name a split's own folder, such as {path.name}/{name}, to use it"
-    note = Finding("several-splits", "note", (), message, fix)
+    note = finding("several-splits", split=name, others=others, folder=path.name)
     return Read(_read_split(path / name), [note])
 
 

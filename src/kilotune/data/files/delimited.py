@@ -11,7 +11,7 @@ from typing import Any
 
 from kilotune.data.files.encodings import decode
 from kilotune.data.files.table import Read, Row, Unread, check_names, unnamed
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, finding
 
 # The separators that are looked for, and what they are called.
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -38,9 +38,7 @@ def read_tsv(raw: bytes, where: str) -> Read:
     plain = _rows(text, where, [], delimiter=separator, quoting=csv.QUOTE_NONE)
     if plain.unread or not plain.rows:
         return quoted
-    message = "quotes in the file are not CSV's, and were read as plain characters"
-    note = Finding("tsv-quotes", "note", (), message, "Nothing need be done")
-    return replace(plain, findings=[*findings, *plain.findings, note])
+    return replace(plain, findings=[*findings, *plain.findings, finding("tsv-quotes")])
 
 
 def _separator(text: str, usual: str) -> str:
@@ -60,8 +58,7 @@ def _separator(text: str, usual: str) -> str:
 def _said(separator: str, usual: str) -> list[Finding]:
     if separator == usual:
         return []
-    message = f"the columns are separated by {SEPARATORS[separator]}, and were read as that"
-    return [Finding("csv-separator", "note", (), message, "Nothing need be done")]
+    return [finding("csv-separator", separator=SEPARATORS[separator])]
 
 
 def _rows(text: str, where: str, findings: list[Finding], **dialect: Any) -> Read:

@@ -4,7 +4,7 @@ import codecs
 import re
 from itertools import accumulate, takewhile
 
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, finding
 from kilotune.errors import KilotuneError
 
 # Longer marks first: UTF-32's begins with UTF-16's.
@@ -57,9 +57,7 @@ def decode(raw: bytes, where: str) -> tuple[str, list[Finding]]:
             raise KilotuneError(
                 f"not {kind} text", where=f"{where}:{line}", fix="Save the file as UTF-8"
             ) from error
-    message = "the file is in GB18030 (or GBK, GB2312), and was read as that"
-    fix = "Nothing need be done; UTF-8 is understood everywhere"
-    return text, [Finding("encoding-gb18030", "note", (), message, fix)]
+    return text, [finding("encoding-gb18030")]
 
 
 def _gb18030(raw: bytes) -> str | None:

@@ -28,6 +28,4 @@ def formulas(out: Path, generated: Iterable[tuple[str, str]]) -> list[Finding]:
     if ending(out) not in WITHOUT_TYPES:
         return []
     rows = list(dict.fromkeys(row for row, text in generated if is_formula(text)))
-    what = "generated texts that a spreadsheet would take for formulas"
-    fix = "To open the file in a spreadsheet, write .xlsx, which stores them as text"
-    return about_rows("formula", "note", rows, what, fix)
+    return about_rows("formula", rows)

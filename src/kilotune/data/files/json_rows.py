@@ -7,7 +7,7 @@ from typing import Any
 
 from kilotune.data.files.encodings import decode
 from kilotune.data.files.table import Read, Row, Unread
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, finding
 from kilotune.errors import KilotuneError
 
 # An escape that is half a character, unless its other half follows: then it is a whole one.
@@ -60,10 +60,8 @@ def read_json_lines(raw: bytes, where: str) -> Read:
         content = parse(text)
     except ValueError:
         return read
-    message = "the file holds one JSON document, and was read as that"
-    fix = "Nothing need be done; '.json' is the usual ending"
     items, note = _items(content, where)
-    return _objects(items, [*findings, Finding("json-document", "note", (), message, fix), *note])
+    return _objects(items, [*findings, finding("json-document"), *note])
 
 
 def _lines(text: str) -> Read:
@@ -100,10 +98,7 @@ def read_json(raw: bytes, where: str) -> Read:
         content = parse(text)
     except ValueError as error:
         if _is_json_lines(text, error):
-            message = "the file holds JSON Lines, and was read as that"
-            fix = "Nothing need be done; '.jsonl' is the usual ending"
-            said = Finding("json-lines", "note", (), message, fix)
-            return replace(_lines(text), findings=[*findings, said])
+            return replace(_lines(text), findings=[*findings, finding("json-lines")])
         line = getattr(error, "lineno", None)
         why = "" if line else f" ({_reason(error)})"
         raise KilotuneError(
@@ -156,5 +151,4 @@ def _items(content: Any, where: str) -> tuple[list[Any], list[Finding]]:
     name, items = next(iter(lists.items()))
     if name in TURNS:
         return [content], []
-    message = f"the rows are the list under '{name}'"
-    return items, [Finding("json-inner-list", "note", (), message, "Nothing need be done")]
+    return items, [finding("json-inner-list", key=name)]

@@ -14,8 +14,9 @@ from kilotune.data.files.delimited import read_csv, read_tsv
 from kilotune.data.files.json_rows import read_json, read_json_lines
 from kilotune.data.files.table import Read, Row, Table, compressed, ending
 from kilotune.data.files.workbook import read_workbook
-from kilotune.data.finding import Finding
-from kilotune.errors import KilotuneError, some
+from kilotune.data.finding import Finding, finding
+from kilotune.errors import KilotuneError
+from kilotune.messages.sentences import phrase
 
 __all__ = ["READERS", "Row", "Table", "read_table"]
 
@@ -106,11 +107,11 @@ def _read_folder(folder: Path, partial: bool) -> Read:
             faults.append(error)
             continue
         every.rows += [replace(row, file=name) for row in read.rows]
-        every.findings += [replace(f, message=f"{name}: {f.message}") for f in read.findings]
+        every.findings += [replace(f, values={**f.values, "file": name}) for f in read.findings]
         every.unread += [replace(bad, file=name) for bad in read.unread]
     if partial and every.rows:
         every.findings += [
-            Finding("unreadable-file", "error", (), f"{fault.where}: {fault.what}", fault.fix)
+            finding("unreadable-file", text=f"{fault.where}: {fault.what}", fix=fault.fix)
             for fault in faults
         ]
         faults = []
@@ -156,8 +157,7 @@ def _hidden(name: str) -> bool:
 def _said(others: list[Path], folder: Path) -> list[Finding]:
     if not others:
         return []
-    kinds = Counter(path.suffix.lower() or "no ending" for path in others)
-    counted = ", ".join(f"{count} of {kind}" for kind, count in kinds.most_common(5))
-    names = some([path.relative_to(folder).as_posix() for path in others], 3)
-    message = f"files that are not data and were not read ({counted}): {names}"
-    return [Finding("files-not-read", "note", (), message, "Nothing need be done if that is meant")]
+    endings = Counter(path.suffix.lower() or "no ending" for path in others).most_common(5)
+    kinds = [phrase("count-of", count=count, kind=kind) for kind, count in endings]
+    names = [path.relative_to(folder).as_posix() for path in others]
+    return [finding("files-not-read", kinds=kinds, named=names)]

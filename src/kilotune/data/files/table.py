@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kilotune.data.finding import Finding
+from kilotune.data.finding import Finding, about_rows, finding
 from kilotune.errors import KilotuneError, some
+from kilotune.messages.sentences import phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,10 @@ class Table:
 
     def faults(self, source: str) -> list[Finding]:
         """One finding on all records that could not be read; none where there are none."""
-        if not self.unread:
-            return []
-        named = [f"{bad.id(source)} ({bad.why})" for bad in self.unread]
-        message = f"rows that cannot be read ({len(named)}): {some(named)}"
-        rows = tuple(bad.id(source) for bad in self.unread)
-        return [Finding("unreadable-row", "error", rows, message, self.unread[0].fix)]
+        rows = [bad.id(source) for bad in self.unread]
+        named = [phrase("row-why", row=bad.id(source), why=bad.why) for bad in self.unread]
+        fix = self.unread[0].fix if self.unread else ""
+        return about_rows("unreadable-row", rows, named=named, fix=fix)
 
 
 def check_names(names: Sequence[str], where: str) -> None:
@@ -82,8 +81,7 @@ def unnamed(names: Sequence[str]) -> list[Finding]:
     places = [str(place) for place, name in enumerate(names, 1) if not name]
     if not places:
         return []
-    message = f"columns without a name, which are not read: {some(places)}"
-    return [Finding("unnamed-column", "note", (), message, "Name them if they are wanted")]
+    return [finding("unnamed-column", places=places)]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kilotune.data.files.bounds import ROW, VALUE, Room, TooLargeError
 from kilotune.data.files.table import Read, Row, check_names, unnamed
-from kilotune.data.finding import Finding
+from kilotune.data.finding import finding
 from kilotune.errors import KilotuneError, some
 
 # How the old binary format begins, and a workbook behind a password.
@@ -46,9 +46,7 @@ def read_workbook(raw: bytes, where: str) -> Read:
     findings = []
     if len(filled) > 1:
         others = ", ".join(f"'{other}'" for other in list(filled)[1:])
-        message = f"the sheet '{name}' was read; there are rows in {others} too"
-        fix = "Save another sheet as a file of its own to use it"
-        findings.append(Finding("several-sheets", "note", (), message, fix))
+        findings.append(finding("several-sheets", sheet=name, others=others))
     header, *rest = rows.items()
     names = ["" if cell is None else str(cell).strip() for cell in header[1]]
     names += [""] * (max(len(cells) for _, cells in rest) - len(names))

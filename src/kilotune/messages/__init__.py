@@ -1,0 +1,1 @@
+"""Sentences by code: kept as code and values, worded when shown."""
