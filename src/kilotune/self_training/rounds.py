@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kilotune import distributed
-from kilotune.data.example import Example, Task
+from kilotune.data.example import Example, Task, references
 from kilotune.data.folds import Fold, make_folds
 from kilotune.data.normalise import without_answer
 from kilotune.errors import KilotuneError
@@ -44,7 +44,6 @@ from kilotune.self_training.acceptance import (
 )
 from kilotune.self_training.guesses import against_truth, altered, guess
 from kilotune.self_training.pool import Pool, read_pool
-from kilotune.session.model_session import references
 from kilotune.session.workbench import Workbench, every_epoch, in_steps, untold
 
 # For each labelled training example, where `unlabeled.most` is left to us.
