@@ -15,7 +15,6 @@ import argparse
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from r8 import articles, short_articles
@@ -96,13 +95,16 @@ def settings(files: dict[str, str], chosen: argparse.Namespace) -> Prepared:
 
 def of_seed(training: SelfTraining, seed: int, judged: Fold) -> dict[str, object]:
     """One seed, tuned on all labelled articles: how the judged are answered, and what was taken."""
-    stages = (Stage(0, training.whole, seed), Stage(1, training.whole, seed))
-    told = [training.told(stage) for stage in (*stages, replace(stages[1], longer=True))]
+    found = training.trusted([training.tuned(Stage(0, f.number, seed)) for f in training.folds])
+    first, second = (Stage(number, training.whole, seed) for number in (0, 1))
+    plain = training.tuned(first)
+    chosen = training.accepted(plain, found, seed)
+    student = training.retrained(second, chosen, plain)
+    told = (plain, student, training.control(second, plain, student))
     truth = [str(example.label) for example in judged.validation]
     ids = [example.id for example in judged.validation]
     said = [[one.predictions[id] for id in ids] for one in told]
     labels = training.labels
-    found = training.trusted(1, seed)
     return {
         "seed": seed,
         "ids": ids,
@@ -111,7 +113,7 @@ def of_seed(training: SelfTraining, seed: int, judged: Fold) -> dict[str, object
         "scores": [[one.scores[id] for id in ids] for one in told],
         "f1_scores": [macro_f1_scores(truth, answers, labels) for answers in said],
         "steps": [one.steps for one in told],
-        "taken": training.picked(stages[1]),
+        "taken": training.picked(chosen),
         "trust": found,
     }
 
@@ -181,7 +183,7 @@ def main() -> None:
         write_atomically(chosen.out / f"seed{seed}.json", to_json(results[-1]) + "\n")
         print(line(results[-1]), flush=True)
     print(f"\naccuracy: {gains(results, 'scores')}\nmacro-F1: {gains(results, 'f1_scores')}")
-    decision = one_round(training, 1, progress)
+    decision = one_round(training, 1, {}, progress)
     write_atomically(chosen.out / "decision.json", to_json(decision) + "\n")
     print(f"by the folds: {decision.reason}")
 

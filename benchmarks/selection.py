@@ -29,7 +29,7 @@ from sklearn.pipeline import Pipeline
 
 from kilotune.cli.terminal import TerminalProgress, quieten_libraries
 from kilotune.data.checks.duplicates import components
-from kilotune.data.example import Example, Message, Origin
+from kilotune.data.example import Example, Message, Origin, references
 from kilotune.data.files.writers import to_json, write_atomically
 from kilotune.data.split import Split
 from kilotune.evaluation.active_learning import diverse, entropy, margin, most_uncertain
@@ -43,9 +43,10 @@ from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.wording import wording
+from kilotune.session.fine_tuning import render, tuning_job
 from kilotune.session.loading import Loaded, begin_session, load
-from kilotune.session.model_session import Session, references
-from kilotune.training.tuning import Checked, TuningJob, tune
+from kilotune.session.model_session import Session
+from kilotune.training.tuning import Checked, tune
 
 FIRST, ADDED, POOL, JUDGED = 50, 50, 600, 400
 ALONE = "the first 50 alone"
@@ -154,8 +155,7 @@ class SmolLM2:
             self.digests = digests_of(self.loaded.model)
         session = begin_session(self.loaded, prepared, Silent(), self.digests)
         with TemporaryDirectory() as scratch:
-            pad_id = session.prompting.template.tokenizer.pad_token_id
-            job = TuningJob(recipe, session.render()[0], [], pad_id, Path(scratch), keep=False)
+            job = tuning_job(session, render(session)[0], [], Path(scratch), keep=False)
             tuning = tune(session.tunable, job, checked=self.checked)
         self.checked = Checked(tuning.agreement, tuning.cache)
         yield Tuned(session)

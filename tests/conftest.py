@@ -90,7 +90,7 @@ def few_general_prompts() -> Iterator[None]:
 
     few = general_prompts()[::10]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kilotune.session.model_session.general_prompts", lambda: few)
+        patch.setattr("kilotune.session.retention.general_prompts", lambda: few)
         yield
 
 

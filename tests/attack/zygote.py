@@ -230,8 +230,8 @@ def _quick() -> None:
     import torch
 
     from kilotune.evaluation.forgetting import general_prompts
-    from kilotune.session import model_session
+    from kilotune.session import retention
 
     torch.set_num_threads(1)
     few = general_prompts()[::10]
-    model_session.general_prompts = lambda: few
+    retention.general_prompts = lambda: few

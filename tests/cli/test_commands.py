@@ -219,7 +219,7 @@ def test_ctrl_c_is_status_130_and_says_how_to_go_on(
     def stopped(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kilotune.session.model_session.tune", stopped)
+    monkeypatch.setattr("kilotune.session.fine_tuning.tune", stopped)
     out = tmp_path / "run"
     result = invoke("run", labelled, "--model", tiny_model, "--out", out)
     assert result.exit_code == 130

@@ -29,7 +29,9 @@ from kilotune.messages.sentences import say
 from kilotune.models.pretrained import compute_dtype
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.label_mask import Rendering
-from kilotune.session import model_session
+from kilotune.session.fine_tuning import render
+from kilotune.session.model_session import Session
+from kilotune.workflows import stages
 from tests.support.tiny import byte_tokenizer
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -157,7 +159,6 @@ class Case:
 
 def untrained_stop(patch: pytest.MonkeyPatch) -> None:
     """The token that ends an answer is not trained."""
-    plain = model_session.Session.render
 
     def unended(rendering: Rendering) -> Rendering:
         # The last trained tokens are the one that ends the turn, and what may follow it.
@@ -166,13 +167,11 @@ def untrained_stop(patch: pytest.MonkeyPatch) -> None:
         mask = [trained and index < stop for index, trained in enumerate(rendering.label_mask)]
         return replace(rendering, label_mask=tuple(mask))
 
-    def render(
-        self: model_session.Session,
-    ) -> tuple[list[Rendering], list[Rendering], list[Finding]]:
-        train, validation, findings = plain(self)
+    def rendered(session: Session) -> tuple[list[Rendering], list[Rendering], list[Finding]]:
+        train, validation, findings = render(session)
         return [*map(unended, train)], [*map(unended, validation)], findings
 
-    patch.setattr(model_session.Session, "render", render)
+    patch.setattr(stages, "render", rendered)
 
 
 def another_prompt(patch: pytest.MonkeyPatch) -> None:

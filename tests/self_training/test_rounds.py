@@ -12,7 +12,7 @@ from kilotune.data.example import Example
 from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import Adoption, Trials
-from kilotune.evaluation.confidence import Guess
+from kilotune.evaluation.confidence import Guess, Trust
 from kilotune.evaluation.evidence import Figure
 from kilotune.models.source import source_at
 from kilotune.preparation.prepare import prepare
@@ -23,9 +23,11 @@ from kilotune.runs import record
 from kilotune.runs.cost import Cost
 from kilotune.runs.record import RunFolder
 from kilotune.runs.stage_store import Stage, StageStore, Told
+from kilotune.self_training import pool as unlabelled
 from kilotune.self_training import rounds as pseudo_labels
+from kilotune.self_training.acceptance import AcceptedGuesses
 from kilotune.self_training.pool import read_pool
-from kilotune.self_training.rounds import SelfTraining, outcome
+from kilotune.self_training.rounds import Models, SelfTraining, one_round, outcome
 from kilotune.session.model_session import Session
 from kilotune.session.workbench import Workbench
 from kilotune.training.tuning import Interrupted
@@ -65,7 +67,7 @@ class Played(SelfTraining):
     longer = 0.72
     sure = 5.0
 
-    def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
+    def _tune(self, stage: Stage, added: Sequence[Example], recipe: Recipe) -> Told:
         self.__dict__.setdefault("asked", []).append((stage, tuple(added)))
         held = self.parts[stage.fold].validation
         limit = round((self.longer if stage.longer else self.right[stage.round]) * len(held))
@@ -75,11 +77,12 @@ class Played(SelfTraining):
             place = self.labels.index(even(example))
             return Guess(even(example), (self.sure, 0.0) if place == 0 else (0.0, self.sure), place)
 
-        rows = self.pool.rows if labels_too else {}
+        teaches = stage.round < recipe.unlabeled.rounds and not stage.longer
+        rows = self.pool.rows if teaches else {}
         return Told(
             scores,
             {},
-            {e.id: guess(e) for e in held} if labels_too else {},
+            {e.id: guess(e) for e in held} if teaches else {},
             {id: guess(row) for id, row in rows.items()},
             len(added),
             13 * (2 if added or stage.longer else 1),
@@ -95,6 +98,13 @@ def played(folder: Path, kind: type[Played] = Played, **unlabeled: Any) -> Playe
     store = StageStore(folder / "stages", prepared.recipe)
     bench = Workbench(prepared, source_at("nowhere"), folds, Silent())
     return kind(bench, folds, whole, pool, store)
+
+
+def first_labels(training: Played, seed: int = 0) -> tuple[Example, ...]:
+    """What the first round's model of the whole training part is tuned on besides it."""
+    folds = [training.tuned(Stage(0, fold.number, seed)) for fold in training.folds]
+    whole = training.tuned(Stage(0, training.whole, seed))
+    return training.examples(training.accepted(whole, training.trusted(folds), seed), seed)
 
 
 def test_the_pool_is_what_no_part_knows_and_its_labels_are_kept_apart(tmp_path: Path) -> None:
@@ -130,7 +140,15 @@ def test_a_gain_is_kept_and_every_choice_is_the_folds_own(tmp_path: Path) -> Non
     # Without: three folds of three seeds and, of one seed, all. With, and as many steps: the folds.
     asked = training.__dict__["asked"]
     stages = [stage for stage, _ in asked]
-    assert len(stages) == len(set(stages)) == 9 + 9 + 9 + 1
+    assert stages == [
+        *(
+            Stage(number, fold, seed, longer)
+            for seed in (0, 1, 2)
+            for number, longer in ((0, False), (1, False), (1, True))
+            for fold in (0, 1, 2)
+        ),
+        Stage(0, training.whole, 0),
+    ]
     assert found.outcome.cost == Cost(28.0, 28 * 10 + 9 * 30, 56)
     train = {example.id for example in training.bench.prepared.parts.train}
     held = {e.id for fold in training.folds for e in fold.validation}
@@ -145,8 +163,8 @@ class Worse(Played):
 class Unsure(Played):
     """Every second guess on labelled texts is wrong, whatever its confidence."""
 
-    def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
-        told = super()._tune(stage, added, labels_too=labels_too)
+    def _tune(self, stage: Stage, added: Sequence[Example], recipe: Recipe) -> Told:
+        told = super()._tune(stage, added, recipe)
         flipped = {
             id: Guess(self.labels[1 - g.place], g.logits[::-1], 1 - g.place) if i % 2 else g
             for i, (id, g) in enumerate(told.held_out.items())
@@ -208,14 +226,14 @@ def test_a_round_that_gains_nothing_more_ends_at_the_one_before(tmp_path: Path) 
     found = outcome(training, Silent())
     assert [one.kept for one in found.outcome.rounds] == [True, False]
     assert found.outcome.kept == 1
-    assert training.added(Stage(1, training.whole, 0)) == found.examples
+    assert first_labels(training) == found.examples
 
 
 def test_an_altered_text_is_tuned_on_as_the_text_itself_was_answered(tmp_path: Path) -> None:
     plain = played(tmp_path, most=20)
-    texts = {e.id: e for e in plain.added(Stage(1, plain.whole, 0))}
+    texts = {e.id: e for e in first_labels(plain)}
     training = played(tmp_path, most=20, train_on="altered")
-    added = training.added(Stage(1, training.whole, 0))
+    added = first_labels(training)
     assert {e.id for e in added} == texts.keys()
     for example in added:
         text = texts[example.id]
@@ -228,7 +246,7 @@ def test_an_altered_text_is_tuned_on_as_the_text_itself_was_answered(tmp_path: P
     assert whole.count(True) == whole.count(False) == 10
     # The models that label are the same, whatever is tuned on.
     assert "asked" not in training.__dict__
-    other = training.added(Stage(1, training.whole, 1))
+    other = first_labels(training, 1)
     same = {e.id: e.text for e in added}
     assert any(e.text != same[e.id] for e in other if e.id in same)
 
@@ -246,8 +264,8 @@ def test_finished_tunings_are_not_done_again_and_other_data_are_other_tunings(
     # The models without pseudo-labels are the same.
     assert {stage.round for stage, _ in fewer.__dict__["asked"]} == {1}
     store = first.store
-    assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 0, 0), ())) is not None
-    assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 1, 0), ())) is None
+    assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 0, 0), (), first.recipe)) is not None
+    assert store.find(Stage(0, 0, 0), first._made_of(Stage(0, 1, 0), (), first.recipe)) is None
     (tmp_path / "stages" / "round0-fold0-seed0.json").write_text("{")
     with pytest.raises(KilotuneError, match="damaged"):
         store.find(Stage(0, 0, 0), "")
@@ -305,13 +323,22 @@ def test_rows_of_a_known_group_are_left_out(tmp_path: Path) -> None:
 
 def test_a_fold_that_has_nothing_to_learn_from_is_not_tuned_again(tmp_path: Path) -> None:
     class Empty(Played):
-        def added(self, stage: Stage) -> tuple[Example, ...]:
-            return () if stage.fold == 0 else super().added(stage)
+        def accepted(self, teacher: Told, trusted: Trust, seed: int) -> AcceptedGuesses:
+            held = {example.id for example in self.folds[0].validation}
+            found = super().accepted(teacher, trusted, seed)
+            return AcceptedGuesses((), {}, {}) if held == teacher.scores.keys() else found
 
     training = played(tmp_path, Empty)
-    assert training.told(Stage(1, 0, 0)) is training.told(Stage(0, 0, 0))
-    assert training.told(Stage(1, 0, 0, longer=True)) is training.told(Stage(0, 0, 0))
-    assert training.told(Stage(1, 1, 0)) is not training.told(Stage(0, 1, 0))
+    models: Models = {}
+    one_round(training, 1, models, Silent())
+    plain, students = models[0]
+    assert students[0] is plain[0]
+    assert students[1] is not plain[1]
+    for longer in (False, True):
+        tuned = {
+            s.fold for s, _ in training.__dict__["asked"] if (s.round, s.longer) == (1, longer)
+        }
+        assert tuned == {1, 2}
 
 
 def test_a_file_of_known_texts_is_refused(tmp_path: Path) -> None:
@@ -342,14 +369,14 @@ SMALL = {"folds": 2, "seeds": [0], "most": 12}
 def one_seed_may_do(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a test names one: three take three times as long."""
     if "what_cannot" not in request.node.name:
-        monkeypatch.setattr(pseudo_labels, "check_seeds", lambda seeds, where: None)
+        monkeypatch.setattr(unlabelled, "check_seeds", lambda seeds, where: None)
 
 
 @pytest.fixture
 def believing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pseudo_labels, "guess", oracle)
     monkeypatch.setattr(pseudo_labels, "adopt", kept)
-    monkeypatch.setattr(pseudo_labels, "_hopeless", lambda first, training: "")
+    monkeypatch.setattr(pseudo_labels, "_hopeless", lambda first, target: "")
 
 
 @pytest.mark.usefixtures("believing")
@@ -359,10 +386,10 @@ def test_a_run_tunes_on_what_is_kept_goes_on_where_it_stopped_and_shows_it(
     chosen, out = recipe(tmp_path, tiny_model, **SMALL), tmp_path / "run"
     tuned = SelfTraining._tune
 
-    def interrupted(self: SelfTraining, stage: Stage, *given: Any, **named: Any) -> Told:
+    def interrupted(self: SelfTraining, stage: Stage, *given: Any) -> Told:
         if stage.round == 1:
             raise Interrupted
-        return tuned(self, stage, *given, **named)
+        return tuned(self, stage, *given)
 
     monkeypatch.setattr(SelfTraining, "_tune", interrupted)
     with pytest.raises(Interrupted):

@@ -29,6 +29,7 @@ from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.runs.record import RunFolder
+from kilotune.session.fine_tuning import fine_tune, render, save
 from kilotune.session.loading import open_session
 from tests.support.tiny import byte_tokenizer, labelled_csv
 
@@ -103,9 +104,9 @@ def test_a_kind_of_model_is_loaded_rendered_tuned_asked_saved_and_loaded_again(
     )
     planned = trained_part(empty_model(config), recipe.tune)
     assert planned.parameters == session.tunable.parameter_counts()[0]
-    train, validation, _ = session.render()
+    train, validation, _ = render(session)
     folder = RunFolder(tmp_path / "run")
-    tuning = session.tune(train, validation, folder)
+    tuning = fine_tune(session, train, validation, folder)
     assert tuning.history[-1]["epoch"] == 2
     # GPT-2 drops out at random, and Gemma 2 caps its attention softly.
     assert tuning.agreement.packed == (kind not in {"gpt2", "gemma2"}), tuning.agreement.reason
@@ -114,7 +115,7 @@ def test_a_kind_of_model_is_loaded_rendered_tuned_asked_saved_and_loaded_again(
     assert len(proof.moved) == len(list(session.tunable.trained()))
     said = session.answer(session.tunable.model, session.prepared.parts.test, "asked")
     assert len(said.texts) == len(session.prepared.parts.test) > 0
-    assert session.save(folder) == tmp_path / "run" / "adapter"
+    assert save(session, folder) == tmp_path / "run" / "adapter"
     again, tokenizer, _ = load_tuned(tmp_path / "run", recipe, 10**9)
     ids = torch.tensor([train[0].token_ids])
     with torch.no_grad():

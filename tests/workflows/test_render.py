@@ -13,6 +13,7 @@ from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.record import RunFolder
+from kilotune.session.fine_tuning import render as rendered
 from kilotune.session.loading import open_session
 from kilotune.workflows.render import render
 from tests.support.tiny import CHATML, byte_tokenizer
@@ -39,7 +40,7 @@ def test_the_tokenizer_is_enough_and_the_wording_is_that_of_a_run(
     assert seen.findings == ()
     prepared = prepare(recipe(labelled, tiny_model), Silent())
     session = open_session(prepared, locate(prepared.recipe.model), Silent())
-    train, validation, _ = session.render()
+    train, validation, _ = rendered(session)
     by_id = {rendering.example_id: rendering for rendering in seen.rendered.renderings}
     for rendering in (*train, *validation):
         assert rendering == by_id[rendering.example_id]
@@ -49,7 +50,7 @@ def test_what_is_trained_on_reaches_the_run(labelled: Path, tiny_model: Path) ->
     def last_trained(train_on: str) -> str:
         prepared = prepare(recipe(labelled, tiny_model, train_on=train_on), Silent())
         session = open_session(prepared, locate(prepared.recipe.model), Silent())
-        (first, *_), _, _ = session.render()
+        (first, *_), _, _ = rendered(session)
         return str(session.prompting.template.tokenizer.decode(first.token_ids[-2:]))
 
     assert last_trained("auto").endswith("<|im_end|>")

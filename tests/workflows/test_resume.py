@@ -116,9 +116,9 @@ def test_a_run_killed_among_its_first_records_is_begun_again(
 @pytest.mark.parametrize(
     ("name", "after"),
     [
-        ("kilotune.session.model_session.tune", 0),
+        ("kilotune.session.fine_tuning.tune", 0),
         ("kilotune.training.trainer.seal", 1),
-        ("kilotune.session.model_session.majority", 0),
+        ("kilotune.session.judging.majority", 0),
         ("kilotune.workflows.stages.sign_test", 0),
     ],
     ids=["before tuning", "in a checkpoint", "in judging", "before the verdict"],
@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_changes_nothing_and_is_said(
 def test_a_run_goes_on_with_the_recipe_it_began_with_alone(
     chosen: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = killed_at("kilotune.session.model_session.tune", chosen, tmp_path / "run", monkeypatch)
+    folder = killed_at("kilotune.session.fine_tuning.tune", chosen, tmp_path / "run", monkeypatch)
     recipe = folder / "recipe.yaml"
     written = recipe.read_text()
     recipe.write_text(written.replace("learning_rate: 0.01", "learning_rate: 0.02"))
@@ -271,7 +271,7 @@ def test_a_run_goes_on_where_it_was_moved_to(
     shutil.copytree(chosen.data.train.parent, project)
     monkeypatch.chdir(project)
     recipe = chosen.with_settings({"data.train": Path("films.csv")})
-    name = "kilotune.session.model_session.tune"
+    name = "kilotune.session.fine_tuning.tune"
     folder = killed_at(name, recipe, Path("runs/a"), monkeypatch).absolute()
     monkeypatch.chdir(tmp_path)
     moved = (folder if alone else project).rename(tmp_path / "moved")
@@ -294,7 +294,7 @@ def test_a_run_goes_on_where_it_was_moved_to(
 def test_without_what_it_is_known_by_no_run_goes_on(
     chosen: Recipe, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = killed_at("kilotune.session.model_session.tune", chosen, tmp_path / "run", monkeypatch)
+    folder = killed_at("kilotune.session.fine_tuning.tune", chosen, tmp_path / "run", monkeypatch)
     (folder / "identity.json").unlink()
     with pytest.raises(KilotuneError, match=r"identity\.json is missing"):
         kilotune.resume(folder)

@@ -239,7 +239,7 @@ def test_resuming_on_changed_data_is_refused(
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kilotune.session.model_session.tune", lambda *a, **k: stop())
+    monkeypatch.setattr("kilotune.session.fine_tuning.tune", lambda *a, **k: stop())
     with pytest.raises(KeyboardInterrupt):
         kilotune.run(recipe(labelled, tiny_model), tmp_path / "run")
     labelled.write_text(labelled.read_text() + "one more,good\n")

@@ -165,6 +165,11 @@ class Example:
         return replace(self, messages=tuple(messages))
 
 
+def references(examples: Iterable[Example]) -> list[str]:
+    """The true answers; of closed labels the label."""
+    return [example.label or example.answer or "" for example in examples]
+
+
 def plain_label(text: str) -> str:
     """A label as answers are compared with it: `comparable`, without punctuation around it.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kilotune.data.example import Task
+from kilotune.data.example import Example, Task, references
 from kilotune.evaluation.calibration import Calibration
 from kilotune.evaluation.evidence import (
     Estimate,
@@ -145,6 +145,14 @@ def scores(task: Task, references: Sequence[str], predictions: Sequence[str]) ->
     """How well each prediction agrees with its reference, in [0, 1]; 0 or 1 for labels."""
     score = TASKS[task].score or TASKS[task].right
     return [float(score(p, r)) for p, r in zip(predictions, references, strict=True)]
+
+
+def scores_by_id(
+    task: Task, examples: Sequence[Example], predictions: Sequence[str]
+) -> dict[str, float]:
+    """How well each prediction agrees with the true answer, by the id of its example."""
+    values = scores(task, references(examples), predictions)
+    return {example.id: value for example, value in zip(examples, values, strict=True)}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 
 from kilotune.augmentation.policy import versions
-from kilotune.data.example import Example, Task, comparable
+from kilotune.data.example import Example, Task, comparable, references
 from kilotune.data.normalise import without_answer
 from kilotune.evaluation.confidence import Guess
 from kilotune.evaluation.task_metrics import TASKS, UNREADABLE
 from kilotune.generation.kept import KeptStates
 from kilotune.recipe.schema import Recipe
-from kilotune.session.model_session import Session, references
+from kilotune.session.model_session import Session
 
 NOTHING = Guess(UNREADABLE, (0.0,), 0, False)
 

@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kilotune import distributed
 from kilotune.data.example import Example
 from kilotune.data.normalise import load_dataset, without_answer
 from kilotune.errors import KilotuneError
+from kilotune.evaluation.adoption import check_seeds
 from kilotune.preparation.prepare import Prepared, reading_alike
 from kilotune.progress import Progress
 from kilotune.self_training.acceptance import without_known
+from kilotune.self_training.guesses import altered
 
 # Begins the ids of the file's rows.
 SOURCE = "unlabeled"
@@ -27,6 +30,40 @@ class Pool:
     truths: Mapping[str, str]
     left: Mapping[str, int]
     total: int
+
+
+def open_pool(prepared: Prepared, progress: Progress) -> Pool | None:
+    """The texts of the recipe's unlabelled file; None where it names none.
+
+    Raises KilotuneError where the file cannot be read, or its texts cannot be labelled.
+    """
+    settings, where = prepared.recipe.unlabeled, "unlabeled"
+    if settings.file is None:
+        return None
+    if prepared.task == "chat":
+        raise KilotuneError(
+            "conversations cannot be pseudo-labelled: there is no telling when two answers agree",
+            where=where,
+            fix="Leave --unlabeled out, or make the task generate (--task generate)",
+        )
+    if settings.labels == "soft" and prepared.task != "classify":
+        raise KilotuneError(
+            "soft labels are of closed labels alone",
+            where=f"{where}.labels",
+            fix="Set it to hard",
+        )
+    if distributed.count() > 1:
+        raise KilotuneError(
+            "pseudo-labels are made by one process",
+            where=where,
+            fix="Run it without torchrun, or leave --unlabeled out",
+        )
+    check_seeds(settings.seeds, f"{where}.seeds")
+    if settings.consistency or settings.train_on == "altered":
+        # What cannot be done is said before hours of tuning.
+        few = [without_answer(example) for example in prepared.parts.train[:3]]
+        altered(prepared.recipe, few, len(settings.operations), seed=prepared.recipe.seed)
+    return read_pool(prepared, progress)
 
 
 def read_pool(prepared: Prepared, progress: Progress) -> Pool:

@@ -9,14 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kilotune import distributed
 from kilotune.data.example import Example, Task
 from kilotune.data.folds import Fold, make_folds
-from kilotune.data.normalise import without_answer
 from kilotune.errors import KilotuneError
-from kilotune.evaluation.adoption import Trials, adopt, check_seeds
-from kilotune.evaluation.confidence import Guess, Trust, trust
-from kilotune.evaluation.judgement import scores
+from kilotune.evaluation.adoption import Trials, adopt
+from kilotune.evaluation.confidence import Trust, trust
+from kilotune.evaluation.judgement import scores_by_id
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared
@@ -43,12 +41,13 @@ from kilotune.self_training.acceptance import (
     select,
 )
 from kilotune.self_training.guesses import against_truth, altered, guess
-from kilotune.self_training.pool import Pool, read_pool
-from kilotune.session.model_session import references
+from kilotune.self_training.pool import Pool
 from kilotune.session.workbench import Workbench, every_epoch, in_steps, untold
 
 # For each labelled training example, where `unlabeled.most` is left to us.
 MOST = 2
+# By seed, of each round so far, what the model of each fold says.
+Models = dict[int, list[list[Told]]]
 # What a round is compared with besides the round before.
 STEPS = "as many steps on the labelled examples alone"
 
@@ -66,19 +65,14 @@ class PseudoLabelled:
 
 
 class SelfTraining:
-    """Rounds of labelling and tuning anew; everything asked for is computed once and kept.
+    """The steps that rounds are made of, on folds of the training part and on the whole of it.
 
-    `folds` cut the training part, `whole` is all of it with whatever else is to be judged. Round
-    0 is tuned without pseudo-labels; the model of a round labels for the next.
+    `folds` cut the training part, `whole` is all of it with whatever else is to be judged. Every
+    tuning is from the base model; one that is in the store is not done again.
     """
 
     def __init__(
-        self,
-        bench: Workbench,
-        folds: Sequence[Fold],
-        whole: Fold,
-        pool: Pool,
-        store: StageStore,
+        self, bench: Workbench, folds: Sequence[Fold], whole: Fold, pool: Pool, store: StageStore
     ) -> None:
         self.bench, self.folds, self.pool, self.store = bench, folds, pool, store
         self.parts = {fold.number: fold for fold in (*folds, whole)}
@@ -87,69 +81,75 @@ class SelfTraining:
         self.recipe: Recipe = untold(every_epoch(bench.prepared.recipe))
         self.task: Task = bench.prepared.task
         self.labels = bench.prepared.labels
-        settings = self.recipe.unlabeled
-        train = bench.prepared.parts.train
-        most = MOST * len(train) if settings.most == "auto" else settings.most
-        self.quota = quotas(train, most)
-        self._told: dict[Stage, Told] = {}
-        self._trusted: dict[tuple[int, int], Trust] = {}
+        train, most = bench.prepared.parts.train, self.recipe.unlabeled.most
+        self.quota = quotas(train, MOST * len(train) if most == "auto" else most)
+        self._costs: list[Cost] = []
 
-    def told(self, stage: Stage) -> Told:
-        """What the model of `stage` answers; tuned now, unless it was before."""
-        if stage not in self._told:
-            self._told[stage] = self._found(stage)
-        return self._told[stage]
+    @property
+    def cost(self) -> Cost:
+        """Of every tuning asked for and the answers after it, now or before a run was stopped."""
+        return total(self._costs)
 
-    def _found(self, stage: Stage) -> Told:
-        """The same from the store, or tuned; without a pseudo-label to learn from, of round 0."""
-        added = self.added(replace(stage, longer=False)) if stage.round else ()
-        if stage.round and not added:
-            return self.told(Stage(0, stage.fold, stage.seed))
-        if stage.longer:
-            added, first = (), self.told(Stage(0, stage.fold, stage.seed))
-            if self.told(replace(stage, longer=False)).steps == first.steps:
-                return first
-        made_of = self._made_of(stage, added)
-        found = self.store.find(stage, made_of)
-        if found is None:
-            labels_too = stage.round < self.recipe.unlabeled.rounds and not stage.longer
-            found = self._tune(stage, added, labels_too=labels_too)
-            self.store.keep(stage, made_of, found)
-        return found
+    def tuned(
+        self, stage: Stage, added: Sequence[Example] = (), recipe: Recipe | None = None
+    ) -> Told:
+        """What the model of `stage` answers, tuned on `added` too, unless it was before.
 
-    def trusted(self, number: int, seed: int) -> Trust:
-        """From where up the guesses that round `number` learns from are right, out of fold."""
-        if (number, seed) not in self._trusted:
-            said: dict[str, Guess] = {}
-            for fold in self.folds:
-                said |= self.told(Stage(number - 1, fold.number, seed)).held_out
-            train = [example for fold in self.folds for example in fold.validation]
-            held = against_truth(self.task, self.labels, train, [said[e.id] for e in train])
-            self._trusted[number, seed] = trust(
-                held.guesses, held.truth, held.right, self.recipe.unlabeled.target_precision
-            )
-        return self._trusted[number, seed]
+        It is tuned by `recipe` where that is another than the run's.
+        """
+        recipe = recipe or self.recipe
+        made_of = self._made_of(stage, added, recipe)
+        told = self.store.find(stage, made_of)
+        if told is None:
+            told = self._tune(stage, added, recipe)
+            self.store.keep(stage, made_of, told)
+        self._costs.append(told.cost)
+        return told
 
-    def selection(self, stage: Stage) -> AcceptedGuesses:
-        """What the model of the round before gives the model of `stage` to learn from."""
-        teacher = self.told(replace(stage, round=stage.round - 1))
-        return select(
-            teacher.unlabeled,
-            self.labels,
-            self.trusted(stage.round, stage.seed),
-            self.quota,
-            stage.seed,
-            soft=self.recipe.unlabeled.labels == "soft",
-        )
+    def trusted(self, teachers: Sequence[Told]) -> Trust:
+        """From where up guesses are right, by those of each fold's model on what it holds out."""
+        said = {id: guess for told in teachers for id, guess in told.held_out.items()}
+        train = [example for fold in self.folds for example in fold.validation]
+        held = against_truth(self.task, self.labels, train, [said[e.id] for e in train])
+        target = self.recipe.unlabeled.target_precision
+        return trust(held.guesses, held.truth, held.right, target)
 
-    def added(self, stage: Stage) -> tuple[Example, ...]:
-        """The examples that the model of `stage` is tuned on besides the labelled ones."""
+    def accepted(self, teacher: Told, trusted: Trust, seed: int) -> AcceptedGuesses:
+        """Which of a model's guesses on the unlabelled texts are taken as labels."""
+        soft = self.recipe.unlabeled.labels == "soft"
+        return select(teacher.unlabeled, self.labels, trusted, self.quota, seed, soft=soft)
+
+    def retrained(self, stage: Stage, chosen: AcceptedGuesses, plain: Told) -> Told:
+        """What the model of `stage` answers, tuned on the `chosen` pseudo-labels too.
+
+        Without any to learn from it is the `plain` model of its fold, that of round 0.
+        """
+        added = self.examples(chosen, stage.seed)
+        return self.tuned(stage, added) if added else plain
+
+    def control(self, stage: Stage, plain: Told, student: Told) -> Told:
+        """The same as `plain` in as many steps as the `student` of pseudo-labels took."""
+        if student.steps == plain.steps:
+            return plain
+        longer = in_steps(self.recipe, plain.steps, student.steps)
+        return self.tuned(replace(stage, longer=True), recipe=longer)
+
+    def examples(self, chosen: AcceptedGuesses, seed: int) -> tuple[Example, ...]:
+        """The examples that pseudo-labels make, to be tuned on besides the labelled ones."""
         closed, weight = self.task == "classify", self.recipe.unlabeled.weight
-        chosen = self.selection(stage)
         rows = {one.id: self.pool.rows[one.id] for one in chosen.taken}
         if self.recipe.unlabeled.train_on == "altered":
-            rows |= self._altered(rows, stage.seed)
+            rows |= self._altered(rows, seed)
         return as_examples(chosen, rows, weight, closed=closed)
+
+    def picked(self, chosen: AcceptedGuesses) -> Picked:
+        """The same as counts, with what the file's own labels say of it."""
+        right = {
+            one.id: TASKS[self.task].right(one.answer, self.pool.truths[one.id])
+            for one in chosen.taken
+            if one.id in self.pool.truths
+        }
+        return Picked(len(chosen.taken), chosen.by_label, chosen.left, real_precision(right))
 
     def _altered(self, rows: Mapping[str, Example], seed: int) -> dict[str, Example]:
         """A version of each row that has one, by the operations in turn; under the row's own id."""
@@ -161,57 +161,26 @@ class SelfTraining:
             if own
         }
 
-    def picked(self, stage: Stage) -> Picked:
-        """The same as counts, with what the file's own labels say of it."""
-        chosen = self.selection(stage)
-        right = {
-            one.id: TASKS[self.task].right(one.answer, self.pool.truths[one.id])
-            for one in chosen.taken
-            if one.id in self.pool.truths
-        }
-        return Picked(len(chosen.taken), chosen.by_label, chosen.left, real_precision(right))
-
-    @property
-    def cost(self) -> Cost:
-        """Of every tuning asked for and the answers after it, now or before a run was stopped."""
-        return total({id(told): told.cost for told in self._told.values()}.values())
-
-    def out_of_fold(self, number: int, seed: int, *, longer: bool = False) -> dict[str, float]:
-        """How well each training example is answered by its fold's model of round `number`."""
-        return {
-            id: score
-            for fold in self.folds
-            for id, score in self.told(Stage(number, fold.number, seed, longer)).scores.items()
-        }
-
-    def _recipe(self, stage: Stage) -> Recipe:
-        """What a stage is tuned by: a control in as many steps as its own round took."""
-        if not stage.longer:
-            return self.recipe
-        first, own = (self.told(Stage(n, stage.fold, stage.seed)) for n in (0, stage.round))
-        return in_steps(self.recipe, first.steps, own.steps)
-
-    def _made_of(self, stage: Stage, added: Sequence[Example]) -> str:
+    def _made_of(self, stage: Stage, added: Sequence[Example], recipe: Recipe) -> str:
         """What tells a tuning from others of its stage: all it learns from, and all it answers."""
         fold = self.parts[stage.fold]
         parts = (fold.train, added, fold.validation, self.pool.rows.values())
-        longer = [f"{self._recipe(stage).tune.epochs} epochs"] if stage.longer else []
+        longer = [f"{recipe.tune.epochs} epochs"] if stage.longer else []
         return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added), *longer])
 
-    def _tune(self, stage: Stage, added: Sequence[Example], *, labels_too: bool) -> Told:
+    def _tune(self, stage: Stage, added: Sequence[Example], recipe: Recipe) -> Told:
         began = time.perf_counter()
         fold, rows = self.parts[stage.fold], tuple(self.pool.rows.values())
-        with self.bench.tuned(self._recipe(stage), fold, stage.seed, added) as (session, tuning):
+        teaches = stage.round < self.recipe.unlabeled.rounds and not stage.longer
+        with self.bench.tuned(recipe, fold, stage.seed, added) as (session, tuning):
             held, kept, model = fold.validation, self.bench.kept(session), session.tunable.model
             said = session.answer(model, held, "validating", kept=kept).predictions
-            guesses = guess(session, (*held, *rows), kept) if labels_too else ()
+            guesses = guess(session, (*held, *rows), kept) if teaches else ()
             spent = tuning.tokens, session.spent.generated
-        values = scores(self.task, references(held), said)
-        ids = [example.id for example in held]
         return Told(
-            scores=dict(zip(ids, values, strict=True)),
-            predictions=dict(zip(ids, said, strict=True)),
-            held_out=dict(zip(ids, guesses[: len(held)], strict=False)),
+            scores=scores_by_id(self.task, held, said),
+            predictions=dict(zip((e.id for e in held), said, strict=True)),
+            held_out={e.id: g for e, g in zip(held, guesses[: len(held)], strict=False)},
             unlabeled={row.id: g for row, g in zip(rows, guesses[len(held) :], strict=False)},
             added=len(added),
             steps=tuning.steps,
@@ -241,49 +210,16 @@ def pseudo_labelled(
     return found
 
 
-def open_pool(prepared: Prepared, progress: Progress) -> Pool | None:
-    """The texts of the recipe's unlabelled file; None where it names none.
-
-    Raises KilotuneError where the file cannot be read, or its texts cannot be labelled.
-    """
-    settings, where = prepared.recipe.unlabeled, "unlabeled"
-    if settings.file is None:
-        return None
-    if prepared.task == "chat":
-        raise KilotuneError(
-            "conversations cannot be pseudo-labelled: there is no telling when two answers agree",
-            where=where,
-            fix="Leave --unlabeled out, or make the task generate (--task generate)",
-        )
-    if settings.labels == "soft" and prepared.task != "classify":
-        raise KilotuneError(
-            "soft labels are of closed labels alone",
-            where=f"{where}.labels",
-            fix="Set it to hard",
-        )
-    if distributed.count() > 1:
-        raise KilotuneError(
-            "pseudo-labels are made by one process",
-            where=where,
-            fix="Run it without torchrun, or leave --unlabeled out",
-        )
-    check_seeds(settings.seeds, f"{where}.seeds")
-    if settings.consistency or settings.train_on == "altered":
-        # What cannot be done is said before hours of tuning.
-        few = [without_answer(example) for example in prepared.parts.train[:3]]
-        altered(prepared.recipe, few, len(settings.operations), seed=prepared.recipe.seed)
-    return read_pool(prepared, progress)
-
-
 def outcome(training: SelfTraining, progress: Progress) -> PseudoLabelled:
     """Round after round, as long as each is kept; the last that is counts."""
     settings, pool = training.recipe.unlabeled, training.pool
     rounds: list[SelfTrainingRound] = []
+    models: Models = {}
     for number in range(1, settings.rounds + 1):
-        rounds.append(one_round(training, number, progress))
+        rounds.append(one_round(training, number, models, progress))
         if not rounds[-1].kept:
             break
-    kept = sum(one.kept for one in rounds)
+    kept = [one for one in rounds if one.kept]
     found = PseudoLabels(
         file=str(settings.file),
         rows=pool.total,
@@ -291,46 +227,68 @@ def outcome(training: SelfTraining, progress: Progress) -> PseudoLabelled:
         looked_at=len(pool.rows),
         target=settings.target_precision,
         rounds=tuple(rounds),
-        kept=kept,
+        kept=len(kept),
         cost=training.cost,
     )
-    if not kept:
-        return PseudoLabelled(found)
-    final = Stage(kept, training.whole, settings.seeds[0])
-    chosen, trusted = training.picked(final), training.trusted(kept, final.seed)
-    examples = training.added(final)
-    confidences = {one.id: one.confidence for one in training.selection(final).taken}
-    found = replace(found, chosen=chosen, trust=trusted, cost=training.cost)
-    return PseudoLabelled(found, examples, confidences)
+    return _on_the_whole(training, kept, found) if kept else PseudoLabelled(found)
 
 
-def one_round(training: SelfTraining, number: int, progress: Progress) -> SelfTrainingRound:
-    """A round's seeds, compared with the round before on the same out-of-fold examples.
+def one_round(
+    training: SelfTraining, number: int, models: Models, progress: Progress
+) -> SelfTrainingRound:
+    """Each seed's models of the round before label, others are tuned on that, and both compared.
 
-    More examples in as many epochs are more steps, which may gain something by themselves: so they
-    are also compared with as many steps without pseudo-labels. Stops after the first seed where no
-    confidence is supported, or where it is no better than either: the other seeds could hardly make
-    that a sure gain, and no gain is believed that is not sure.
+    `models` are those of the rounds before; this round's are added. All are compared on the same
+    out-of-fold examples. More examples in as many epochs are more steps, which may gain something
+    by themselves: so they are also compared with as many steps without pseudo-labels. Stops after
+    the first seed where no confidence is supported, or where it is no better than either: the other
+    seeds could hardly make that a sure gain, and no gain is believed that is not sure.
     """
+    folds, settings = training.folds, training.recipe.unlabeled
     seeds: list[SeedOfRound] = []
-    before: list[dict[str, float]] = []
-    after: list[dict[str, float]] = []
-    longer: list[dict[str, float]] = []
-    for seed in training.recipe.unlabeled.seeds:
-        found = training.trusted(number, seed)
-        stages = [Stage(number, fold.number, seed) for fold in training.folds]
-        picked = tuple(training.picked(stage) for stage in stages)
-        before.append(training.out_of_fold(number - 1, seed))
-        after.append(training.out_of_fold(number, seed))
-        one = SeedOfRound(seed, found, picked, _mean(before[-1]), _mean(after[-1]))
-        if seeds or not _hopeless(one, training):
-            longer.append(training.out_of_fold(number, seed, longer=True))
-            one = replace(one, longer=_mean(longer[-1]))
+    compared: list[tuple[dict[str, float], ...]] = []
+    for seed in settings.seeds:
+        stages = [Stage(number, fold.number, seed) for fold in folds]
+        if seed not in models:
+            models[seed] = [[training.tuned(replace(stage, round=0)) for stage in stages]]
+        plain, teachers = models[seed][0], models[seed][-1]
+        trusted = training.trusted(teachers)
+        accepted = [training.accepted(teacher, trusted, seed) for teacher in teachers]
+        students = list(map(training.retrained, stages, accepted, plain))
+        models[seed].append(students)
+        before, after = _out_of_fold(teachers), _out_of_fold(students)
+        picked = tuple(map(training.picked, accepted))
+        one = SeedOfRound(seed, trusted, picked, _mean(before), _mean(after))
+        if seeds or not _hopeless(one, settings.target_precision):
+            longer = _out_of_fold(list(map(training.control, stages, plain, students)))
+            compared.append((before, after, longer))
+            one = replace(one, longer=_mean(longer))
         seeds.append(one)
         progress.say(f"round {number}, seed {seed}: {_seed_line(one)}")
-        if len(seeds) == 1 and (why := _hopeless(one, training)):
+        if len(seeds) == 1 and (why := _hopeless(one, settings.target_precision)):
             return SelfTrainingRound(number, tuple(seeds), False, why)
-    return _decided(number, seeds, *(Trials(tuple(each)) for each in (before, after, longer)))
+    return _decided(number, seeds, *map(Trials, zip(*compared, strict=True)))
+
+
+def _on_the_whole(
+    training: SelfTraining, kept: Sequence[SelfTrainingRound], found: PseudoLabels
+) -> PseudoLabelled:
+    """The same rounds on all of the training part; the last one's pseudo-labels are used."""
+    seed = training.recipe.unlabeled.seeds[0]
+    teacher = plain = training.tuned(Stage(0, training.whole, seed))
+    for one in kept[:-1]:
+        chosen = training.accepted(teacher, one.seeds[0].trust, seed)
+        teacher = training.retrained(Stage(one.number, training.whole, seed), chosen, plain)
+    trusted = kept[-1].seeds[0].trust
+    chosen = training.accepted(teacher, trusted, seed)
+    confidences = {one.id: one.confidence for one in chosen.taken}
+    found = replace(found, chosen=training.picked(chosen), trust=trusted, cost=training.cost)
+    return PseudoLabelled(found, training.examples(chosen, seed), confidences)
+
+
+def _out_of_fold(models: Sequence[Told]) -> dict[str, float]:
+    """How well each training example is answered by its fold's model."""
+    return {id: score for told in models for id, score in told.scores.items()}
 
 
 def _decided(
@@ -345,8 +303,7 @@ def _decided(
     return SelfTrainingRound(number, tuple(seeds), kept, reason, adoption, beyond)
 
 
-def _hopeless(first: SeedOfRound, training: SelfTraining) -> str:
-    target = training.recipe.unlabeled.target_precision
+def _hopeless(first: SeedOfRound, target: float) -> str:
     if first.trust.threshold is None:
         return (
             f"nothing taken: of {first.trust.examples} out-of-fold answers, "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kilotune import distributed
-from kilotune.data.example import Message
+from kilotune.data.example import Message, references
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.preference import PROMPT, Judge, Pair, Preference, compare, worded
 from kilotune.generation.decoding import generate, generation_config
@@ -19,7 +19,8 @@ from kilotune.recipe.functions import is_own, own_function
 from kilotune.recipe.schema import DecodingSettings, JudgeSettings, ModelSettings
 from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.template import ChatTemplate
-from kilotune.session.model_session import Judged, Session, references
+from kilotune.session.judging import Judged
+from kilotune.session.model_session import Session
 from kilotune.session.templates import load_template
 
 SETTING = "judge.model"

@@ -10,13 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kilotune.augmentation.epochs import rounds_of
 from kilotune.data.cleaning import CLEANINGS
 from kilotune.data.example import Example
 from kilotune.data.folds import Fold
 from kilotune.data.split import Split
 from kilotune.errors import KilotuneError, some
-from kilotune.evaluation.judgement import scores
+from kilotune.evaluation.judgement import scores_by_id
 from kilotune.generation.kept import KeptStates
 from kilotune.models.freeze import digests_of
 from kilotune.models.lora import linear_names
@@ -31,10 +30,11 @@ from kilotune.rendering.wording import wording
 from kilotune.runs import trackers
 from kilotune.runs.cost import Cost
 from kilotune.runs.trials import Facts, Trial, Unit
+from kilotune.session.fine_tuning import render, tuning_job
 from kilotune.session.loading import Loaded, begin_session, load
-from kilotune.session.model_session import Answers, Session, references
+from kilotune.session.model_session import Session
 from kilotune.session.training_augmentation import augmented
-from kilotune.training.tuning import Checked, Hooks, TuningJob, tune
+from kilotune.training.tuning import Checked, Hooks, tune
 from kilotune.training.tuning_result import Tuning
 
 # What the checks depend on beside the texts: steps of other sizes or numbers take the same path.
@@ -77,9 +77,9 @@ class Workbench:
         seconds = time.perf_counter() - began
         return Trial(
             unit=unit,
-            scores=_scores(prepared, fold.validation, said),
+            scores=scores_by_id(prepared.task, fold.validation, said.predictions),
             predictions={e.id: p for e, p in zip(fold.validation, said.predictions, strict=True)},
-            training=_scores(prepared, asked, known),
+            training=scores_by_id(prepared.task, asked, known.predictions),
             losses=tuple(line["loss"] for line in tuning.history if "loss" in line),
             validation_losses=tuple(x["eval_loss"] for x in tuning.history if "eval_loss" in x),
             cost=Cost(round(seconds, 2), tuning.tokens, session.spent.generated),
@@ -139,7 +139,8 @@ class Workbench:
         prepared = self._of(recipe, self.folds[0], 0)
         session = begin_session(self._model(prepared), prepared, self.progress, self._digests)
         try:
-            return _scores(prepared, every, session.base_answer(every))
+            said = session.base_answer(every).predictions
+            return scores_by_id(prepared.task, every, said)
         finally:
             self._put_back(session)
 
@@ -178,16 +179,8 @@ class Workbench:
         recipe = session.prepared.recipe
         method = f"{settings_affecting(recipe, CHECKED)} {recipe.data.model_dump_json()}"
         with TemporaryDirectory() as scratch:
-            job = TuningJob(
-                recipe,
-                train,
-                validation if watched else [],
-                session.prompting.template.tokenizer.pad_token_id,
-                Path(scratch),
-                rounds=rounds_of(session.prepared.parts.train),
-                eyes=session.prompting.eyes,
-                keep=False,
-            )
+            held = validation if watched else []
+            job = tuning_job(session, train, held, Path(scratch), keep=False)
             hooks = Hooks(progress=session.progress)
             tuning = tune(session.tunable, job, hooks, self._checked.get(method))
         self._checked[method] = Checked(tuning.agreement, tuning.cache)
@@ -202,7 +195,7 @@ class Workbench:
         content = [recipe.data.model_dump_json(exclude={"clean"}), recipe.model.model_dump_json()]
         known = self._renderings.setdefault(json.dumps(content), {})
         if recipe.augment.operations:
-            train, validation, _ = session.render()
+            train, validation, _ = render(session)
             return train, validation
         read = [example for example in parts.train if not example.origin.parent]
         new = tuple(e for e in (*read, *parts.validation) if e.id not in known)
@@ -253,12 +246,7 @@ def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
 
 def _render(session: Session, examples: Sequence[Example]) -> list[Rendering]:
     parts = Split(tuple(examples), (), ())
-    return replace(session, prepared=replace(session.prepared, parts=parts)).render()[0]
-
-
-def _scores(prepared: Prepared, examples: Sequence[Example], said: Answers) -> dict[str, float]:
-    values = scores(prepared.task, references(examples), said.predictions)
-    return {example.id: value for example, value in zip(examples, values, strict=True)}
+    return render(replace(session, prepared=replace(session.prepared, parts=parts)))[0]
 
 
 def _stepping(tuning: Tuning) -> float:

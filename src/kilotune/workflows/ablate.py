@@ -13,12 +13,13 @@ from kilotune.ablation.ladder import check_factors
 from kilotune.ablation.runner import Runner, Workers
 from kilotune.ablation.tpe import search
 from kilotune.ablation.workers import Blueprint, InTurn
+from kilotune.data.example import references
 from kilotune.data.files.writers import write_atomically
 from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import check_seeds
 from kilotune.evaluation.baselines import majority
-from kilotune.evaluation.judgement import scores
+from kilotune.evaluation.judgement import scores_by_id
 from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress, Silent
@@ -36,7 +37,6 @@ from kilotune.runs.outcomes import AblationDocument
 from kilotune.runs.record import RunFolder, create_run
 from kilotune.runs.trials import TrialStore
 from kilotune.session.loading import base_identity, check_base
-from kilotune.session.model_session import references
 from kilotune.session.workbench import every_epoch
 from kilotune.workflows import run as pipeline
 from kilotune.workflows.preflight import preflight
@@ -282,10 +282,8 @@ def _members(folds: Sequence[Fold]) -> tuple[tuple[str, ...], ...]:
 def _question(prepared: Prepared, workers: Workers, folder: RunFolder) -> Question:
     settings, train = prepared.recipe.ablation, prepared.parts.train
     if prepared.task == "classify":
-        answers = references(train)
-        common = majority(answers, len(train))
-        values = scores(prepared.task, answers, common)
-        floor = {e.id: value for e, value in zip(train, values, strict=True)}
+        common = majority(references(train), len(train))
+        floor = scores_by_id(prepared.task, train, common)
     else:
         known = folder.read_if_there(BaseScoresDocument)
         if known is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from kilotune.data.example import Example, Task
+from kilotune.data.example import Example, Task, references
 from kilotune.data.files.writers import written_atomically
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.decoding_race import DecodingChoice, choose, title
@@ -23,7 +23,6 @@ from kilotune.runs.documents import DataDocument
 from kilotune.runs.outcomes import DecodingDocument
 from kilotune.runs.record import RunFolder
 from kilotune.session.loading import open_tuned
-from kilotune.session.model_session import references
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from kilotune.planning.workload import Work, measure_work
 from kilotune.preparation.prepare import clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
-from kilotune.self_training.rounds import open_pool
+from kilotune.self_training.pool import open_pool
 from kilotune.training.memory import available_bytes
 from kilotune.workflows.preflight import check_settings
 

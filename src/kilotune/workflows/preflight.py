@@ -9,8 +9,7 @@ from kilotune.models.size import check_answers, check_trained
 from kilotune.models.source import Source, locate
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
-from kilotune.self_training.pool import Pool
-from kilotune.self_training.rounds import open_pool
+from kilotune.self_training.pool import Pool, open_pool
 from kilotune.session.llm_judge import check_judge
 from kilotune.training.tuning import check_trackers
 

@@ -6,11 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from kilotune.data.example import Example, Task
+from kilotune.data.example import Example, references
 from kilotune.data.finding import Finding
 from kilotune.evaluation.evidence import PairedTest, sign_test
 from kilotune.evaluation.forgetting import Forgetting
@@ -35,14 +33,21 @@ from kilotune.runs.documents import (
 from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
 from kilotune.self_training.rounds import PseudoLabelled, labelled
+from kilotune.session.fine_tuning import fine_tune, render, save
+from kilotune.session.judging import (
+    Judged,
+    LabelProbabilities,
+    first_answers,
+    judge,
+    judge_training,
+    label_probabilities,
+)
 from kilotune.session.llm_judge import preference
 from kilotune.session.loading import open_session
-from kilotune.session.model_session import Answers, Judged, Session, references
+from kilotune.session.model_session import Answers, Session
+from kilotune.session.retention import measure_forgetting
 from kilotune.training.tuning_result import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
-
-# Examples and their label probabilities, shape (examples, labels), by the tuned model.
-LabelProbabilities = tuple[tuple[Example, ...], NDArray[np.float64]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def run_stages(
     with clock.lap("load"):
         progress.stage("Loading the model")
         session = open_session(prepared, source, progress)
-        train, validation, cut = session.render()
+        train, validation, cut = render(session)
         _say_findings(cut, progress)
         folder.write(FindingsDocument(findings=(*prepared.findings, *cut)))
         _say_model(session, progress)
@@ -98,14 +103,14 @@ def run_stages(
     with clock.lap("forgetting"):
         if prepared.recipe.judge.forgetting != "never":
             progress.stage("Asking general questions, to see what was forgotten")
-        outcome = replace(outcome, forgetting=session.forgetting())
+        outcome = replace(outcome, forgetting=measure_forgetting(session))
     with clock.lap("preference"):
-        outcome = replace(outcome, weights=session.save(folder))
+        outcome = replace(outcome, weights=save(session, folder))
         if prepared.recipe.judge.model:
             progress.stage("Having another model compare the answers of both")
         outcome = replace(outcome, preference=preference(session, outcome.on_test, progress))
     folder.write(clock.environment(session, tuning))
-    _record(session, folder, outcome)
+    _record(folder, outcome)
     return outcome
 
 
@@ -124,7 +129,7 @@ def _baseline(session: Session, progress: Progress) -> Answers | None:
     if not session.prepared.parts.validation:
         return None
     progress.stage("Baseline: the base model's own answers on validation")
-    base = session.first_answers()
+    base = first_answers(session)
     progress.say(_base_line(session, base))
     return base
 
@@ -139,7 +144,7 @@ def _tuned(
     """The session's model tuned, and the proof that what was frozen stayed as it was."""
     progress = session.progress
     progress.stage("Tuning")
-    tuning = session.tune(train, validation, folder, on_save=lambda: clock.note("tune"))
+    tuning = fine_tune(session, train, validation, folder, on_save=lambda: clock.note("tune"))
     progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
     proof = session.tunable.prove(tuning.gradients, tuning.best_step)
     progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
@@ -153,13 +158,12 @@ def _judged(
     """Both models on validation and, once, on the test; the verdict, and what it doubts."""
     parts, labels = session.prepared.parts, session.prepared.labels
     known = labelled(parts.train)  # a bag of words is not to learn from the model
-    on_validation = session.judge(parts.validation, known, base) if base else None
-    on_test = session.judge(parts.test, (*known, *parts.validation), scored=True)
-    scored = session.label_probabilities(known)
+    on_validation = judge(session, parts.validation, known, base) if base else None
+    on_test = judge(session, parts.test, (*known, *parts.validation), scored=True)
+    scored = label_probabilities(session, known)
     verdict = _verdict(session, tuning, on_validation, on_test, scored)
     late = [*_disagreement(on_test), *_doubted(scored, labels, verdict)]
-    task = session.prepared.task
-    paired = sign_test(on_test.scores("base", task), on_test.scores("tuned", task))
+    paired = sign_test(on_test.scores("base"), on_test.scores("tuned"))
     return Outcome(tuning, on_validation, on_test, paired, verdict), late
 
 
@@ -193,7 +197,7 @@ def _verdict(
     metric = metrics.exact if closed else metrics.graded
     test = on_test.judgements
     remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
-    train = session.judge_training().figures[metric]
+    train = judge_training(session).figures[metric]
     losses = logged(tuning.history, "loss")
     if on_validation is None:
         return decide_unvalidated(session.prepared.recipe, metric, train, losses, remarks)
@@ -203,8 +207,8 @@ def _verdict(
         metric=metric,
         train=train,
         validation=tuned.figures[metric],
-        gain=session.gain(on_validation, floor, "tuned"),
-        over_base=session.gain(on_validation, "base", "tuned"),
+        gain=on_validation.gain(floor, "tuned"),
+        over_base=on_validation.gain("base", "tuned"),
         losses=losses,
         validation_losses=logged(tuning.history, "eval_loss"),
         gradients=logged(tuning.history, "grad_norm"),
@@ -244,19 +248,18 @@ def _doubted(scored: LabelProbabilities, labels: Sequence[str], verdict: Verdict
     return labels_doubted(scored[0], labels, scored[1])
 
 
-def _record(session: Session, folder: RunFolder, outcome: Outcome) -> None:
+def _record(folder: RunFolder, outcome: Outcome) -> None:
     """Write what was found, the verdict last: it marks the run as judged."""
     on_validation, on_test = outcome.on_validation, outcome.on_test
-    task = session.prepared.task
-    folder.write_predictions(_prediction_rows(on_test, task))
+    folder.write_predictions(_prediction_rows(on_test))
     if on_validation:
-        folder.write_predictions(_prediction_rows(on_validation, task), record.VALIDATION)
+        folder.write_predictions(_prediction_rows(on_validation), record.VALIDATION)
     found = JudgementDocument(
-        task=task,
+        task=on_test.task,
         test=tuple(on_test.judgements.values()),
         validation=tuple(on_validation.judgements.values()) if on_validation else (),
         tuned_against_base=outcome.tuned_against_base,
-        gains=session.gains(on_test, "base", "tuned"),
+        gains=on_test.gains("base", "tuned"),
         forgetting=outcome.forgetting,
         preference=outcome.preference,
         test_opened="once, after the best checkpoint was chosen",
@@ -266,9 +269,9 @@ def _record(session: Session, folder: RunFolder, outcome: Outcome) -> None:
     folder.write(VerdictDocument(verdict=outcome.verdict))
 
 
-def _prediction_rows(judged: Judged, task: Task) -> list[dict[str, object]]:
-    right = {name: judged.right(name, task) for name in judged.answers}
-    graded = {name: judged.scores(name, task) for name in judged.answers}
+def _prediction_rows(judged: Judged) -> list[dict[str, object]]:
+    right = {name: judged.right(name) for name in judged.answers}
+    graded = {name: judged.scores(name) for name in judged.answers}
     rows = []
     for index, (example, reference) in enumerate(
         zip(judged.examples, references(judged.examples), strict=True)
