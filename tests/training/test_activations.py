@@ -18,7 +18,7 @@ from kilotune.training import activations as activations_module
 from kilotune.training.activations import Activations, key_of, open_activations
 from kilotune.training.agreement import fast_path
 from kilotune.training.batches import Batch, collate
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import pack
 from kilotune.training.statefile import StateWriter
 from kilotune.training.tuning_result import CacheUse
@@ -85,7 +85,7 @@ def assert_same_step(tunable: Tunable, activations: Activations, batch: list[Ren
     model = tunable.model
 
     def mean(inputs: Batch) -> torch.Tensor:
-        return LabelledLoss(model).sum(model, inputs) / labelled_count(inputs)
+        return LabelledLoss(model).sum(model, inputs) / inputs.labelled_count()
 
     def padded() -> torch.Tensor:
         with activations.bypassed(model):
@@ -142,7 +142,7 @@ def test_packs_take_the_states_of_a_shared_beginning_from_one_example() -> None:
     activations, _ = opened(tunable, texts=texts)
     assert activations
     batch = pack(texts, activations.states)
-    assert batch["inputs_embeds"].shape == (1, 40 + sum(len(r.token_ids) - 40 for r in texts), 32)
+    assert batch.hidden_states.shape == (1, 40 + sum(len(r.token_ids) - 40 for r in texts), 32)
     assert_same_step(tunable, activations, texts)
 
 

@@ -10,6 +10,7 @@ import shutil
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +37,8 @@ from kilotune.models.vision import Eyes
 from kilotune.progress import Progress
 from kilotune.recipe.schema import TuneSettings
 from kilotune.rendering.label_mask import Rendering
-from kilotune.training.batches import Batch, States, collate, model_inputs
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.batches import Batch, States, collate
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import lay_out, pack, shared_length, told_apart
 from kilotune.training.packing_check import compare
 from kilotune.training.statefile import TYPES, StateFile, StateWriter, open_files
@@ -201,20 +202,21 @@ class _Cache:
         NotUsedError beyond TOLERANCE, or ROUNDING.
         """
         plain = collate(self.first, self.pad_id, eyes=self.eyes)
-        stored = collate(self.first, self.pad_id, activations.states, self.eyes)["inputs_embeds"]
-        plain = {key: tensor.to(self.model.device) for key, tensor in plain.items()}
+        stored = collate(self.first, self.pad_id, activations.states, self.eyes).hidden_states
+        assert stored is not None
+        plain = plain.to(self.model.device)
         caught: list[torch.Tensor] = []
 
         def from_the_start() -> torch.Tensor:
             with entering(self.model, self.below) as entered, self._precision():
-                mean = loss.sum(self.model, plain) / labelled_count(plain)
+                mean = loss.sum(self.model, plain) / plain.labelled_count()
             caught.extend(entered)
             return mean
 
         def from_the_layer() -> torch.Tensor:
-            batch = {**plain, "inputs_embeds": caught[0]}
+            batch = replace(plain, hidden_states=caught[0])
             with activations.bypassed(self.model), self._precision():
-                return loss.sum(self.model, batch) / labelled_count(batch)
+                return loss.sum(self.model, batch) / batch.labelled_count()
 
         try:
             with activations.bypassed(self.model):  # it tries the output head
@@ -227,7 +229,7 @@ class _Cache:
                 raise NotUsedError(
                     f"{name} would differ by {value:.1e} (at most {self._tolerance:g})"
                 )
-        real = plain["attention_mask"].bool().cpu()
+        real = plain.attention_mask.bool().cpu()
         fresh = caught[0].cpu()[real]
         if fault := self._fault(stored[real], fresh, range(self.below)):
             raise NotUsedError(f"stored states {fault}")
@@ -304,12 +306,12 @@ class _Cache:
         A layer at a time, so that a model in bfloat16 needs little more memory.
         """
         batch = collate(self.first, self.pad_id, eyes=self.eyes)
-        batch["inputs_embeds"] = self._run(range(0), batch, precise=True).float()
+        states = self._run(range(0), batch, precise=True).float()
         for index in span:
             with in_float32(self.model, index):
-                batch["inputs_embeds"] = self._run(range(index, index + 1), batch, precise=True)
-        states: torch.Tensor = batch["inputs_embeds"].cpu()
-        return states[batch["attention_mask"].bool()]
+                given = replace(batch, hidden_states=states)
+                states = self._run(range(index, index + 1), given, precise=True)
+        return states.cpu()[batch.attention_mask.bool()]
 
     def _advance(self, writer: StateWriter, span: range, batch: Sequence[Rendering]) -> None:
         """Take the texts of a batch through the layers of `span`, from and to the file."""
@@ -335,7 +337,7 @@ class _Cache:
 
     def _run(self, span: range, batch: Batch, *, precise: bool = False) -> torch.Tensor:
         self.model.eval()
-        inputs = {k: v.to(self.model.device) for k, v in model_inputs(batch).items()}
+        inputs = batch.to(self.model.device).inputs()
         with nullcontext() if precise else self._precision():
             hidden: torch.Tensor = run_layers(self.model, span, inputs)
         return hidden
