@@ -38,7 +38,7 @@ from kilotune.models.source import source_at
 from kilotune.progress import Bar, Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.rendering.label_mask import Rendering
-from kilotune.training.batches import collate, model_inputs
+from kilotune.training.batches import collate
 from kilotune.training.packing import lay_out
 from kilotune.training.tuning import Hooks, TuningJob, tune
 
@@ -180,7 +180,7 @@ def plain_forward(model, items: list[Rendering]) -> float:
     with torch.no_grad():
         for first in range(0, len(items), BATCH):
             batch = collate(items[first : first + BATCH], pad_id=0)
-            model(**model_inputs(batch), logits_to_keep=batch["columns"], use_cache=False)
+            model(**batch.inputs(), logits_to_keep=batch.columns, use_cache=False)
     return CLOCK() - start
 
 

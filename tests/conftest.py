@@ -79,7 +79,7 @@ def cached_states(
 ) -> Path:
     """The folder under which tests cache hidden states: never the user's own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("kilotune.training.activations.cache_folder", lambda: folder)
+    monkeypatch.setattr("kilotune.training.state_store.cache_folder", lambda: folder)
     return folder
 
 

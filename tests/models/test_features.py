@@ -46,7 +46,7 @@ def test_remembered_features_give_the_same_loss_and_open_each_image_once(
         assert calls == [1, 1, 1]  # three images, four times shown
         again = loss.sum(model, collate(renderings, 0, eyes=Eyes(vision, model))).item()
     assert again == pytest.approx(plain, rel=1e-6)
-    assert "pixel_values" in pack(renderings, eyes=eyes)
+    assert "pixel_values" in pack(renderings, eyes=eyes).images
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,8 +21,8 @@ from kilotune.rendering.label_mask import Rendering, render
 from kilotune.rendering.refusals import RenderError
 from kilotune.session.templates import load_template
 from kilotune.training.agreement import agree
-from kilotune.training.batches import collate, model_inputs
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.batches import collate
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import pack
 from tests.support.families import perturb
 from tests.support.tiny_vision import KINDS, seen_images, write_kind
@@ -124,7 +124,7 @@ def test_padded_and_packed_batches_give_the_loss_of_the_plain_model(
         expected = sum(plain_loss(model, vision, r) * r.trained for r in renderings)
         batch = collate(renderings, 0, eyes=eyes)
         found = LabelledLoss(model).sum(model, batch)
-    assert int(labelled_count(batch)) == sum(r.trained for r in renderings)
+    assert int(batch.labelled_count()) == sum(r.trained for r in renderings)
     assert found.item() == pytest.approx(float(expected), rel=1e-5)
     tunable = Tunable(model, LORA, 0)
     perturb(tunable)
@@ -141,9 +141,9 @@ def test_a_pack_shares_an_image_only_with_its_like(
     first, both, other, _ = rendered(folders["qwen2_vl"], vision, images)
     eyes = Eyes(vision, model)
     patches = (56 // 14) ** 2
-    assert len(pack([first, other], eyes=eyes)["pixel_values"]) == 2 * patches
-    assert len(pack([first, both], eyes=eyes)["pixel_values"]) == patches + 2 * patches
-    positions = pack([first, both], eyes=eyes)["position_ids"]
+    assert len(pack([first, other], eyes=eyes).images["pixel_values"]) == 2 * patches
+    assert len(pack([first, both], eyes=eyes).images["pixel_values"]) == patches + 2 * patches
+    positions = pack([first, both], eyes=eyes).position_ids
     assert positions.shape[:2] == (3, 1)
     assert not torch.equal(positions[0], positions[2])  # columns of an image differ from its time
 
@@ -154,9 +154,9 @@ def test_hidden_states_take_the_place_of_images(
     vision, model = vision_of(folders["qwen2_vl"]), model_of(folders["qwen2_vl"])
     renderings = rendered(folders["qwen2_vl"], vision, images)
     batch = collate(renderings, 0, lambda r: torch.zeros(len(r.token_ids), 32), Eyes(vision, model))
-    assert model_inputs(batch).keys() == {"inputs_embeds", "attention_mask", "position_ids"}
+    assert batch.inputs().keys() == {"inputs_embeds", "attention_mask", "position_ids"}
     with_images = collate(renderings, 0, eyes=Eyes(vision, model))
-    assert torch.equal(batch["position_ids"], with_images["position_ids"])
+    assert torch.equal(batch.position_ids, with_images.position_ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -111,9 +111,9 @@ def test_padding_that_is_the_end_leaves_the_real_end_trained() -> None:
     # Padding is on the left, masked by place; the last target of each row is the real end.
     short, long = (len(r.token_ids) for r in result.renderings)
     padding = long - short
-    assert batch["input_ids"][0, :padding].tolist() == [end] * padding
-    assert batch["attention_mask"][0].tolist() == [0] * padding + [1] * short
-    trained = [[t for t in row if t != IGNORED] for row in batch["targets"].tolist()]
+    assert batch.input_ids[0, :padding].tolist() == [end] * padding
+    assert batch.attention_mask[0].tolist() == [0] * padding + [1] * short
+    trained = [[t for t in row if t != IGNORED] for row in batch.targets.tolist()]
     assert trained == [list(r.token_ids[r.prompt_length :]) for r in result.renderings]
     assert [row[-1] for row in trained] == [end, end]
 

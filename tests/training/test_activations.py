@@ -14,13 +14,13 @@ from kilotune.models.streaming import StreamedLayer, load_streamed
 from kilotune.progress import Silent
 from kilotune.recipe.schema import LoraSettings, TopLayersSettings, TuneSettings
 from kilotune.rendering.label_mask import Rendering
-from kilotune.training import activations as activations_module
-from kilotune.training.activations import Activations, key_of, open_activations
+from kilotune.training import state_check, state_computer
+from kilotune.training.activations import Activations, open_activations
 from kilotune.training.agreement import fast_path
 from kilotune.training.batches import Batch, collate
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import pack
-from kilotune.training.statefile import StateWriter
+from kilotune.training.state_store import StateWriter, key_of
 from kilotune.training.tuning_result import CacheUse
 from tests.support.families import FAMILIES, perturb
 from tests.support.random_models import random_model
@@ -85,7 +85,7 @@ def assert_same_step(tunable: Tunable, activations: Activations, batch: list[Ren
     model = tunable.model
 
     def mean(inputs: Batch) -> torch.Tensor:
-        return LabelledLoss(model).sum(model, inputs) / labelled_count(inputs)
+        return LabelledLoss(model).sum(model, inputs) / inputs.labelled_count()
 
     def padded() -> torch.Tensor:
         with activations.bypassed(model):
@@ -142,7 +142,7 @@ def test_packs_take_the_states_of_a_shared_beginning_from_one_example() -> None:
     activations, _ = opened(tunable, texts=texts)
     assert activations
     batch = pack(texts, activations.states)
-    assert batch["inputs_embeds"].shape == (1, 40 + sum(len(r.token_ids) - 40 for r in texts), 32)
+    assert batch.hidden_states.shape == (1, 40 + sum(len(r.token_ids) - 40 for r in texts), 32)
     assert_same_step(tunable, activations, texts)
 
 
@@ -333,7 +333,7 @@ def test_what_many_layers_round_otherwise_is_held_against_float32(
 ) -> None:
     """Packs round otherwise than padded batches: by 2e-2 and more in a deep model."""
     random_model("llama").to(torch.bfloat16).save_pretrained(tmp_path)
-    monkeypatch.setattr(activations_module, "TOLERANCE", {"bfloat16": 1e-4})
+    monkeypatch.setattr(state_check, "TOLERANCE", {"bfloat16": 1e-4})
     if streamed:
         model = load_streamed(source_at(tmp_path), torch.bfloat16, 2)
     else:
@@ -384,9 +384,9 @@ def assert_layers(model: Any, replaced: int) -> None:
 def fill(folder: str, answers: Any) -> None:
     from pathlib import Path
 
-    from kilotune.training import activations
+    from kilotune.training import state_store
 
-    activations.cache_folder = lambda: Path(folder)
+    state_store.cache_folder = lambda: Path(folder)
     answers.put(opened(Tunable(random_model("llama"), TOP, seed=0))[1].computed)
 
 
@@ -429,7 +429,7 @@ def test_streamed_states_are_the_plain_ones_and_each_layer_is_read_once(
     assert (use.computed, use.streamed, before.streamed) == (0, 2, 0)
     path.unlink()
 
-    monkeypatch.setattr("kilotune.training.activations.TOKEN_BUDGET", 16)
+    monkeypatch.setattr(state_computer, "TOKEN_BUDGET", 16)
     reads: list[int] = []
     held = StreamedLayer.held
     monkeypatch.setattr(

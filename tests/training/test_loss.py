@@ -13,7 +13,7 @@ from kilotune.models.source import source_at
 from kilotune.recipe.schema import LoraSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import IGNORED, blank, collate
-from kilotune.training.loss import LabelledLoss, head_losses, labelled_count
+from kilotune.training.loss import LabelledLoss, head_losses
 from tests.support.families import SOFT_CAPPED, tiny
 
 PAD = 256
@@ -62,13 +62,13 @@ def gradients(model: Any, loss: torch.Tensor) -> torch.Tensor:
 
 def test_targets_are_the_tokens_after_the_columns() -> None:
     batch = collate(renderings(), PAD)
-    assert batch["input_ids"].shape == (4, 12)
-    assert labelled_count(batch) == sum(sum(r.label_mask) for r in renderings())
+    assert batch.input_ids.shape == (4, 12)
+    assert batch.labelled_count() == sum(sum(r.label_mask) for r in renderings())
     for row, rendering in enumerate(renderings()):
         start = 12 - len(rendering.token_ids)
         targets = {
             int(column) + 1 - start: int(target)
-            for column, target in zip(batch["columns"], batch["targets"][row], strict=True)
+            for column, target in zip(batch.columns, batch.targets[row], strict=True)
             if target != IGNORED
         }
         pairs = enumerate(zip(rendering.token_ids, rendering.label_mask, strict=True))
@@ -77,8 +77,8 @@ def test_targets_are_the_tokens_after_the_columns() -> None:
 
 def test_positions_count_from_each_examples_first_token() -> None:
     batch = collate(renderings(), PAD)
-    assert batch["position_ids"][1].tolist() == [0] * 7 + [0, 1, 2, 3, 4]
-    assert batch["attention_mask"][1].tolist() == [0] * 7 + [1] * 5
+    assert batch.position_ids[1].tolist() == [0] * 7 + [0, 1, 2, 3, 4]
+    assert batch.attention_mask[1].tolist() == [0] * 7 + [1] * 5
 
 
 def error(ours: torch.Tensor, expected: torch.Tensor) -> float:
@@ -89,7 +89,7 @@ def test_labelled_loss_and_gradient_equal_the_models_own(tiny_model: Path) -> No
     model = perturbed(tiny_model)
     batch = collate(renderings(), PAD)
     plain = plain_loss(model, renderings())
-    ours = LabelledLoss(model).sum(model, batch) / labelled_count(batch)
+    ours = LabelledLoss(model).sum(model, batch) / batch.labelled_count()
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     expected = gradients(model, plain)
     assert error(gradients(model, ours), expected) < 1e-5
@@ -108,16 +108,16 @@ def test_a_weight_is_what_each_token_of_an_example_counts(tiny_model: Path) -> N
         expected = expected + rendering.weight * count * plain_loss(model, [rendering])
     expected = expected / sum(counts)
     batch = collate(weighted(renderings()), PAD)
-    assert batch["weights"].shape == batch["targets"].shape
-    assert labelled_count(batch) == sum(counts)
+    assert batch.weights.shape == batch.targets.shape
+    assert batch.labelled_count() == sum(counts)
     slopes = gradients(model, expected)
     for split in (True, False):
         loss = LabelledLoss(model)
         loss.split = split
-        ours = loss.sum(model, batch) / labelled_count(batch)
+        ours = loss.sum(model, batch) / batch.labelled_count()
         assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
         assert error(gradients(model, ours), slopes) < 1e-5
-    assert "weights" not in collate(renderings(), PAD)
+    assert collate(renderings(), PAD).weights is None
 
 
 def test_a_model_that_changes_its_logits_keeps_them_and_its_loss(tiny_model: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_model_that_changes_its_logits_keeps_them_and_its_loss(tiny_model: Pat
     assert not loss.split
     batch = collate(renderings(), PAD)
     plain = plain_loss(model, renderings())
-    ours = loss.sum(model, batch) / labelled_count(batch)
+    ours = loss.sum(model, batch) / batch.labelled_count()
     assert error(gradients(model, ours), gradients(model, plain)) < 1e-5
 
 
@@ -175,7 +175,7 @@ def test_only_labelled_logits_are_computed(tiny_model: Path, monkeypatch: Any) -
     )
     batch = collate(renderings(), PAD)
     LabelledLoss(model).sum(model, batch)
-    assert seen == [(labelled_count(batch), 32)]
+    assert seen == [(batch.labelled_count(), 32)]
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen head", "trained head"])

@@ -14,7 +14,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import LoraSettings, Recipe
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.agreement import fast_path
-from kilotune.training.batches import collate, model_inputs
+from kilotune.training.batches import collate
 from kilotune.training.memory import (
     BatchLengths,
     BatchMemory,
@@ -125,10 +125,10 @@ def test_kept_bytes_are_what_autograd_saves(
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     if packed:
         with fast_path(model), hooks:
-            out = model(**model_inputs(pack(renderings)), logits_to_keep=1, use_cache=False)
+            out = model(**pack(renderings).inputs(), logits_to_keep=1, use_cache=False)
     else:
         with hooks:
-            inputs = model_inputs(collate(renderings, 0))
+            inputs = collate(renderings, 0).inputs()
             out = model(**inputs, logits_to_keep=1, use_cache=False)
     assert out.logits.shape[1] == 1
     made = recipe(

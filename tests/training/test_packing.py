@@ -14,7 +14,7 @@ from kilotune.models.source import source_at
 from kilotune.recipe.schema import LoraSettings
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import Batch, collate
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import lay_out, pack, shared_length, sight
 from tests.support.families import FAMILIES, perturb, tiny
 
@@ -47,7 +47,7 @@ def conversations(vocabulary: int = 250) -> list[Rendering]:
 
 def loss_and_gradient(tunable: Tunable, batch: Batch) -> tuple[float, torch.Tensor]:
     model = tunable.model
-    loss = LabelledLoss(model).sum(model, batch) / labelled_count(batch)
+    loss = LabelledLoss(model).sum(model, batch) / batch.labelled_count()
     slopes = torch.autograd.grad(loss, [parameter for _, parameter in tunable.trained()])
     return float(loss.detach()), torch.cat([slope.flatten() for slope in slopes])
 
@@ -74,7 +74,8 @@ def test_nothing_shared_packs_as_well() -> None:
         for n, r in enumerate(alone)
     ]
     batch = pack(alone)
-    assert batch["input_ids"].shape[1] == sum(len(r.token_ids) for r in alone)
+    assert batch.input_ids.shape[1] == sum(len(r.token_ids) for r in alone)
+    assert batch.inputs().keys() == {"input_ids", "attention_mask", "position_ids", "pack"}
     assert max(errors(tiny(FAMILIES["llama"]), alone)) < 1e-5
 
 
@@ -110,17 +111,17 @@ def test_packed_loss_and_gradient_equal_padded_for_the_real_model(smollm2: Path)
 def test_every_shared_beginning_stands_once() -> None:
     batch = pack(conversations())
     own = sum(5 + 3 * number for number in range(9))
-    assert batch["input_ids"].shape == (1, 40 + 25 + 30 + own)
-    assert labelled_count(batch) == sum(sum(r.label_mask) for r in conversations())
+    assert batch.input_ids.shape == (1, 40 + 25 + 30 + own)
+    assert batch.labelled_count() == sum(sum(r.label_mask) for r in conversations())
 
 
 def test_an_end_of_a_beginning_may_predict_several_tokens() -> None:
     head = tuple(range(20))
     pair = [Rendering(str(t), (*head, t), (False,) * 20 + (True,), 20) for t in (100, 200)]
     batch = pack(pair)
-    assert batch["input_ids"].tolist() == [[*head, 100, 200]]
-    assert batch["columns"].tolist() == [19, 19]
-    assert batch["targets"].tolist() == [[100, 200]]
+    assert batch.input_ids.tolist() == [[*head, 100, 200]]
+    assert batch.columns.tolist() == [19, 19]
+    assert batch.targets.tolist() == [[100, 200]]
     assert max(errors(tiny(FAMILIES["llama"]), pair)) < 1e-5
 
 

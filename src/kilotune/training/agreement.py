@@ -19,7 +19,7 @@ from kilotune.system.free_memory import free_memory
 from kilotune.system.os_errors import lacks_memory
 from kilotune.training.activations import Activations
 from kilotune.training.batches import Batch, collate
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import pack
 from kilotune.training.packing_check import compare
 from kilotune.training.tuning_result import Agreement
@@ -68,9 +68,9 @@ def agree(
 
     def fast() -> Tensor:
         batch = pack(sample, states, eyes)
-        batch["pack"] = replace(batch["pack"], longest=longest)
+        assert batch.pack
         with fast_path(model):
-            return _loss(model, batch)
+            return _loss(model, replace(batch, pack=replace(batch.pack, longest=longest)))
 
     for wide in (True, False):
         try:
@@ -92,11 +92,11 @@ def agree(
 
 
 def _loss(model: Model, batch: Batch) -> Tensor:
-    moved = {key: value.to(model.device) for key, value in batch.items()}
-    if "inputs_embeds" in moved:
-        moved["inputs_embeds"] = moved["inputs_embeds"].to(model.dtype)
+    moved = batch.to(model.device)
+    if moved.hidden_states is not None:
+        moved = replace(moved, hidden_states=moved.hidden_states.to(model.dtype))
     with torch.autocast(model.device.type, enabled=False):
-        return LabelledLoss(model).sum(model, moved) / labelled_count(moved)
+        return LabelledLoss(model).sum(model, moved) / moved.labelled_count()
 
 
 def _judge(precision: torch.dtype, loss_error: float, gradient_error: float) -> Agreement:

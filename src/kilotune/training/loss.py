@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from kilotune.models.pretrained import Model, takes_argument
-from kilotune.training.batches import IGNORED, Batch, model_inputs
+from kilotune.training.batches import IGNORED, Batch
 
 # Logits held at once. A vocabulary of 150,000 then takes 220 labelled tokens at a time.
 LOGITS = 1 << 25
@@ -38,31 +38,22 @@ class LabelledLoss:
         all labelled tokens of an optimiser step, however it is cut into micro-batches and over
         processes. `model` may be a wrapper of the one given first.
         """
-        inputs = model_inputs(batch)
+        inputs = batch.inputs()
         if self.sliced:
-            inputs["logits_to_keep"] = batch["columns"]
+            inputs["logits_to_keep"] = batch.columns
         if self.split:
             with _head_gives_losses(self.head, batch, sliced=self.sliced):
                 losses: Tensor = model(**inputs, use_cache=False).logits
                 return losses.sum()
         logits = model(**inputs, use_cache=False).logits
-        chosen = logits if self.sliced else logits[:, batch["columns"]]
-        each = _losses(chosen.flatten(0, 1), batch["targets"].flatten())
+        chosen = logits if self.sliced else logits[:, batch.columns]
+        each = _losses(chosen.flatten(0, 1), batch.targets.flatten())
         return _weighted(each, batch, ...).sum()
-
-
-def labelled_count(batch: Batch) -> Tensor:
-    """How many tokens of a batch are trained, whatever their weights.
-
-    What the sum of losses is divided by: with weights in the divisor too, a step whose examples
-    all weigh a half would be as large as one of whole weights.
-    """
-    return (batch["targets"] != IGNORED).sum()
 
 
 def _weighted(losses: Tensor, batch: Batch, chosen: Tensor | EllipsisType) -> Tensor:
     """The losses of the `chosen` targets of a batch, (N,), times their weights."""
-    return losses * batch["weights"][chosen].flatten() if "weights" in batch else losses
+    return losses if batch.weights is None else losses * batch.weights[chosen].flatten()
 
 
 def logits_are_the_heads(model: Model) -> bool:
@@ -85,10 +76,10 @@ def logits_are_the_heads(model: Model) -> bool:
 
 @contextmanager
 def _head_gives_losses(head: torch.nn.Linear, batch: Batch, *, sliced: bool) -> Iterator[None]:
-    targets = batch["targets"]
+    targets = batch.targets
 
     def losses(hidden: Tensor) -> Tensor:
-        chosen = hidden if sliced else hidden[:, batch["columns"]]
+        chosen = hidden if sliced else hidden[:, batch.columns]
         labelled = targets != IGNORED
         each: Tensor = head_losses(chosen[labelled], targets[labelled], head.weight, head.bias)
         return _weighted(each, batch, labelled)[None, :, None]

@@ -10,7 +10,6 @@ from itertools import groupby, pairwise, takewhile
 
 import torch
 
-from kilotune.data.example import Image
 from kilotune.models.attention import Block, Pack
 from kilotune.models.vision import Eyes
 from kilotune.rendering.label_mask import Rendering
@@ -58,13 +57,10 @@ def pack(
 ) -> Batch:
     """One packed sequence of T tokens instead of a padded batch.
 
-    Returns `input_ids` and `position_ids` of shape (1, T), positions counting on from the shared
-    beginning; `columns` and `targets` (1, K): explicit pairs of a position and the token that is
-    trained there, since the end of a beginning may be followed by several; `weights` (1, K) as in
-    `collate`; and `pack`, how the tokens see each other. With `states`, the hidden states (length,
-    width) of a rendering: `inputs_embeds` of shape (1, T, width). Those of a shared beginning are
-    taken from one example. Images as in `collate`; one that stands in a shared beginning goes in
-    once.
+    Positions count on from the shared beginning. `columns` and `targets` (1, K) are explicit pairs
+    of a position and the token that is trained there, since the end of a beginning may be followed
+    by several. `states` of a shared beginning are taken from one example. Images as in `collate`;
+    one that stands in a shared beginning goes in once.
     """
     sequences = [rendering.token_ids for rendering in renderings]
     layout = lay_out(told_apart(renderings, eyes))
@@ -74,24 +70,22 @@ def pack(
         for index in range(1, len(places))
         if rendering.label_mask[index]
     ]
-    batch: Batch = {
-        "input_ids": torch.tensor([[sequences[e][i] for e, i in layout.source]]),
-        "position_ids": torch.tensor([[place for _, place in layout.source]]),
-        "columns": torch.tensor([column for column, _, _ in pairs], dtype=torch.long),
-        "targets": torch.tensor([[target for _, target, _ in pairs]], dtype=torch.long),
-        "pack": sight(layout, max(map(len, sequences))),
-    }
-    if any(rendering.weight != 1 for rendering in renderings):
-        batch["weights"] = torch.tensor([[weight for _, _, weight in pairs]])
-    if eyes is not None:
-        batch.update(_images(renderings, layout, batch["input_ids"], states, eyes))
-    if states is not None:
-        rows = [
-            states(renderings[example])[[place for _, place in run]]
-            for example, run in groupby(layout.source, key=lambda source: source[0])
-        ]
-        batch["inputs_embeds"] = torch.cat(rows)[None]
-    return batch
+    input_ids = torch.tensor([[sequences[e][i] for e, i in layout.source]])
+    counted = torch.tensor([[place for _, place in layout.source]])
+    beside = _positions(renderings, layout, eyes) if eyes else None
+    weighted = any(rendering.weight != 1 for rendering in renderings)
+    return Batch(
+        input_ids,
+        # A mask of four axes is passed on as it is: no dense one is built.
+        attention_mask=torch.zeros(1, 1, 1, 1),
+        position_ids=counted if beside is None else beside,
+        columns=torch.tensor([column for column, _, _ in pairs], dtype=torch.long),
+        targets=torch.tensor([[target for _, target, _ in pairs]], dtype=torch.long),
+        weights=torch.tensor([[weight for _, _, weight in pairs]]) if weighted else None,
+        images=_images(renderings, layout, input_ids, eyes) if eyes and states is None else {},
+        hidden_states=_states(renderings, layout, states) if states else None,
+        pack=sight(layout, max(map(len, sequences))),
+    )
 
 
 def told_apart(renderings: Sequence[Rendering], eyes: Eyes | None) -> list[tuple[int, ...]]:
@@ -101,33 +95,40 @@ def told_apart(renderings: Sequence[Rendering], eyes: Eyes | None) -> list[tuple
     return [eyes.vision.told_apart(r.token_ids, r.images) for r in renderings]
 
 
+def _states(renderings: Sequence[Rendering], layout: PackLayout, states: States) -> torch.Tensor:
+    rows = [
+        states(renderings[example])[[place for _, place in run]]
+        for example, run in groupby(layout.source, key=lambda source: source[0])
+    ]
+    return torch.cat(rows)[None]
+
+
 def _images(
-    renderings: Sequence[Rendering],
-    layout: PackLayout,
-    input_ids: torch.Tensor,
-    states: States | None,
-    eyes: Eyes,
-) -> Batch:
-    """The images of a pack in the order in which they stand in it, and positions beside them."""
-    shown: list[Image] = []
+    renderings: Sequence[Rendering], layout: PackLayout, input_ids: torch.Tensor, eyes: Eyes
+) -> dict[str, torch.Tensor]:
+    """The inputs for the images of a pack, in the order in which they stand in it."""
     starts = [eyes.vision.starts(r.token_ids, r.images) for r in renderings]
-    for example, place in layout.source:
-        if (image := starts[example].get(place)) is not None:
-            shown.append(image)
-    batch = eyes.inputs(shown, input_ids) if states is None else {}
+    shown = [starts[e][place] for e, place in layout.source if place in starts[e]]
+    return eyes.inputs(shown, input_ids)
+
+
+def _positions(
+    renderings: Sequence[Rendering], layout: PackLayout, eyes: Eyes
+) -> torch.Tensor | None:
+    """`position_ids` (3, 1, T) beside images; None where tokens alone are counted."""
     counted = [
         eyes.positions(r.images, ids, torch.ones_like(ids))
         for r in renderings
         for ids in [torch.tensor([r.token_ids])]
     ]
-    if any(own is not None for own in counted):
-        parts = [
-            torch.arange(len(r.token_ids)).expand(3, -1) if own is None else own[:, 0]
-            for r, own in zip(renderings, counted, strict=True)
-        ]
-        columns = [parts[example][:, place] for example, place in layout.source]
-        batch["position_ids"] = torch.stack(columns, dim=1)[:, None]
-    return batch
+    if all(own is None for own in counted):
+        return None
+    parts = [
+        torch.arange(len(r.token_ids)).expand(3, -1) if own is None else own[:, 0]
+        for r, own in zip(renderings, counted, strict=True)
+    ]
+    columns = [parts[example][:, place] for example, place in layout.source]
+    return torch.stack(columns, dim=1)[:, None]
 
 
 def lay_out(sequences: Sequence[Tokens]) -> PackLayout:

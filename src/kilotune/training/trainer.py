@@ -9,10 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (
-    Trainer,
-    TrainerCallback,
-)
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import SAFE_WEIGHTS_NAME
 
@@ -24,7 +21,7 @@ from kilotune.system.os_errors import naming
 from kilotune.training.activations import Activations
 from kilotune.training.batches import Batch
 from kilotune.training.checkpoints import rotate, seal
-from kilotune.training.loss import LabelledLoss, labelled_count
+from kilotune.training.loss import LabelledLoss
 from kilotune.training.order import Items, LengthOrder
 from kilotune.training.stopping import SCORES, EarlyStopping
 
@@ -37,7 +34,8 @@ class LabelledTrainer(Trainer):
 
     `measure` is called at every evaluation with the model as it is and returns the generated
     metrics by name. With `activations`, batches carry hidden states and the model starts from
-    them; whatever `measure` does is done with the complete model.
+    them; whatever `measure` does is done with the complete model. Batches are the dictionaries that
+    the Trainer wants: the fields of a `Batch`.
     """
 
     # The loss is already a mean over the whole accumulated batch.
@@ -71,14 +69,14 @@ class LabelledTrainer(Trainer):
         multiple = micro * distributed if distributed > 1 else 1
         return LengthOrder(items.lengths, step * distributed, seed=seed, multiple=multiple)
 
-    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Any:
-        count = sum(labelled_count(batch) for batch in batch_samples)
+    def _get_num_items_in_batch(self, samples: list[dict[str, Any]], device: torch.device) -> Any:
+        count = sum(Batch(**sample).labelled_count() for sample in samples)
         return self.accelerator.gather(torch.as_tensor(count).to(device)).sum()
 
     def compute_loss(
         self,
         model: Model,
-        inputs: Batch,
+        inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -86,11 +84,11 @@ class LabelledTrainer(Trainer):
         assert num_items_in_batch is not None
         # Processes average their gradients; the mean is over the tokens of all of them.
         share = self.accelerator.num_processes / num_items_in_batch
-        return self._loss(model, inputs) * share
+        return self._loss(model, Batch(**inputs)) * share
 
-    def _loss(self, model: Model, inputs: Batch) -> torch.Tensor:
+    def _loss(self, model: Model, batch: Batch) -> torch.Tensor:
         with self._from_states():
-            return self.loss.sum(model, inputs)
+            return self.loss.sum(model, batch)
 
     def _from_states(self) -> AbstractContextManager[None]:
         return self.activations.bypassed(self.model) if self.activations else nullcontext()
@@ -107,10 +105,10 @@ class LabelledTrainer(Trainer):
         model.eval()
         total, count = torch.zeros((), dtype=torch.float64), 0
         with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in dataloader:
-                inputs = self._prepare_inputs(batch)
-                total += self._loss(model, inputs).cpu().double()  # Apple's GPUs have no double
-                count += int(labelled_count(inputs))
+            for inputs in dataloader:
+                batch = Batch(**self._prepare_inputs(inputs))
+                total += self._loss(model, batch).cpu().double()  # Apple's GPUs have no double
+                count += int(batch.labelled_count())
             own = torch.tensor([[float(total), float(count)]], device=self.args.device)
             sums = self.accelerator.gather(own)
             measured = self.measure(model)

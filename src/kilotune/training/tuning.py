@@ -9,12 +9,7 @@ from math import ceil
 from pathlib import Path
 
 import torch
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -160,24 +155,18 @@ def _execution(
 
 
 def _trainer(
-    tunable: Tunable,
-    job: TuningJob,
-    items: Items,
-    way: Execution,
-    measure: Measure,
-    watch: Watch,
+    tunable: Tunable, job: TuningJob, items: Items, way: Execution, measure: Measure, watch: Watch
 ) -> LabelledTrainer:
     """The Trainer of a job. Raises KilotuneError for what several processes cannot do."""
     settings = job.recipe.tune
     states = way.activations.states if way.activations else None
-    padded = partial(collate, pad_id=job.pad_id, states=states, eyes=job.eyes)
-    packed = partial(pack, states=states, eyes=job.eyes)
+    made = pack if way.agreement.packed else partial(collate, pad_id=job.pad_id)
     trainer = LabelledTrainer(
         model=tunable.model,
         args=_arguments(job, way.micro),
         train_dataset=items,
         eval_dataset=Items(job.validation) if job.validation else None,
-        data_collator=packed if way.agreement.packed else padded,
+        data_collator=lambda items: vars(made(items, states=states, eyes=job.eyes)),
         callbacks=[EarlyStopping.of(settings.stopping), GradientWatch(), watch],
         measure=measure,
         activations=way.activations,
@@ -243,12 +232,7 @@ def _first_batch(items: Items, recipe: Recipe) -> list[Rendering]:
 
 
 def _micro_batch_size(
-    tunable: Tunable,
-    recipe: Recipe,
-    every: Sequence[Rendering],
-    eyes: Eyes | None,
-    *,
-    packed: bool,
+    tunable: Tunable, recipe: Recipe, every: Sequence[Rendering], eyes: Eyes | None, *, packed: bool
 ) -> int:
     """How many examples one process takes at a time; raises KilotuneError if that is no divisor."""
     settings, several = recipe.tune, distributed.count()
