@@ -49,7 +49,7 @@ class SpecialTokens:
         yield start, end
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SegmentEncoder:
     """Encodes segments of a text, each by itself, and remembers them.
 
@@ -62,10 +62,8 @@ class SegmentEncoder:
     special: SpecialTokens
     prefixes: bool
     parted: bool
-    known: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
-    spelt: dict[tuple[str, bool], list[int]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
+    known: dict[str, list[int]] = field(default_factory=dict, repr=False)
+    spelt: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
 
     def encode(self, text: str, *, continues: bool, ordinary: bool) -> list[int]:
         """The ids of `text`, which are none of the special tokens where it is `ordinary`."""
@@ -93,13 +91,12 @@ class SegmentEncoder:
         return list(chain.from_iterable(self.known[part] for part in parts))
 
     def _spelt_out(self, text: str, continues: bool) -> list[int]:
-        special = self.special
-        forbidden = special.control | special.own
+        forbidden = self.special.control | self.special.own
         ids = self._encoded(text, continues, split=True)
         if forbidden.isdisjoint(ids):
             return ids
         # The vocabulary itself holds the spelling: cut it after its first character.
-        patterns = (special.spellings, special.own_spellings)
+        patterns = (self.special.spellings, self.special.own_spellings)
         cuts = sorted({m.start() + 1 for pattern in patterns for m in pattern.finditer(text)})
         parts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         ids = self._joined(parts, continues)
@@ -113,12 +110,9 @@ class SegmentEncoder:
         return ids
 
     def _encoded(self, text: str, continues: bool, *, split: bool) -> list[int]:
-        def encode(stretch: str) -> list[int]:
-            ids: list[int] = self.tokenizer.encode(
-                stretch, add_special_tokens=False, split_special_tokens=split
-            )
-            return ids
-
+        encode: Callable[[str], list[int]] = partial(
+            self.tokenizer.encode, add_special_tokens=False, split_special_tokens=split
+        )
         if continues and self.prefixes:
             for anchor in ANCHORS:
                 before, both = encode(anchor), encode(anchor + text)
@@ -179,12 +173,8 @@ class Encoder:
         self, text: str, ordinary: Sequence[Range], whole: list[int], borders: Sequence[int]
     ) -> Iterator[_Window]:
         """From each control token to the next, which may take the space before it: with both."""
-        marks = [
-            match.span()
-            for first, last, plain in _segments(0, len(text), ordinary)
-            if not plain
-            for match in self.special.spellings.finditer(text, first, last)
-        ]
+        gaps = [(a, b) for a, b, plain in _segments(0, len(text), ordinary) if not plain]
+        marks = [m.span() for gap in gaps for m in self.special.spellings.finditer(text, *gap)]
         control = self.special.control
         at = [place for place, token in enumerate(whole) if token in control]
         if len(at) != len(marks):  # unknown characters count as control tokens too
@@ -242,13 +232,11 @@ def encoder(
     """
     control = special_ids(tokenizer) | _ids_of(tokenizer, more_control)
     names = tokenizer.convert_ids_to_tokens(sorted(control))
-    (first, *_) = tokenizer.convert_ids_to_tokens(
-        tokenizer.encode("x", add_special_tokens=False)
-    ) or [""]
+    letter = tokenizer.encode("x", add_special_tokens=False)
+    (first, *_) = tokenizer.convert_ids_to_tokens(letter) or [""]
     prefixes = first[:1] in ("▁", "Ġ")
-    special = SpecialTokens(
-        control, _ids_of(tokenizer, own) - control, spelling(names), spelling(own)
-    )
+    own_ids = _ids_of(tokenizer, own) - control
+    special = SpecialTokens(control, own_ids, spelling(names), spelling(own))
     parted = not prefixes and _parted(tokenizer, control)
     return Encoder(special, SegmentEncoder(tokenizer, special, prefixes, parted))
 

@@ -176,15 +176,13 @@ class ChatTemplate:
         spelling = {i for i, message in enumerate(messages) if self.spells(message)}
         if not spelling <= {slot.message for slot in layout.slots}:
             raise RenderError("special-in-rewritten")
+        answers = {i for i, message in enumerate(messages) if message.role == "assistant"}
         ordinary = [
             stretch
             for slot in layout.slots
             if slot.message in spelling
             for stretch in self.encoder.special.ordinary(
-                layout.text,
-                slot.start,
-                slot.end,
-                answer=messages[slot.message].role == "assistant",
+                layout.text, slot.start, slot.end, answer=slot.message in answers
             )
         ]
         ids, places = self.encoder.encode(layout.text, ordinary, borders)
