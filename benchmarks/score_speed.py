@@ -35,7 +35,7 @@ from kilotune.evaluation.metrics import parse_label
 from kilotune.generation.decoding import generate, generation_config
 from kilotune.generation.prefix import common_prefix
 from kilotune.generation.prompts import Prompts as Asked
-from kilotune.generation.score import label_ids, score_labels
+from kilotune.generation.score import LabelSet, label_ids, score_labels
 from kilotune.models.builtin import make_builtin
 from kilotune.models.source import source_at
 from kilotune.progress import Silent
@@ -142,7 +142,8 @@ def contenders(model, template: ChatTemplate, harness_batches: list[int]) -> dic
 
     def scored(labels: list[list[int]]) -> Contender:
         def label(prompts: Prompts) -> list[Said]:
-            found = score_labels(model, Asked(prompts), labels, pad_id=pad_id, progress=Silent())
+            closed = LabelSet(labels, pad_id)
+            found = score_labels(model, Asked(prompts), closed, progress=Silent())
             return [best(list(scores.log_likelihoods)) for scores in found]
 
         return label

@@ -8,7 +8,7 @@ import torch
 from kilotune.generation import score
 from kilotune.generation.kept import KeptStates, row_name
 from kilotune.generation.prompts import Prompts
-from kilotune.generation.score import LabelScores, LabelTree, score_labels
+from kilotune.generation.score import LabelScores, LabelSet, LabelTree, score_labels
 from kilotune.models import lower
 from kilotune.models.pretrained import decoder_layers
 from kilotune.progress import Silent
@@ -44,7 +44,9 @@ def scores(
     model: Any, prompts: list[list[int]], kept: KeptStates | None, progress: Any = None
 ) -> list[LabelScores]:
     progress = progress or Silent()
-    return score_labels(model, Prompts(prompts), LABELS, pad_id=0, progress=progress, kept=kept)
+    return score_labels(
+        model, Prompts(prompts), LabelSet(LABELS, pad_id=0), progress=progress, kept=kept
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,14 @@ from transformers import AutoModelForCausalLM, BloomConfig
 from kilotune.generation import score
 from kilotune.generation.kept import KeptStates
 from kilotune.generation.prompts import Prompts
-from kilotune.generation.score import LabelScores, LabelTree, answer_losses, label_ids, score_labels
+from kilotune.generation.score import (
+    LabelScores,
+    LabelSet,
+    LabelTree,
+    answer_losses,
+    label_ids,
+    score_labels,
+)
 from kilotune.models.source import source_at
 from kilotune.progress import Silent
 from kilotune.recipe.schema import ModelSettings
@@ -47,7 +54,9 @@ def one_by_one(model: Any, prompts: list[list[int]], labels: list[list[int]]) ->
 
 
 def scores(model: Any, prompts: list[list[int]], progress: Any = None) -> list[LabelScores]:
-    return score_labels(model, Prompts(prompts), LABELS, pad_id=0, progress=progress or Silent())
+    return score_labels(
+        model, Prompts(prompts), LabelSet(LABELS, pad_id=0), progress=progress or Silent()
+    )
 
 
 def relative_error(found: list[LabelScores], plain: torch.Tensor) -> float:
@@ -102,9 +111,8 @@ def test_greedy_answers_are_read_off_as_long_as_they_are_labels(kind: str, kept:
     labels = [*answers[:3], [10, 11, STOP], [*answers[0][:1], STOP]]
     states = KeptStates(below=1, limit=10**9) if kept else None
     for _ in range(2):
-        found = score_labels(
-            model, Prompts(PROMPTS), labels, pad_id=0, progress=Silent(), stops=stops, kept=states
-        )
+        closed = LabelSet(labels, pad_id=0, stops=stops)
+        found = score_labels(model, Prompts(PROMPTS), closed, progress=Silent(), kept=states)
         told = [None if one.greedy is None else list(one.greedy) for one in found]
         assert told[:3] == answers[:3]
         for one, answer in zip(told[3:], answers[3:], strict=True):
@@ -214,6 +222,7 @@ def test_the_real_model_scores_labels_at_once_as_alone(smollm2: Path) -> None:
     ends = ["awful", "a delight from its first minute to its last", "so so", "long"]
     prompts = [template.encode(f"{stem} {end}: ") for end in ends]
     said = Said()
-    found = score_labels(model, Prompts(prompts), labels, pad_id=0, progress=said)
+    closed = LabelSet(labels, pad_id=0)
+    found = score_labels(model, Prompts(prompts), closed, progress=said)
     assert not said.lines
     assert relative_error(found, one_by_one(model, prompts, labels)) < 1e-5

@@ -9,7 +9,7 @@ from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.errors import KilotuneError
 from kilotune.generation.decoding import generate, generation_config
 from kilotune.generation.prompts import Prompts
-from kilotune.generation.score import score_labels
+from kilotune.generation.score import LabelSet, score_labels
 from kilotune.models.freeze import Tunable
 from kilotune.models.lower import first_trained_layer
 from kilotune.models.pretrained import decoder_layers
@@ -179,7 +179,7 @@ def test_answers_and_scores_in_a_batch_are_those_of_each_by_itself(
 
     def scores(rows: list[int]) -> list[float]:
         asked = Prompts([prompts[i] for i in rows], [seen[i] for i in rows], eyes)
-        found = score_labels(model, asked, [[5, 6], [7]], pad_id=0, progress=Silent())
+        found = score_labels(model, asked, LabelSet([[5, 6], [7]], pad_id=0), progress=Silent())
         return [value for each in found for value in each.log_likelihoods]
 
     every = list(range(len(prompts)))

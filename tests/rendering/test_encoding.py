@@ -36,7 +36,7 @@ def test_ordinary_stretches_hold_no_control_tokens(smollm2_tokenizer: Any) -> No
     coder = encoder(smollm2_tokenizer)
     ids, _ = coder.encode(text, ordinary=[(start, end)])
     assert smollm2_tokenizer.decode(ids) == text
-    assert [i for i in ids if i in coder.control] == [1, 2]
+    assert [i for i in ids if i in coder.special.control] == [1, 2]
 
 
 def test_spellings_that_the_vocabulary_itself_holds_are_cut_apart() -> None:
@@ -54,9 +54,10 @@ def test_spellings_that_the_vocabulary_itself_holds_are_cut_apart() -> None:
 
 
 def test_no_space_is_put_into_the_middle_of_a_text() -> None:
-    coder = encoder(word_tokenizer(None, ["▁Hello"]))
-    assert coder.prefixes
-    names = coder.tokenizer.convert_ids_to_tokens
+    tokenizer = word_tokenizer(None, ["▁Hello"])
+    coder = encoder(tokenizer)
+    assert coder.segments.prefixes
+    names = tokenizer.convert_ids_to_tokens
     ids, (place,) = coder.encode("x:Hello", borders=[2])
     assert names(ids[place:]) == ["H", "e", "l", "l", "o"]
     ids, (place,) = coder.encode("x: Hello", borders=[2])
@@ -89,7 +90,9 @@ def test_ids_before_a_border_are_those_of_the_text_before_it(
         tokenizer = request.getfixturevalue(vocabulary)
     coder = encoder(tokenizer)
     text = "".join(parts)
-    inside = {i for m in coder.spellings.finditer(text) for i in range(m.start() + 1, m.end())}
+    inside = {
+        i for m in coder.special.spellings.finditer(text) for i in range(m.start() + 1, m.end())
+    }
     outside = [place for place in range(len(text) + 1) if place not in inside]
     borders = data.draw(st.lists(st.sampled_from(outside), unique=True, max_size=3).map(sorted))
     ids, found = coder.encode(text, borders=borders)
@@ -108,7 +111,7 @@ def test_ordinary_text_reads_back_and_holds_nothing_special(
     coder = encoder(qwen_base)
     text = unicodedata.normalize("NFC", "".join(parts))
     ids, _ = coder.encode(text, ordinary=[(0, len(text))])
-    assert coder.control.isdisjoint(ids)
+    assert coder.special.control.isdisjoint(ids)
     assert qwen_base.decode(ids) == text
 
 
@@ -118,10 +121,10 @@ def test_tokens_that_take_more_than_themselves_are_encoded_with_what_is_around_t
 ) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("a<", "<")
-    assert encoder(tokenizer).parted.keys() == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+    assert encoder(tokenizer).segments.parted
     tokenizer.add_tokens([AddedToken("<turn>", **{"normalized": False, side: True})])
     coder = encoder(tokenizer, ["<turn>"])
-    assert coder.parted == {}
+    assert not coder.segments.parted
     text = "x <turn> y a<turn> <|im_end|> z"
     ids, places = coder.encode(text, borders=[9, 10])
     assert ids == tokenizer.encode(text, add_special_tokens=False)

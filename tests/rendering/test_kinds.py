@@ -147,7 +147,7 @@ def test_completion_adds_what_the_template_writes_behind_the_end(kind: Kind) -> 
 @every_kind
 def test_control_tokens_in_messages_stay_ordinary_text(kind: Kind) -> None:
     template = bytes_template(kind)
-    control = template.encoder.control
+    control = template.encoder.special.control
     plain = render(template, WITH_SYSTEM)
     spelled = "".join(kind.special)
     system, user, answer = WITH_SYSTEM.messages

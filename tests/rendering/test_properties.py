@@ -47,7 +47,7 @@ TEMPLATES = templates()
 
 
 def control_tokens(template: ChatTemplate, ids: Any) -> list[int]:
-    return [token for token in ids if token in template.encoder.control]
+    return [token for token in ids if token in template.encoder.special.control]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -74,7 +74,7 @@ def test_prompts_are_prefixes_and_masks_cover_the_answers_with_their_ends(
     wanted = answers if train_on == "all_assistant" else answers[-1:]
     assert len(spans) == len(wanted)
     for (start, end), answer in zip(spans, wanted, strict=True):
-        stop = next(i for i in range(start, end) if ids[i] in template.encoder.control)
+        stop = next(i for i in range(start, end) if ids[i] in template.encoder.special.control)
         assert decode(ids[start:stop]).strip() == answer.strip()
         assert stop == end - 1 or train_on == "completion"
 

@@ -58,7 +58,7 @@ def test_plain_separators_are_words_the_model_knows(qwen_base: Any) -> None:
     assert list(rendering.token_ids) == qwen_base.encode(
         "Question: Hi\nAnswer: Hello!<|endoftext|>"
     )
-    assert template.encoder.control.intersection(rendering.token_ids) == {151643}
+    assert template.encoder.special.control.intersection(rendering.token_ids) == {151643}
 
 
 def test_a_base_model_without_the_markers_gets_plain_separators() -> None:

@@ -84,13 +84,13 @@ def as_document(seen: "Preview", count: int) -> dict[str, Any]:
 
 
 def _tokens(seen: "Preview", rendering: "Rendering") -> dict[str, Any]:
-    encoder = seen.template.encoder
+    template = seen.template
     tokens = [
         {
             "id": token,
-            "text": encoder.tokenizer.decode([token]),
+            "text": template.tokenizer.decode([token]),
             "trained": trained,
-            "special": token in encoder.control,
+            "special": token in template.encoder.special.control,
         }
         for token, trained in zip(rendering.token_ids, rendering.label_mask, strict=True)
     ]
@@ -130,21 +130,21 @@ def mask_text(seen: "Preview", rendering: "Rendering") -> Text:
 
     A special token that stands there many times, as an image's does, is written once and counted.
     """
-    encoder = seen.template.encoder
+    tokenizer, control = seen.template.tokenizer, seen.template.encoder.special.control
     text = Text()
     ids, mask = rendering.token_ids, rendering.label_mask
     start = 0
     for end in range(1, len(ids) + 1):
-        here = (mask[start], ids[start] in encoder.control)
+        here = (mask[start], ids[start] in control)
         trained, special = here
         alike = not special or ids[end - 1 : end + 1] == (ids[start],) * 2
-        if end < len(ids) and (mask[end], ids[end] in encoder.control) == here and alike:
+        if end < len(ids) and (mask[end], ids[end] in control) == here and alike:
             continue
         if trained and not (start and mask[start - 1]):
             text.append(OPEN, TRAINED)
         run = special and end - start >= LONG_RUN
         shown = ids[start : start + 1] if run else ids[start:end]
-        written = encoder.tokenizer.decode(shown, clean_up_tokenization_spaces=False)
+        written = tokenizer.decode(shown, clean_up_tokenization_spaces=False)
         if special:
             written = f"{written} × {end - start:,}" if run else written
             text.append(written, TRAINED_SPECIAL if trained else SPECIAL)

@@ -20,7 +20,7 @@ from kilotune.generation.decoding import (
 )
 from kilotune.generation.kept import KeptStates
 from kilotune.generation.prompts import Prompts
-from kilotune.generation.score import LabelScores, answer_losses, label_ids, score_labels
+from kilotune.generation.score import LabelScores, LabelSet, answer_losses, label_ids, score_labels
 from kilotune.models.pretrained import Model
 from kilotune.models.vision import Eyes
 from kilotune.progress import Progress, Silent
@@ -147,17 +147,10 @@ class Prompting:
         `kept` are states of models with the same frozen layers. With `greedy` the greedy answers
         too, as far as they are known.
         """
-        prompts = self._prompts(examples, labels)
-        return score_labels(
-            model,
-            prompts,
-            label_ids(self.template, self.wording.told(labels)),
-            pad_id=self.generation.pad_token_id,
-            progress=progress,
-            title=title,
-            stops=(self.generation.eos_token_id or ()) if greedy else (),
-            kept=kept,
-        )
+        prompts, now = self._prompts(examples, labels), self.generation
+        ids = label_ids(self.template, self.wording.told(labels))
+        closed = LabelSet(ids, now.pad_token_id, (now.eos_token_id or ()) if greedy else ())
+        return score_labels(model, prompts, closed, progress=progress, title=title, kept=kept)
 
     def scored_answers(
         self,

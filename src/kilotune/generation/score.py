@@ -7,10 +7,9 @@ The same forward says what greedy decoding would answer, as long as that is one 
 """
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 
@@ -114,164 +113,238 @@ def label_ids(template: ChatTemplate, labels: Sequence[str]) -> list[list[int]]:
     return [[*template.encode(label), template.stop_id] for label in labels]
 
 
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels (token ids), none of them empty, and the token that pads rows.
+
+    `stops` are the tokens that end an answer, without which no greedy one is known.
+    """
+
+    ids: Sequence[Sequence[int]]
+    pad_id: int
+    stops: Collection[int] = ()
+
+    @cached_property
+    def tree(self) -> LabelTree:
+        """All of them as one tree."""
+        return LabelTree.of(self.ids)
+
+
 def score_labels(
     model: Model,
     prompts: Prompts,
-    labels: Sequence[Sequence[int]],
+    labels: LabelSet,
     *,
-    pad_id: int,
     progress: Progress,
     title: str = "scoring",
-    stops: Collection[int] = (),
     kept: KeptStates | None = None,
 ) -> list[LabelScores]:
-    """Score every label (token ids) after every prompt, in the order of `prompts`.
+    """Score every label after every prompt, in the order of `prompts`.
 
-    `stops` are the tokens that end an answer, without which no greedy one is known. `kept` are
-    states of models with the same frozen layers, to start from and to add to. All that is tried on
-    the shortest prompt first. Where the model's attention does not allow the tree, each label is
-    scored in a row of its own, and `progress` is told why.
+    `kept` are states of models with the same frozen layers, to start from and to add to. All that
+    is tried on the shortest prompt first. Where the model's attention does not allow the tree, each
+    label is scored in a row of its own, and `progress` is told why.
     """
     if not prompts:
         return []
-    lengths = torch.tensor([len(label) for label in labels])
+    lengths = torch.tensor([len(label) for label in labels.ids])
     with torch.inference_mode():
-        score_batch, shared, reason = _way(model, prompts, labels, pad_id, kept, greedy=bool(stops))
-        if reason:
-            progress.say(reason)
-        own = [prompt[shared:] for prompt in prompts.token_ids]
-        sums = torch.empty(len(prompts), len(labels))
-        greedy: list[tuple[int, ...] | None] = [None] * len(prompts)
-        tree = LabelTree.of(labels)
+        choice = choose_scorer(model, prompts, labels, kept)
+        if choice.reason:
+            progress.say(choice.reason)
+        rows = [[*prompt[choice.skipped :], *labels.tree.tokens] for prompt in prompts.token_ids]
+        sums = torch.empty(len(prompts), len(lengths))
+        greedy: dict[int, tuple[int, ...] | None] = {}
         with progress.bar(title, len(prompts)) as bar:
-            for batch in batches([[*row, *tree.tokens] for row in own], TOKEN_BUDGET):
-                found = score_batch(prompts.of(batch, shared))
+            for batch in batches(rows, TOKEN_BUDGET):
+                found = choice.scorer.score(prompts.of(batch, choice.skipped))
                 sums[batch] = found.sums
-                for row, likeliest in zip(batch, found.likeliest, strict=False):
-                    greedy[row] = tree.greedy(likeliest, stops)
+                greedy.update(zip(batch, found.greedy, strict=True))
                 bar.advance(len(batch))
-    rows = zip(sums, sums / lengths, sums.softmax(dim=1), greedy, strict=True)
+    columns = (sums, sums / lengths, sums.softmax(dim=1))
+    each = zip(*(column.tolist() for column in columns), strict=True)
     return [
-        LabelScores(tuple(row.tolist()), tuple(mean.tolist()), tuple(share.tolist()), said)
-        for row, mean, share, said in rows
+        LabelScores(tuple(row), tuple(mean), tuple(share), greedy[number])
+        for number, (row, mean, share) in enumerate(each)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Of a batch: sums of log-likelihoods, (rows, labels), and what follows on each column.
-
-    `likeliest` are (rows, columns) tokens, -1 on an edge; none where they are not known.
-    """
+    """Of a batch: sums of log-likelihoods, (rows, labels), and greedy answers, None if unknown."""
 
     sums: torch.Tensor
-    likeliest: Sequence[Sequence[int]] = ()
+    greedy: Sequence[tuple[int, ...] | None]
 
 
-ScoreBatch = Callable[[Prompts], Scored]
+class LabelScorer(Protocol):
+    """A way to score all labels after each prompt of a batch."""
+
+    def score(self, batch: Prompts) -> Scored:
+        """The scores of `batch`, whose prompts lack the tokens that this way leaves out."""
 
 
-def _way(
-    model: Model,
-    prompts: Prompts,
-    labels: Sequence[Sequence[int]],
-    pad_id: int,
-    kept: KeptStates | None,
-    *,
-    greedy: bool,
-) -> tuple[ScoreBatch, int, str]:
-    """How to score a batch, how many tokens of each prompt it leaves out, and why no faster."""
-    alone = "labels are scored one by one: "
+@dataclass(frozen=True, slots=True)
+class RowScorer:
+    """The plain way: each label of each prompt in a padded row of its own."""
 
-    def by_row(batch: Prompts) -> Scored:
-        return Scored(rows_scores(model, batch, labels, pad_id))
+    model: Model
+    labels: LabelSet
 
-    if prompts.pictured:
-        return by_row, 0, f"{alone}there are images in the prompts"
-    lengths = [len(label) for label in labels]
-    every = prompts.token_ids
-    reason = obstacle(model, max(map(len, every)) + max(lengths)) or _ignores_masks(model)
-    if reason:
-        return by_row, 0, alone + reason
-    prefix, tree = shared_prefix(model, every, max(lengths)), LabelTree.of(labels)
-    from_tree = partial(tree_scores, model, tree=tree, prefix=prefix, pad_id=pad_id, greedy=greedy)
-
-    def by_tree(batch: Prompts) -> Scored:
-        return from_tree(batch.token_ids)
-
-    def from_kept(batch: Prompts) -> Scored:
-        return from_tree(batch.token_ids, kept=kept)
-
-    # The longest label and the last: what sees another branch, or not its own, shows there.
-    shortest = min(range(len(every)), key=lambda row: len(every[row]))
-    trial, chosen = prompts.of([shortest]), [lengths.index(max(lengths)), len(labels) - 1]
-    plain = rows_scores(model, trial, [labels[i] for i in chosen], pad_id)
-    allowed = TOLERANCE if model.dtype == torch.float32 else ROUGH_TOLERANCE
-    rest = trial.of([0], len(prefix))
-
-    def error(found: Scored) -> float:
-        return float(((found.sums[:, chosen] - plain).abs() / plain.abs().clamp(min=1)).max())
-
-    found = error(by_tree(rest))
-    if not found <= allowed:
-        return by_row, 0, f"{alone}the tree's scores are off by {found:.1e}"
-    if kept is None:
-        return by_tree, len(prefix), ""
-    try:
-        from_kept(rest)  # what is not kept yet is now, so that the next one starts from it
-        found = error(from_kept(rest))
-        reason = "" if found <= allowed else f"scores are off by {found:.1e}"
-    except Exception as problem:  # what a foreign model's code makes of it, none can foresee
-        reason = str(problem)
-    if not reason:
-        return from_kept, len(prefix), ""
-    kept.forget()
-    return by_tree, len(prefix), f"all layers are computed: from kept states, {reason}"
+    def score(self, batch: Prompts) -> Scored:
+        """The scores of whole prompts, without greedy answers."""
+        ids = self.labels.ids
+        each = batch.of([row for row in range(len(batch)) for _ in ids])
+        sums = _pair_scores(self.model, each, [*ids] * len(batch), self.labels.pad_id)
+        return Scored(sums.view(len(batch), len(ids)), [None] * len(batch))
 
 
-def tree_scores(
-    model: Model,
-    rests: Sequence[Sequence[int]],
-    tree: LabelTree,
-    prefix: Prefix,
-    pad_id: int,
-    kept: KeptStates | None = None,
-    *,
-    greedy: bool = True,
-) -> Scored:
-    """How likely the labels are where `rests` go on after `prefix`; if `greedy`, what is likeliest.
+@dataclass(frozen=True, slots=True)
+class TreeScorer:
+    """All labels in one row, as a tree behind each prompt, which goes on after `prefix`.
 
     Rows are padded between the prefix and what is their own, so that all trees stand in the same
-    columns. Where all of them are `kept`, the model starts from those states.
+    columns.
     """
-    longest = max(map(len, rests))
-    pads = torch.tensor([longest - len(rest) for rest in rests])
-    ids = [[*rest, *tree.tokens] for rest in rests]
-    lengths = len(prefix) + longest - pads
-    own = (torch.arange(longest) + len(prefix) - pads[:, None]).clamp(min=0)
-    branches = lengths[:, None] - 1 + torch.tensor(tree.depths, dtype=torch.long)
-    cache = {"cache": prefix.cache(len(rests))} if prefix else {}
-    names = [row_name(prefix.token_ids, row, tree.parents) for row in ids] if kept else []
-    with kept.starting(model, names, [*map(len, ids)]) if kept else nullcontext() as states:
-        size = longest + len(tree.tokens)
-        padded = torch.tensor([[pad_id] * (size - len(row)) + row for row in ids])
+
+    model: Model
+    labels: LabelSet
+    prefix: Prefix
+
+    def score(self, batch: Prompts) -> Scored:
+        """The scores, all layers computed."""
+        return self.read(self.logits(self.rows(batch)))
+
+    def rows(self, batch: Prompts) -> list[list[int]]:
+        """The tokens of each prompt, then those of the tree."""
+        return [[*rest, *self.labels.tree.tokens] for rest in batch.token_ids]
+
+    def logits(self, rows: list[list[int]], states: torch.Tensor | None = None) -> torch.Tensor:
+        """What follows on each prompt and on each node, shape (rows, columns, vocabulary).
+
+        The model starts from `states`, where there are some, and not from the tokens.
+        """
+        tree, shared = self.labels.tree, len(self.prefix)
+        size = max(map(len, rows))
+        longest = size - len(tree.tokens)
+        pads = torch.tensor([size - len(row) for row in rows])
+        depths = torch.tensor(tree.depths, dtype=torch.long)
+        places = torch.cat([torch.arange(longest), longest - 1 + depths])
+        padded = torch.tensor([[self.labels.pad_id] * (size - len(row)) + row for row in rows])
         given = {"input_ids": padded} if states is None else {"inputs_embeds": states}
-        logits = logits_at(
-            model,
+        cache = {"cache": self.prefix.cache(len(rows))} if self.prefix else {}
+        return logits_at(
+            self.model,
             torch.arange(longest - 1, size),
             **given,
-            position_ids=torch.cat([own, branches], dim=1),
-            attention_mask=_additive(_visible(pads, longest, tree, len(prefix)), model.dtype),
-            use_cache=bool(prefix),
+            position_ids=(shared + places - pads[:, None]).clamp(min=0),
+            attention_mask=_additive(_visible(pads, longest, tree, shared), self.model.dtype),
+            use_cache=bool(self.prefix),
             **cache,
         )
-    columns = torch.tensor(tree.columns, device=logits.device)
-    targets = torch.tensor(tree.targets, device=logits.device)
-    found = (logits[:, columns, targets] - logits.logsumexp(dim=-1)[:, columns]).cpu()
-    sums = torch.zeros(len(rests), max(tree.owners) + 1)
-    sums.index_add_(1, torch.tensor(tree.owners), found)
-    edge = EDGE if model.dtype == torch.float32 else ROUGH_EDGE
-    return Scored(sums, _likeliest(logits, edge) if greedy else ())
+
+    def read(self, logits: torch.Tensor) -> Scored:
+        """The scores by `logits`, which are overwritten."""
+        tree, stops = self.labels.tree, self.labels.stops
+        columns = torch.tensor(tree.columns, device=logits.device)
+        targets = torch.tensor(tree.targets, device=logits.device)
+        found = (logits[:, columns, targets] - logits.logsumexp(dim=-1)[:, columns]).cpu()
+        sums = torch.zeros(len(found), len(self.labels.ids))
+        sums.index_add_(1, torch.tensor(tree.owners), found)
+        if not stops:
+            return Scored(sums, [None] * len(sums))
+        edge = EDGE if self.model.dtype == torch.float32 else ROUGH_EDGE
+        return Scored(sums, [tree.greedy(row, stops) for row in _likeliest(logits, edge)])
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTreeScorer:
+    """The same tree, begun above the frozen layers where states of all rows are `kept`."""
+
+    tree: TreeScorer
+    kept: KeptStates
+
+    def score(self, batch: Prompts) -> Scored:
+        """The scores; states that are not kept yet are computed, and kept from now on."""
+        tree, rows = self.tree, self.tree.rows(batch)
+        names = [row_name(tree.prefix.token_ids, row, tree.labels.tree.parents) for row in rows]
+        with self.kept.starting(tree.model, names, [*map(len, rows)]) as states:
+            logits = tree.logits(rows, states)
+        return tree.read(logits)
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerChoice:
+    """How to score, how many tokens of each prompt that leaves out, and why no faster."""
+
+    scorer: LabelScorer
+    skipped: int = 0
+    reason: str = ""
+
+
+def choose_scorer(
+    model: Model, prompts: Prompts, labels: LabelSet, kept: KeptStates | None
+) -> ScorerChoice:
+    """The fastest scorer that agrees with the plain one. Forgets `kept` states that do not."""
+    rows, longest = RowScorer(model, labels), max(map(len, labels.ids))
+    if reason := _tree_obstacle(model, prompts, longest):
+        return ScorerChoice(rows, 0, f"labels are scored one by one: {reason}")
+    prefix = shared_prefix(model, prompts.token_ids, longest)
+    tree, trial = TreeScorer(model, labels, prefix), _Trial.of(rows, prompts, len(prefix))
+    if error := trial.error(tree):
+        return ScorerChoice(rows, 0, f"labels are scored one by one: the tree's {error}")
+    if kept is None:
+        return ScorerChoice(tree, len(prefix))
+    above = KeptTreeScorer(tree, kept)
+    try:
+        above.score(trial.rest)  # what is not kept yet is now, so that the next one starts from it
+        error = trial.error(above)
+    except Exception as problem:  # what a foreign model's code makes of it, none can foresee
+        error = str(problem)
+    if not error:
+        return ScorerChoice(above, len(prefix))
+    kept.forget()
+    return ScorerChoice(tree, len(prefix), f"all layers are computed: from kept states, {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What is left of the shortest prompt, some labels, and the plain way's sums of these.
+
+    The longest label and the last: what sees another branch, or not its own, shows there.
+    """
+
+    rest: Prompts
+    chosen: list[int]
+    plain: torch.Tensor
+    allowed: float
+
+    @classmethod
+    def of(cls, rows: RowScorer, prompts: Prompts, skipped: int) -> "_Trial":
+        every, ids = prompts.token_ids, rows.labels.ids
+        shortest = prompts.of([min(range(len(every)), key=lambda row: len(every[row]))])
+        chosen = [max(range(len(ids)), key=lambda label: len(ids[label])), -1]
+        some = replace(rows.labels, ids=[ids[label] for label in chosen])
+        plain = RowScorer(rows.model, some).score(shortest).sums
+        allowed = TOLERANCE if rows.model.dtype == torch.float32 else ROUGH_TOLERANCE
+        return cls(shortest.of([0], skipped), chosen, plain, allowed)
+
+    def error(self, scorer: LabelScorer) -> str:
+        """How far the scores of `scorer` are off, or nothing where that is allowed."""
+        found = scorer.score(self.rest).sums[:, self.chosen]
+        error = float(((found - self.plain).abs() / self.plain.abs().clamp(min=1)).max())
+        return "" if error <= self.allowed else f"scores are off by {error:.1e}"
+
+
+def _tree_obstacle(model: Model, prompts: Prompts, longest: int) -> str:
+    """Why labels of `longest` tokens at most cannot be scored as a tree, or nothing."""
+    if prompts.pictured:
+        return "there are images in the prompts"
+    if reason := obstacle(model, max(map(len, prompts.token_ids)) + longest):
+        return reason
+    attention = str(model.config.get_text_config(decoder=True)._attn_implementation)
+    heeding = attention in {"sdpa", "eager"}
+    return "" if heeding else f"its attention ({attention}) takes no mask for single tokens"
 
 
 def _likeliest(logits: torch.Tensor, edge: float) -> list[list[int]]:
@@ -283,15 +356,6 @@ def _likeliest(logits: torch.Tensor, edge: float) -> list[list[int]]:
     next_most = logits.scatter_(-1, tokens[..., None], float("-inf")).amax(dim=-1)
     likeliest: list[list[int]] = tokens.masked_fill(most - next_most < edge, -1).tolist()
     return likeliest
-
-
-def rows_scores(
-    model: Model, prompts: Prompts, labels: Sequence[Sequence[int]], pad_id: int
-) -> torch.Tensor:
-    """The same sums the plain way: each label of each prompt in a padded row of its own."""
-    each = prompts.of([row for row in range(len(prompts)) for _ in labels])
-    sums = _pair_scores(model, each, [*labels] * len(prompts), pad_id, lambda _: None)
-    return sums.view(len(prompts), len(labels))
 
 
 def answer_losses(
@@ -317,7 +381,7 @@ def _pair_scores(
     prompts: Prompts,
     answers: Sequence[Sequence[int]],
     pad_id: int,
-    advance: Callable[[int], None],
+    advance: Callable[[int], None] = lambda _: None,
 ) -> torch.Tensor:
     """Shape (prompts,): the sum of log-likelihoods of each answer after its prompt.
 
@@ -380,10 +444,3 @@ def logits_at(model: Model, columns: torch.Tensor, **inputs: Any) -> torch.Tenso
     else:
         logits = model(**inputs).logits[:, columns]
     return logits.float()
-
-
-def _ignores_masks(model: Model) -> str:
-    """Why a mask of its own for every token would not be heeded, or nothing."""
-    attention = str(model.config.get_text_config(decoder=True)._attn_implementation)
-    heeding = attention in {"sdpa", "eager"}
-    return "" if heeding else f"its attention ({attention}) takes no mask for single tokens"

@@ -98,7 +98,7 @@ def _encode(
         if messages[slot.message].role == "assistant":
             slots.append(slot)
             # Whether the template writes a control token between this answer and what follows.
-            found = template.encoder.spellings.search(layout.text, slot.end, stop)
+            found = template.encoder.special.spellings.search(layout.text, slot.end, stop)
             closed.append(found is not None)
     open_ends = {slot.end for slot, is_closed in zip(slots, closed, strict=True) if not is_closed}
     borders = sorted({*starts, *open_ends})

@@ -184,7 +184,7 @@ def _with_stop(template: ChatTemplate, choice: TemplateChoice, where: str) -> Ch
     messages = (Message("user", ASKED), Message("assistant", SAID))
     layout = template.layout(messages)
     behind = template.encode(layout.text[layout.slot(1).end :])
-    stop: int | None = next((i for i in behind if i in template.encoder.control), None)
+    stop: int | None = next((i for i in behind if i in template.encoder.special.control), None)
     if stop is None:
         stop = template.tokenizer.eos_token_id
     if stop is None and choice.markers:

@@ -75,7 +75,7 @@ class ChatTemplate:
         The one for unknown characters may stand in an answer, unless it is the end token itself.
         """
         unknown = {self.tokenizer.unk_token_id} - {self.tokenizer.eos_token_id, self.stop_id}
-        return self.encoder.control - unknown
+        return self.encoder.special.control - unknown
 
     def fitting(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as this template takes them: a system message may have to move."""
@@ -176,15 +176,13 @@ class ChatTemplate:
         spelling = {i for i, message in enumerate(messages) if self.spells(message)}
         if not spelling <= {slot.message for slot in layout.slots}:
             raise RenderError("special-in-rewritten")
+        answers = {i for i, message in enumerate(messages) if message.role == "assistant"}
         ordinary = [
             stretch
             for slot in layout.slots
             if slot.message in spelling
-            for stretch in self.encoder.ordinary(
-                layout.text,
-                slot.start,
-                slot.end,
-                answer=messages[slot.message].role == "assistant",
+            for stretch in self.encoder.special.ordinary(
+                layout.text, slot.start, slot.end, answer=slot.message in answers
             )
         ]
         ids, places = self.encoder.encode(layout.text, ordinary, borders)
@@ -192,7 +190,7 @@ class ChatTemplate:
 
     def spells(self, message: Message) -> bool:
         """Whether the message spells a token that must not come from it."""
-        return self.encoder.spells(message.text, answer=message.role == "assistant")
+        return self.encoder.special.spells(message.text, answer=message.role == "assistant")
 
     def encode(self, text: str) -> list[int]:
         """Token ids of template text; the template has put every special token there itself."""
