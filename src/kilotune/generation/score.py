@@ -300,7 +300,7 @@ def choose_scorer(
         above.score(trial.rest)  # what is not kept yet is now, so that the next one starts from it
         error = trial.error(above)
     except Exception as problem:  # what a foreign model's code makes of it, none can foresee
-        error = str(problem)
+        error = str(problem) or type(problem).__name__
     if not error:
         return ScorerChoice(above, len(prefix))
     kept.forget()
