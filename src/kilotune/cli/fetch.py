@@ -19,8 +19,8 @@ def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="A built-in model: smollm2; or a dictionary: wordnet (English synonyms), "
-            "cilin (Chinese)."
+            help="A built-in model: smollm2; a sentence encoder: minilm; or a dictionary: wordnet "
+            "(English synonyms), cilin (Chinese)."
         ),
     ] = "smollm2",
     as_json: options.Json = False,

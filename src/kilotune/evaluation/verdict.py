@@ -1,7 +1,7 @@
 """What a run amounts to in words, with the figures behind it and what to try next."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -254,18 +254,35 @@ def decide_unvalidated(
     return Verdict(name, said, tuple(remarks), figures, NEXT_STEPS[name](recipe)[:3])
 
 
-def remarks_on(tuned: Judgement, base: Judgement, tfidf: Judgement) -> list[Phrase]:
-    """What must be said before anything else: a cheaper system that does as well."""
-    remarks = []
+def remarks_on(judged: Mapping[str, Judgement], gains: Mapping[str, Estimate]) -> list[Phrase]:
+    """What must be said before anything else: a simpler system that does as well.
+
+    `judged` are all systems by name, the tuned one among them, the simplest first; `gains` those of
+    the tuned one over each. As well does the best of the others where the tuned one is not surely
+    better.
+    """
+    tuned = judged["tuned"].figures
     # Of closed labels accuracy decides; free text is seldom the same word for word.
-    name = "accuracy" if "accuracy" in tuned.figures else list(tuned.figures)[-1]
-    words = "system-tfidf" if name == "accuracy" else "system-nearest"
-    for other, system in ((tfidf, words), (base, "system-base")):
-        theirs, ours = other.figures[name].value, tuned.figures[name].value
-        if theirs is not None and ours is not None and theirs > ours:
-            figures = {"metric": TITLES[name], "theirs": theirs, "ours": ours}
-            remarks.append(phrase("system-better", system=phrase(system), **figures))
-    return remarks
+    metric = "accuracy" if "accuracy" in tuned else list(tuned)[-1]
+    values = {name: one.figures[metric].value for name, one in judged.items()}
+    known = {name: value for name, value in values.items() if value is not None}
+    ours = known.pop("tuned", None)
+    if ours is None or not known:
+        return []
+    best = max(known, key=known.__getitem__)
+    figures = {"metric": TITLES[metric], "theirs": known[best], "ours": ours}
+    closed = "" if metric == "accuracy" else "-open"
+    seconds = judged[best].seconds
+    named = {
+        "system": phrase(f"system-{best}{closed if best in ('majority', 'tfidf') else ''}"),
+        "cost": "" if seconds is None else phrase("system-cost", seconds=seconds),
+    }
+    if known[best] > ours:
+        return [phrase("system-better", **named, **figures)]
+    gain = gains[best]
+    if isinstance(gain, Figure) and gain.low <= 0:
+        return [phrase("system-as-good", **named, **figures, gain=_interval(gain))]
+    return []
 
 
 def _name(seen: Observed, judged: JudgedRun | None) -> Name:

@@ -85,7 +85,7 @@ class Prompting:
         `show` is given the text of a single example's answer, as it grows.
         Raises KilotuneError that names every example that cannot be put to it.
         """
-        prompts = self._prompts(examples)
+        prompts = self.prompts(examples)
         return generate(
             model,
             self.template.tokenizer,
@@ -99,7 +99,7 @@ class Prompting:
 
     def asked(self, example: Example) -> str:
         """The texts of an example's prompt, as they are put to a model."""
-        return "\n".join(message.text for message in self._cut(example).prompt)
+        return "\n".join(message.text for message in self.worded(example).prompt)
 
     def plain(self, tokens: int) -> "Prompting":
         """The same model asked without the task's wording, greedily, for so many tokens at most."""
@@ -125,11 +125,11 @@ class Prompting:
 
     def token_ids(self, examples: Sequence[Example]) -> Sequence[Sequence[int]]:
         """What generation starts from, of each of `examples`."""
-        return self._prompts(examples).token_ids
+        return self.prompts(examples).token_ids
 
     def finite(self, model: Model, example: Example) -> bool:
         """Whether what `model` predicts to follow on the prompt of `example` is finite."""
-        return finite(model, self._prompts([example]), self.generation.pad_token_id)
+        return finite(model, self.prompts([example]), self.generation.pad_token_id)
 
     def scores(
         self,
@@ -147,7 +147,7 @@ class Prompting:
         `kept` are states of models with the same frozen layers. With `greedy` the greedy answers
         too, as far as they are known.
         """
-        prompts, now = self._prompts(examples, labels), self.generation
+        prompts, now = self.prompts(examples, labels), self.generation
         ids = label_ids(self.template, self.wording.told(labels))
         closed = LabelSet(ids, now.pad_token_id, (now.eos_token_id or ()) if greedy else ())
         return score_labels(model, prompts, closed, progress=progress, title=title, kept=kept)
@@ -210,7 +210,7 @@ class Prompting:
         title: str,
     ) -> list[float]:
         """How unlikely `model` finds each of `answers` to `examples`, in nats a token."""
-        prompts = self._prompts(examples)
+        prompts = self.prompts(examples)
         return answer_losses(
             model,
             prompts,
@@ -220,11 +220,13 @@ class Prompting:
             title=title,
         )
 
-    def _cut(self, example: Example) -> Example:
+    def worded(self, example: Example) -> Example:
+        """The example as it is asked: in words, cut to `max_length`, without its answer."""
         # What is asked must not depend on how long the right answer is.
         return self.fit(without_answer(example))[0]
 
-    def _prompts(self, examples: Sequence[Example], labels: Sequence[str] = ()) -> Prompts:
+    def prompts(self, examples: Sequence[Example], labels: Sequence[str] = ()) -> Prompts:
+        """What generation starts from. Raises FindingsError for what cannot be put to a model."""
         prompts, refusals = self._asked(examples, labels)
         stop_on_errors(refusals, "prompts for generation")
         return prompts
@@ -237,7 +239,7 @@ class Prompting:
         refused: dict[tuple[str, str], list[str]] = {}
         for example in examples:
             try:
-                asked = self._cut(example)
+                asked = self.worded(example)
                 images = tuple(image for message in asked.prompt for image in message.images)
                 if images and self.template.image_text is None:
                     raise RenderError("images-unsupported")

@@ -142,7 +142,7 @@ def generate(
         apart = prompts.pictured or config.repetition_penalty not in (None, 1.0)
         prefix = NONE if apart else shared_prefix(model, prompts.token_ids, config.max_new_tokens)
         for batch in batches(prompts.token_ids, TOKEN_BUDGET):
-            inputs = _inputs(model, prompts.of(batch), config.pad_token_id, prefix)
+            inputs = inputs_of(model, prompts.of(batch), config.pad_token_id, prefix)
             cache = {"cache": prefix.cache(len(batch))} if prefix else {}
             width = inputs["input_ids"].shape[1]
             streamer = _Shown(read, show) if show else None
@@ -172,7 +172,7 @@ def finite(model: Model, prompts: Prompts, pad_id: int) -> bool:
     """Whether all that `model` predicts to follow on `prompts` is finite."""
     one = {"logits_to_keep": 1} if takes_argument(model, "logits_to_keep") else {}
     with torch.inference_mode():
-        logits = model(**_inputs(model, prompts, pad_id, NONE), **one).logits
+        logits = model(**inputs_of(model, prompts, pad_id, NONE), **one).logits
     return bool(logits[:, -1].isfinite().all())
 
 
@@ -189,7 +189,9 @@ def batches(rows: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[i
         start += size
 
 
-def _inputs(model: Model, prompts: Prompts, pad_id: int, prefix: Prefix) -> dict[str, torch.Tensor]:
+def inputs_of(
+    model: Model, prompts: Prompts, pad_id: int, prefix: Prefix
+) -> dict[str, torch.Tensor]:
     """What the model takes for a batch of prompts and all their images, on its device."""
     inputs = _left_padded(prompts.token_ids, pad_id, prefix)
     if prompts.eyes is not None and prompts.pictured:

@@ -1,6 +1,6 @@
 """How near texts are in meaning, by a pretrained encoder: mean pooling (Reimers, Gurevych 2019)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,9 +8,26 @@ from transformers import AutoModel
 
 from kilotune.augmentation.filters import Nearness
 from kilotune.generation.decoding import batches
+from kilotune.models.builtin import ENCODERS, builtin_folder
 from kilotune.models.pretrained import load_beside
 
 TOKEN_BUDGET = 4096
+
+
+# Texts to vectors of length 1, of shape (texts, width).
+Embedder = Callable[[Sequence[str]], torch.Tensor]
+
+
+def load_embedder(source: str) -> Embedder:
+    """The sentence encoder at `source`: a built-in name, a folder, or a hub id.
+
+    Raises KilotuneError where there is none.
+    """
+    place = str(builtin_folder(source)) if source in ENCODERS else source
+    tokenizer, model = load_beside(AutoModel, place, "sentence encoder")
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    return lambda texts: embedded(model, tokenizer, texts)
 
 
 def load_nearness(source: str) -> Nearness:
@@ -18,14 +35,12 @@ def load_nearness(source: str) -> Nearness:
 
     Raises KilotuneError where there is none.
     """
-    tokenizer, model = load_beside(AutoModel, source, "sentence encoder")
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
+    embed = load_embedder(source)
 
     def nearness(pairs: Sequence[tuple[str, str]]) -> list[float]:
         differing = {text for one, other in pairs if one != other for text in (one, other)}
         place = {text: row for row, text in enumerate(sorted(differing))}
-        vectors = embedded(model, tokenizer, list(place))
+        vectors = embed(list(place))
         return [
             1.0 if one == other else float(vectors[place[one]] @ vectors[place[other]])
             for one, other in pairs

@@ -20,6 +20,7 @@ from pydantic import (
 TEMPLATES = ("auto", "chatml", "plain")
 # Models by name, whatever folders there are.
 BUILT_IN = ("smollm2",)
+BUILT_IN_ENCODERS = ("minilm",)
 
 Metric = Literal[
     "auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss", "none"
@@ -138,6 +139,8 @@ def _named(value: object) -> object:
 File = Annotated[Path, BeforeValidator(_named), Location()]
 # A model: a built-in name, a hub id, a folder, or a file.
 ModelPlace = Annotated[str, Location(BUILT_IN, or_name=True)]
+# A sentence encoder, likewise.
+EncoderPlace = Annotated[str, Location(BUILT_IN_ENCODERS, or_name=True)]
 # Of models and data that translate, as in hf:THERE,BACK and apertium:eng-spa@FOLDER.
 TranslatorPlace = Annotated[
     str,
@@ -388,6 +391,13 @@ class JudgeSettings(Settings):
     base_check: Literal["stop", "say"] = Field(
         "stop", description="what to do about a pretrained model that does not generate"
     )
+    baselines: tuple[Literal["encoder", "states", "few_shot"], ...] = Field(
+        ("encoder", "states", "few_shot"),
+        description="asked besides the commonest answer, a bag of words and the base model",
+    )
+    encoder: Annotated[EncoderPlace | None, RESOURCE] = Field(
+        None, description="a sentence encoder for them; None: minilm, where it was fetched"
+    )
     metric: str | None = Field(
         None, pattern=r"^[\w.]+:\w+$", description="your own, as my_module:my_function"
     )
@@ -472,7 +482,7 @@ class AugmentSettings(Settings):
     masked: Annotated[ModelPlace | None, RESOURCE] = Field(
         None, description="masked language model for words in context"
     )
-    embedding: Annotated[ModelPlace | None, RESOURCE] = Field(
+    embedding: Annotated[EncoderPlace | None, RESOURCE] = Field(
         None, description="encoder that filters.meaning asks"
     )
     systems: tuple[str, ...] = Field((), description="system messages to vary among")

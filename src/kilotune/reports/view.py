@@ -31,6 +31,9 @@ from kilotune.training.tuning_result import Tuning
 TITLES = {
     "majority": "commonest label",
     "tfidf": "bag of words (TF-IDF)",
+    "encoder": "sentence encoder",
+    "states": "base: hidden states",
+    "few_shot": "base: few-shot",
     "base": "base model",
     "tuned": "tuned model",
 }

@@ -28,7 +28,7 @@ from kilotune.runs.schema_version import Document
 from kilotune.training.tuning_result import Tuning
 
 # What may be judged.
-SYSTEMS = {"majority", "tfidf", "base", "tuned"}
+SYSTEMS = {"majority", "tfidf", "encoder", "states", "few_shot", "base", "tuned"}
 
 
 class FreezeProofDocument(Document):

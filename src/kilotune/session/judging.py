@@ -1,7 +1,7 @@
 """Every system on the same examples: baselines, the model as it came, and the tuned one."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from kilotune.data.example import Example, Task, references
 from kilotune.errors import KilotuneError
-from kilotune.evaluation.baselines import majority, nearest, tfidf
 from kilotune.evaluation.calibration import calibration
 from kilotune.evaluation.evidence import Estimate, Resampling, macro_f1_gain, paired_gain
 from kilotune.evaluation.health import Health, broken, faults, health
@@ -69,20 +68,18 @@ class Judged:
 def judge(
     session: Session,
     examples: Sequence[Example],
-    known: Sequence[Example],
-    base: Answers | None = None,
+    simpler: Mapping[str, Answers],
     *,
     scored: bool = False,
 ) -> Judged:
-    """Every system on `examples`; baselines learn from `known`, `base` may be there already.
+    """The tuned model on `examples`, beside what `simpler` systems answered to them.
 
     Where labels are closed and `scored`, the tuned model's probabilities of them are judged.
     """
     prepared = session.prepared
-    base = base or session.base_answer(examples)
     scored = scored and prepared.task == "classify"
     tuned = session.answer(session.tunable.model, examples, "tuned model", scored=scored)
-    answers = {**_baselines(prepared.task, known, examples), "base": base, "tuned": tuned}
+    answers = {**simpler, "tuned": tuned}
     judgements = {name: _figures(session, name, examples, said) for name, said in answers.items()}
     if scored:
         calibrated = calibration(
@@ -159,7 +156,7 @@ def _unable(session: Session, what: str) -> None:
 
 def _figures(session: Session, name: str, examples: Sequence[Example], said: Answers) -> Judgement:
     """The figures of one system's answers."""
-    return judge_system(
+    judged = judge_system(
         name,
         session.prepared.task,
         references(examples),
@@ -169,6 +166,7 @@ def _figures(session: Session, name: str, examples: Sequence[Example], said: Ans
         own=session.prepared.recipe.judge.metric,
         settings=session.resampling,
     )
+    return replace(judged, seconds=said.seconds)
 
 
 def _health(session: Session, examples: Sequence[Example], said: Answers) -> Health:
@@ -180,17 +178,3 @@ def _health(session: Session, examples: Sequence[Example], said: Answers) -> Hea
         prompts=[session.prompting.asked(example) for example in examples],
         references=session.prompting.wording.told(references(examples)),
     )
-
-
-def _baselines(
-    task: Task, known: Sequence[Example], examples: Sequence[Example]
-) -> dict[str, Answers]:
-    """The commonest answer, and by TF-IDF a classifier or the nearest example's answer.
-
-    Both are learnt from `known`, for `examples`.
-    """
-    answers = references(known)
-    predict = tfidf if task == "classify" else nearest
-    words = predict([e.text for e in known], answers, [e.text for e in examples])
-    common = majority(answers, len(examples))
-    return {"majority": Answers(tuple(common)), "tfidf": Answers(tuple(words))}

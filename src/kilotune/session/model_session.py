@@ -21,13 +21,15 @@ FEW_LABEL_TOKENS = 40
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a system's answers to some examples were read as; what it said, and where it stopped
-    by itself. `scores` are those of closed labels, where they were asked for.
+    by itself. `scores` are those of closed labels, where they were asked for; `seconds` what
+    learning and answering took, where that was measured.
     """
 
     predictions: tuple[str, ...]
     texts: tuple[str, ...] = ()
     stopped: tuple[bool, ...] = ()
     scores: tuple[LabelScores, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(slots=True)

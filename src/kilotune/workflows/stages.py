@@ -23,6 +23,7 @@ from kilotune.models.tree import module_tree, tree_lines
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
 from kilotune.rendering.label_mask import Rendering
+from kilotune.reports.view import system_title
 from kilotune.runs import record
 from kilotune.runs.cost import Cost
 from kilotune.runs.documents import (
@@ -33,6 +34,7 @@ from kilotune.runs.documents import (
 from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
 from kilotune.self_training.rounds import PseudoLabelled, labelled
+from kilotune.session.baseline_systems import BaselineSystems
 from kilotune.session.fine_tuning import fine_tune, render, save
 from kilotune.session.judging import (
     Judged,
@@ -88,16 +90,18 @@ def run_stages(
         folder.write(FindingsDocument(findings=(*prepared.findings, *cut)))
         _say_model(session, progress)
     with clock.lap("baseline"):
-        base = _baseline(session, progress)
+        systems = BaselineSystems(session)
+        simpler = _baselines(systems, progress)
     with clock.lap("tune"):
         tuning = _tuned(session, train, validation, folder, clock)
     if prepared.recipe.decoding.search:
         with clock.lap("search"):
             session = _search(session, folder, progress)
-            base = session.base_answer(prepared.parts.validation) if base else None
+            systems = replace(systems, session=session)
+            simpler = _answered(systems, prepared.parts.validation) if simpler else {}
     with clock.lap("judge"):
         progress.stage("Judging: the held-out test is opened now, once")
-        outcome, late = _judged(session, tuning, base)
+        outcome, late = _judged(systems, tuning, simpler)
         _say_findings(late, progress)
         folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
     with clock.lap("forgetting"):
@@ -124,14 +128,32 @@ def _say_model(session: Session, progress: Progress) -> None:
     progress.say(_where(session))
 
 
-def _baseline(session: Session, progress: Progress) -> Answers | None:
-    """What the base model answers to validation; None where there is none."""
-    if not session.prepared.parts.validation:
-        return None
-    progress.stage("Baseline: the base model's own answers on validation")
+def _baselines(systems: BaselineSystems, progress: Progress) -> dict[str, Answers]:
+    """What simpler systems and the base model answer to validation; nothing where there is none."""
+    session, part = systems.session, systems.session.prepared.parts.validation
+    if not part:
+        return {}
+    progress.stage("Baselines: the base model and simpler systems, on validation")
     base = first_answers(session)
-    progress.say(_base_line(session, base))
-    return base
+    progress.say(_line(session, "base", base))
+    simpler = _answered(systems, part, base)
+    for name, said in simpler.items():
+        if name != "base":
+            progress.say(_line(session, name, said))
+    return simpler
+
+
+def _answered(
+    systems: BaselineSystems, examples: Sequence[Example], base: Answers | None = None
+) -> dict[str, Answers]:
+    """What every system but the tuned model answers to validation or test."""
+    parts = systems.session.prepared.parts
+    # What models made of the data, or guessed, is not for them.
+    known = [example for example in parts.train if not example.origin.parent]
+    if examples is parts.test:
+        known += parts.validation
+    base = base or systems.session.base_answer(examples)
+    return {**systems.answers(known, examples), "base": base}
 
 
 def _tuned(
@@ -153,14 +175,14 @@ def _tuned(
 
 
 def _judged(
-    session: Session, tuning: Tuning, base: Answers | None
+    systems: BaselineSystems, tuning: Tuning, simpler: Mapping[str, Answers]
 ) -> tuple[Outcome, list[Finding]]:
-    """Both models on validation and, once, on the test; the verdict, and what it doubts."""
+    """All systems on validation and, once, on the test; the verdict, and what it doubts."""
+    session = systems.session
     parts, labels = session.prepared.parts, session.prepared.labels
-    known = labelled(parts.train)  # a bag of words is not to learn from the model
-    on_validation = judge(session, parts.validation, known, base) if base else None
-    on_test = judge(session, parts.test, (*known, *parts.validation), scored=True)
-    scored = label_probabilities(session, known)
+    on_validation = judge(session, parts.validation, simpler) if simpler else None
+    on_test = judge(session, parts.test, _answered(systems, parts.test), scored=True)
+    scored = label_probabilities(session, labelled(parts.train))
     verdict = _verdict(session, tuning, on_validation, on_test, scored)
     late = [*_disagreement(on_test), *_doubted(scored, labels, verdict)]
     paired = sign_test(on_test.scores("base"), on_test.scores("tuned"))
@@ -196,7 +218,8 @@ def _verdict(
     closed = metrics.score is None
     metric = metrics.exact if closed else metrics.graded
     test = on_test.judgements
-    remarks = remarks_on(test["tuned"], test["base"], test["tfidf"])
+    beside = {name: on_test.gain(name, "tuned") for name in test if name != "tuned"}
+    remarks = remarks_on(test, beside)
     train = judge_training(session).figures[metric]
     losses = logged(tuning.history, "loss")
     if on_validation is None:
@@ -310,14 +333,17 @@ def _say_findings(findings: list[Finding], progress: Progress) -> None:
         progress.say(f"{finding.severity}: {finding}")
 
 
-def _base_line(session: Session, base: Answers) -> str:
+def _line(session: Session, name: str, answers: Answers) -> str:
+    """A baseline's figures on validation, in one line."""
     prepared = session.prepared
     metrics = TASKS[prepared.task]
     truth = references(prepared.parts.validation)
-    figures = quick_metrics(prepared.task, truth, base.predictions, prepared.labels)
-    said = ", ".join(f"{TITLES[name]} {value:.3f}" for name, value in figures.items())
-    unread = sum(prediction == UNREADABLE for prediction in base.predictions)
-    return f"{said}; {unread} of {len(base.predictions)} answers: {metrics.unreadable}"
+    figures = quick_metrics(prepared.task, truth, answers.predictions, prepared.labels)
+    said = ", ".join(f"{TITLES[metric]} {value:.3f}" for metric, value in figures.items())
+    if answers.texts:
+        unread = sum(prediction == UNREADABLE for prediction in answers.predictions)
+        said += f"; {unread} of {len(answers.predictions)} answers: {metrics.unreadable}"
+    return f"{system_title(name, figures)}: {said}"
 
 
 class Clock:

@@ -1,0 +1,184 @@
+"""The simpler systems that a tuned model must beat, each asked what it is asked."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kilotune.data.example import Example, Message, references
+from kilotune.evaluation.baselines import (
+    STRENGTHS,
+    blank,
+    fit_bag_of_words,
+    fit_linear,
+    fit_states,
+    majority,
+    nearest,
+)
+from kilotune.generation.answer import Prompting
+from kilotune.generation.embedding import Embedder, load_embedder
+from kilotune.generation.hidden_states import StatesOf, hidden_states, places
+from kilotune.models.builtin import fetched_encoder
+from kilotune.models.streaming import streamed_layers
+from kilotune.rendering.wording import Wording
+from kilotune.session.model_session import Answers, Session
+
+# Examples in a prompt: one of each label in turn, so many or as many as there are labels, while
+# they take no more than these tokens.
+SHOWN, SHOWN_TOKENS = 16, 2000
+
+System = Callable[[Sequence[Example], Sequence[Example]], Answers]
+
+
+@dataclass(frozen=True)
+class BaselineSystems:
+    """What is asked beside the tuned model of a session; features of examples are computed once."""
+
+    session: Session
+    _states: dict[str, dict[StatesOf, NDArray[np.float32]]] = field(default_factory=dict)
+    _embedded: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def answers(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, Answers]:
+        """Each system's answers to `asked`, learnt from `known`, with the seconds that it took."""
+        found = {}
+        for name, system in self._systems(known, asked).items():
+            start = time.perf_counter()
+            found[name] = replace(system(known, asked), seconds=time.perf_counter() - start)
+        return found
+
+    def _systems(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, System]:
+        """Those that the recipe names and the task allows."""
+        prepared, wanted = self.session.prepared, self.session.prepared.recipe.judge.baselines
+        closed = prepared.task == "classify"
+        streamed = bool(streamed_layers(self.session.tunable.model))
+        pictured = any(example.images for example in (*known, *asked))
+        possible = {
+            "encoder": closed and not blank([e.text for e in known]) and self.embedder is not None,
+            "states": closed and not streamed,
+            "few_shot": prepared.task != "chat" and not streamed and not pictured,
+        }
+        found: dict[str, System] = {"majority": _majority, "tfidf": self._tfidf}
+        learnt = {"encoder": self._encoder, "states": self._hidden, "few_shot": self._few_shot}
+        return found | {
+            name: system for name, system in learnt.items() if name in wanted and possible[name]
+        }
+
+    @cached_property
+    def embedder(self) -> Embedder | None:
+        """The sentence encoder that the recipe names, or one that was fetched."""
+        named = self.session.prepared.recipe.judge.encoder
+        place = named or fetched_encoder()
+        return load_embedder(place) if place else None
+
+    def _tfidf(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+        """A bag of words; of open answers that of the example whose text is most like it."""
+        texts, answers = [e.text for e in known], references(known)
+        if self.session.prepared.task != "classify":
+            return Answers(tuple(nearest(texts, answers, [e.text for e in asked])))
+        if blank(texts):
+            return _majority(known, asked)
+        words = fit_bag_of_words(texts, answers, seed=self._seed)
+        return Answers(tuple(words.predict([example.text for example in asked])))
+
+    def _encoder(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+        """A linear classifier of the texts' embeddings."""
+        assert self.embedder is not None
+        new = [e for e in (*known, *asked) if e.id not in self._embedded]
+        vectors = self.embedder([example.text for example in new])
+        self._embedded.update(zip((e.id for e in new), vectors.numpy(), strict=True))
+        learnt, others = (
+            np.stack([self._embedded[example.id] for example in part]) for part in (known, asked)
+        )
+        classifier = fit_linear(learnt, references(known), STRENGTHS, seed=self._seed)
+        return Answers(tuple(classifier.predict(others)))
+
+    def _hidden(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+        """A linear classifier of what the base model makes of the prompts inside."""
+        self._look_at((*known, *asked))
+
+        def states(examples: Iterable[Example], place: StatesOf) -> NDArray[np.float32]:
+            return np.stack([self._states[example.id][place] for example in examples])
+
+        choices = {place: states(known, place) for place in self._states[known[0].id]}
+        best, classifier = fit_states(choices, references(known), seed=self._seed)
+        return Answers(tuple(classifier.predict(states(asked, best))))
+
+    def _look_at(self, examples: Sequence[Example]) -> None:
+        """Compute the hidden states of those that were not looked at before."""
+        new = [example for example in examples if example.id not in self._states]
+        if not new:
+            return
+        prompting = self.session.prompting
+        prompts = prompting.prompts(new)
+        pad_id = prompting.template.tokenizer.pad_token_id
+        with self.session.tunable.as_base() as model:
+            found = hidden_states(model, prompts, places(model), pad_id, self.session.progress)
+        for row, example in enumerate(new):
+            self._states[example.id] = {place: states[row] for place, states in found.items()}
+
+    def _few_shot(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+        """The base model with examples before each question, which are read once for all."""
+        prompting, behind = with_examples(self.session, known, asked)
+        session = replace(self.session, prompting=prompting)
+        with session.tunable.as_base() as model:
+            return session.answer(model, behind, "base model, with examples")
+
+    @property
+    def _seed(self) -> int:
+        return self.session.prepared.recipe.seed
+
+
+def _majority(known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+    return Answers(tuple(majority(references(known), len(asked))))
+
+
+def with_examples(
+    session: Session, known: Sequence[Example], asked: Sequence[Example]
+) -> tuple[Prompting, list[Example]]:
+    """How to ask, and `asked` with examples out of `known` before each question.
+
+    As many as leave every question and its answer their room, and none at all where that is so.
+    """
+    prompting = session.prompting
+    worded = [prompting.worded(example) for example in asked]
+    longest = max(len(prompting.template.prompt_ids(one.messages)) for one in worded)
+    room = prompting.generation.max_new_tokens + longest
+    most = min(SHOWN_TOKENS, (prompting.limits.positions or SHOWN_TOKENS + room) - room)
+    shown: list[Message] = []
+    tokens = 0
+    for example in _in_turn(known, session.prepared.recipe.seed):
+        turns = [m for m in prompting.fit(example)[0].messages if m.role != "system"]
+        tokens += len(prompting.template.prompt_ids(turns[:-1])) + len(
+            prompting.template.encode(turns[-1].text)
+        )
+        if tokens > most:
+            break
+        shown += turns
+    plain = Wording("", "{text}", prompting.wording.labels)
+    found = replace(prompting, wording=plain, max_length=prompting.max_length + SHOWN_TOKENS)
+    return found, [_behind(shown, one) for one in worded]
+
+
+def _behind(shown: Sequence[Message], asked: Example) -> Example:
+    """A worded question with other turns between its system message and itself."""
+    system = [message for message in asked.messages if message.role == "system"]
+    own = [message for message in asked.messages if message.role != "system"]
+    return replace(asked, messages=(*system, *shown, *own))
+
+
+def _in_turn(known: Sequence[Example], seed: int) -> list[Example]:
+    """Some of `known` to show: one of each label in turn, else any, each row read once."""
+    read = [example for example in known if not example.origin.parent]
+    random.Random(seed).shuffle(read)
+    met: Counter[str] = Counter()
+    ranked = []
+    for example in read:
+        ranked.append((met[example.label or ""], example))
+        met[example.label or ""] += bool(example.label)
+    ranked.sort(key=lambda one: one[0])
+    return [example for _, example in ranked[: max(SHOWN, len(met))]]
