@@ -130,8 +130,7 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
     Of names that part counts which a model and its base, saved each by itself, have in common.
     """
     if file.suffix != ".safetensors":
-        with file.open("rb") as opened:
-            yield file.name, hashlib.file_digest(opened, _hash).hexdigest()
+        yield file.name, _hash(file)
         return
     with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as raw:
         start = 8 + int.from_bytes(raw[:8], "little")
@@ -142,7 +141,7 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
             facts = header[name]
             first, last = facts["data_offsets"]
             with memoryview(raw) as whole, whole[start + first : start + last] as part:
-                digest = _hash(part).hexdigest()
+                digest = hashlib.sha256(part).hexdigest()
             return PREFIX.sub("", name), f"{facts['dtype']} {facts['shape']} {digest}"
 
         yield from pool.map(content, header)
@@ -174,8 +173,8 @@ def _files(place: str, names: Iterable[str]) -> str:
     said = []
     for name in dict.fromkeys(names):
         if file := file_of(place, name):
-            said.append(name)
-            said.append(_settled(read_json(file)) if file.suffix == ".json" else _bytes(file))
+            whole = file.suffix != ".json"
+            said += [name, _hash(file) if whole else _settled(read_json(file))]
     return _digest(said)
 
 
@@ -212,13 +211,10 @@ def _kept(facts: Any) -> Any:
     return [_kept(value) for value in facts] if isinstance(facts, list) else facts
 
 
-def _bytes(file: Path) -> str:
-    return _hash(file.read_bytes()).hexdigest()
-
-
 def _digest(lines: Iterable[str]) -> str:
-    return _hash("\0".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\0".join(lines).encode()).hexdigest()
 
 
-def _hash(data: Any = b"") -> Any:
-    return hashlib.sha256(data)
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
