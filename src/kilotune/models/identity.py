@@ -24,6 +24,7 @@ from kilotune.models.integrity import read_json
 from kilotune.models.source import TOKENIZER_FILES, TOKENIZER_SETTINGS, Source
 from kilotune.recipe.advice import RECIPE, advised
 from kilotune.recipe.schema import TEMPLATES
+from kilotune.system.digests import sha256_of
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROCESSOR_FILES = (
@@ -130,7 +131,7 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
     Of names that part counts which a model and its base, saved each by itself, have in common.
     """
     if file.suffix != ".safetensors":
-        yield file.name, _hash(file)
+        yield file.name, sha256_of(file)
         return
     with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as raw:
         start = 8 + int.from_bytes(raw[:8], "little")
@@ -174,7 +175,7 @@ def _files(place: str, names: Iterable[str]) -> str:
     for name in dict.fromkeys(names):
         if file := file_of(place, name):
             whole = file.suffix != ".json"
-            said += [name, _hash(file) if whole else _settled(read_json(file))]
+            said += [name, sha256_of(file) if whole else _settled(read_json(file))]
     return _digest(said)
 
 
@@ -213,8 +214,3 @@ def _kept(facts: Any) -> Any:
 
 def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(lines).encode()).hexdigest()
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
