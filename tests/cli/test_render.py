@@ -81,7 +81,7 @@ def test_what_is_wanting_is_said_with_status_1(tmp_path: Path, tiny_model: Path)
     result = invoke(*common, "--set", "data.max_length=400")
     assert result.exit_code == 1
     assert "warning truncated" in result.stdout
-    assert "1: data:3" in result.stdout
+    assert "(1): data:3" in result.stdout
     assert "note    special-in-text" in result.stdout
     assert "Findings: 1 warning, 1 note" in result.stdout
     # A note alone wants nothing.

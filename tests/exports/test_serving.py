@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from kilotune.errors import KilotuneError
 from kilotune.exports import export
 from kilotune.exports.finished import open_finished
-from kilotune.exports.shell_scripts import _base
+from kilotune.exports.jinja_templates import render_template
 from kilotune.models.identity import tuned_digest
+from kilotune.models.public import on_hub, public_name
 from kilotune.rendering.go_template import go_template
 from kilotune.runs.record import RunFolder
 
@@ -42,7 +43,8 @@ def test_the_base_model_is_looked_for_from_where_the_script_is_called(
     name: str, tmp_path: Path
 ) -> None:
     (tmp_path / "base").mkdir()
-    script = "\n".join([*_base(name), 'cd /; printf %s "$BASE"'])
+    found = render_template("base.sh.j2", base=public_name(name), on_hub=on_hub(name))
+    script = f'{found}cd /; printf %s "$BASE"'
 
     def base(**given: str) -> str:
         run = ["sh", "-c", script]

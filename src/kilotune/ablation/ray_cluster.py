@@ -13,6 +13,7 @@ from kilotune.errors import KilotuneError
 from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.trials import Facts, Wanted
+from kilotune.system.extras import extra
 
 LOCAL, NAMESPACE = "local", "kilotune"
 REACHED = 10.0  # seconds in which the head of a cluster must answer
@@ -296,12 +297,5 @@ def _reason(error: Exception) -> str:
 def _ray() -> Any:
     # Nothing is reported to anyone.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise KilotuneError(
-            "ray is not installed",
-            where="--ray",
-            fix="pip install 'kilotune[ray]', here and on every node",
-        ) from error
-    return ray
+    fix = "pip install 'kilotune[ray]', here and on every node"
+    return extra("ray", where="--ray", fix=fix)

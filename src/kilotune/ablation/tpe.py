@@ -18,12 +18,12 @@ from kilotune.ablation.coordinate_search import (
     tried,
 )
 from kilotune.ablation.ladder import Variant, combined, factors_of, variants
-from kilotune.errors import KilotuneError
 from kilotune.evaluation.evidence import Figure
 from kilotune.recipe.difference import differences
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.outcomes import Rung
 from kilotune.runs.trials import Trial
+from kilotune.system.extras import extra
 
 AS_BEFORE = "as before"
 
@@ -137,13 +137,7 @@ def _complete(trials: list[Trial], question: Question) -> bool:
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise KilotuneError(
-            "optuna is not installed",
-            where="ablation.search",
-            fix="pip install 'kilotune[search]', or set ablation.search=ladder",
-        ) from error
+    fix = "pip install 'kilotune[search]', or set ablation.search=ladder"
+    optuna = extra("optuna", where="ablation.search", fix=fix)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

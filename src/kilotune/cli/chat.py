@@ -18,12 +18,6 @@ from kilotune.errors import KilotuneError
 if TYPE_CHECKING:
     from kilotune.workflows.chat import Chat
 
-EXAMPLES = """Examples:
-
-    kilotune chat runs/2026-01-31-reviews
-
-    echo "a fine film" | kilotune chat runs/2026-01-31-reviews
-"""
 # A terminal writes ^C where the cursor stands, behind the last line. Were that line full, the two
 # signs would wrap, and what Live then takes back would be a line short.
 ECHO = len("^C")

@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from kilotune.preparation.inspection import Inspection
     from kilotune.recipe.schema import DataSettings
 
-EXAMPLES = """Examples:
-
-    kilotune check reviews.csv --text text --label label
-
-    kilotune check train.jsonl --val val.jsonl --test test.jsonl --group author
-
-    kilotune check chats.json --task chat --tokenizer smollm2
-
-    kilotune check recipe.yaml --set data.format=messages
-
-    kilotune check reviews.csv --fix repaired.csv
-"""
-
 # More classes make a screen unreadable; --json has all.
 SHOWN_CLASSES = 20
 

@@ -14,10 +14,6 @@ from kilotune.cli.terminal import command, one_line, out, print_json, put
 if TYPE_CHECKING:
     from kilotune.runs.comparison import Epoch, Paired, RunComparison
 
-EXAMPLES = """Example:
-
-    kilotune compare runs/2026-01-31-reviews runs/2026-01-31-reviews-2
-"""
 MOST_SHOWN = 10
 
 

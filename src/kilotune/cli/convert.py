@@ -10,15 +10,6 @@ from kilotune.cli.data_options import COLUMNS, DataOptions
 from kilotune.cli.option_groups import Only
 from kilotune.cli.terminal import TerminalProgress, command, log, print_result, put
 
-EXAMPLES = """Examples:
-
-    kilotune convert alpaca.json train.jsonl
-
-    kilotune convert chats.parquet chats.json --to sharegpt
-
-    kilotune convert faq.xlsx faq.csv --column prompt=F --column completion=A
-"""
-
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A data file, or a folder of them.")],

@@ -10,11 +10,6 @@ from kilotune.cli.tables import new_table
 from kilotune.cli.terminal import TerminalProgress, command, out, print_json, print_line, put
 from kilotune.cli.trust import TrustCode, read_run
 
-EXAMPLES = """Example:
-
-    kilotune decode runs/2026-01-31-reviews
-"""
-
 
 def decode(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],

@@ -9,15 +9,6 @@ from kilotune.cli import options
 from kilotune.cli.terminal import command, print_result
 from kilotune.cli.trust import TrustCode, read_run
 
-EXAMPLES = """Examples:
-
-    kilotune export runs/2026-01-31-reviews --to merged -o reviews-model
-
-    kilotune export runs/2026-01-31-reviews --to ollama -o reviews-ollama
-
-    kilotune export runs/2026-01-31-chats --to qwen-adapter -o adapter-for-qwen
-"""
-
 
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],

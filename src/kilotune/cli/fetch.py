@@ -7,13 +7,6 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.terminal import command, log, print_result
 
-EXAMPLES = """Examples:
-
-    kilotune fetch smollm2
-
-    kilotune fetch wordnet
-"""
-
 
 def fetch(
     name: Annotated[

@@ -1,6 +1,8 @@
 """`kilotune`: the commands, one file each."""
 
+import tomllib
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Annotated
 
 import typer
@@ -28,29 +30,21 @@ from kilotune.cli import (
 )
 from kilotune.cli.option_groups import expanded
 
-EXAMPLES = """Examples, from a file to answers:
-
-    kilotune check reviews.csv
-
-    kilotune render reviews.csv
-
-    kilotune run reviews.csv
-
-    kilotune predict runs/2026-01-31-reviews new.csv -o answered.csv
-"""
+EXAMPLES = tomllib.loads((files("kilotune.cli") / "examples.toml").read_text(encoding="utf-8"))
 FOUND = "1 something is worse than a note"
 
 
-def _statuses(wanting: str = "") -> str:
+def _epilog(command: str, wanting: str) -> str:
     said = [wanting] if wanting else []
-    return f"Exit status: {', '.join(['0 done', *said, '2 unusable input', '130 interrupted'])}."
+    statuses = ", ".join(["0 done", *said, "2 unusable input", "130 interrupted"])
+    return f"{EXAMPLES[command]}\nExit status: {statuses}."
 
 
 app = typer.Typer(
     name="kilotune",
     help="Fine-tune a language model on about a thousand labelled examples, and know whether "
     "the result is any good.",
-    epilog=f"{EXAMPLES}\n{_statuses('1 something was found wanting')}",
+    epilog=_epilog("kilotune", "1 something was found wanting"),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -58,28 +52,28 @@ app = typer.Typer(
 )
 
 
-def _add(command: Callable[..., None], examples: str, wanting: str = "") -> None:
-    app.command(epilog=f"{examples}\n{_statuses(wanting)}")(expanded(command))
+def _add(command: Callable[..., None], wanting: str = "") -> None:
+    app.command(epilog=_epilog(command.__name__, wanting))(expanded(command))
 
 
-_add(run.run, run.EXAMPLES)
-_add(resume.resume, resume.EXAMPLES)
-_add(predict.predict, predict.EXAMPLES, "1 rows were left unanswered")
-_add(select.select, select.EXAMPLES)
-_add(chat.chat, chat.EXAMPLES)
-_add(decode.decode, decode.EXAMPLES)
-_add(check.check, check.EXAMPLES, FOUND)
-_add(convert.convert, convert.EXAMPLES)
-_add(augment.augment, augment.EXAMPLES)
-_add(render.render, render.EXAMPLES, FOUND)
-_add(plan.plan, plan.EXAMPLES)
-_add(ablate.ablate, ablate.EXAMPLES)
-_add(runs.runs, runs.EXAMPLES)
-_add(compare.compare, compare.EXAMPLES)
-_add(report.report, report.EXAMPLES)
-_add(export.export, export.EXAMPLES)
-_add(sample.sample, sample.EXAMPLES)
-_add(fetch.fetch, fetch.EXAMPLES)
+_add(run.run)
+_add(resume.resume)
+_add(predict.predict, "1 rows were left unanswered")
+_add(select.select)
+_add(chat.chat)
+_add(decode.decode)
+_add(check.check, FOUND)
+_add(convert.convert)
+_add(augment.augment)
+_add(render.render, FOUND)
+_add(plan.plan)
+_add(ablate.ablate)
+_add(runs.runs)
+_add(compare.compare)
+_add(report.report)
+_add(export.export)
+_add(sample.sample)
+_add(fetch.fetch)
 
 
 def _version(asked: bool) -> None:

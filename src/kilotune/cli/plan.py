@@ -11,13 +11,6 @@ from kilotune.cli.terminal import TerminalProgress, command, out, print_json, pu
 if TYPE_CHECKING:
     from kilotune.workflows.plan import Plan
 
-EXAMPLES = """Examples:
-
-    kilotune plan reviews.csv
-
-    kilotune plan recipe.yaml --model models/qwen2-vl-7b --set tune.layers=top:2
-"""
-
 WAYS = {
     "padded": "padded, plain",
     "shared": "packed, prefix once",

@@ -10,11 +10,6 @@ from kilotune.cli.findings import print_each
 from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, print_result, put, shown
 from kilotune.cli.trust import TrustCode, read_run
 
-EXAMPLES = """Example:
-
-    kilotune predict runs/2026-01-31-reviews new.csv -o answered.csv
-"""
-
 
 def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],

@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from kilotune.rendering.label_mask import Rendering
     from kilotune.workflows.render import Preview
 
-EXAMPLES = """Examples:
-
-    kilotune render reviews.csv --model smollm2 -n 3
-
-    kilotune render chats.jsonl --model ./Qwen3-0.6B --train-on last
-
-    kilotune render questions.jsonl --model ./Qwen-7B --chat-template plain
-"""
-
 # From so many on, equal special tokens in a row are counted.
 LONG_RUN = 4
 # Brackets say what is trained where there is no colour, and colour blindness is no hindrance.

@@ -8,11 +8,6 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.terminal import command, print_result
 
-EXAMPLES = """Example:
-
-    kilotune report runs/2026-01-31-reviews
-"""
-
 
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],

@@ -10,11 +10,6 @@ from kilotune.cli.results import finish
 from kilotune.cli.terminal import TerminalProgress, command
 from kilotune.cli.trust import TrustCode, read_run
 
-EXAMPLES = """Example:
-
-    kilotune resume runs/2026-01-31-reviews
-"""
-
 
 def resume(
     run: Annotated[

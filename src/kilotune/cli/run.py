@@ -10,21 +10,6 @@ from kilotune.cli.data_options import DataOptions
 from kilotune.cli.results import finish
 from kilotune.cli.terminal import TerminalProgress, command
 
-EXAMPLES = """Examples:
-
-    kilotune run reviews.csv --text text --label label
-
-    kilotune run reviews.csv --test test.csv --preset article --out runs/classic
-
-    kilotune run visits.csv --group patient --system "One of: {labels}."
-
-    kilotune run questions.jsonl --column prompt=ask --column completion=reply
-
-    kilotune run reviews.csv --unlabeled more.csv
-
-    kilotune run recipe.yaml --set tune.learning_rate=2e-4 --set tune.rank=4
-"""
-
 
 def run(
     source: options.Source,

@@ -12,14 +12,6 @@ from kilotune.cli import options
 from kilotune.cli.tables import print_wide
 from kilotune.cli.terminal import command, print_json
 
-EXAMPLES = """Examples:
-
-    kilotune runs
-
-    kilotune runs --where "val.macro_f1 > 0.8 and tune.rank = 8" --sort val.macro_f1
-
-    kilotune runs experiments --show tune.learning_rate --show tokens.trained
-"""
 SHOWN = ("name", "state", "verdict", "seconds")
 
 

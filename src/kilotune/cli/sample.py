@@ -8,11 +8,6 @@ import typer
 from kilotune.cli import options
 from kilotune.cli.terminal import command, print_result
 
-EXAMPLES = """Example:
-
-    kilotune sample movie-reviews --out demo
-"""
-
 
 def sample(
     name: Annotated[str, typer.Argument(help="movie-reviews")],

@@ -24,12 +24,6 @@ from kilotune.cli.trust import TrustCode, read_run
 if TYPE_CHECKING:
     from kilotune.workflows.select import RowSelection
 
-EXAMPLES = """Examples:
-
-    kilotune select runs/2026-01-31-reviews unlabelled.csv -n 50 -o to-label.csv
-
-    kilotune select runs/2026-01-31-reviews unlabelled.csv --strategy margin
-"""
 # What the terminal shows; the file has all.
 SHOWN = 20
 

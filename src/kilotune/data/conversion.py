@@ -96,7 +96,7 @@ def rows_of(
     Paths of images become relative to `out`'s folder. Raises KilotuneError about `where` for
     examples that the format `name` cannot hold whole.
     """
-    examples = [_moved(example, out.parent) for example in examples]
+    examples = [example.with_images(partial(_beside, out.parent)) for example in examples]
     rows = FORMATS[name].write(examples)
     names = list(dict.fromkeys(column for row in rows for column in row))
     form = FORMATS[detect(names, rows, {}, answered=True) or name]
@@ -122,22 +122,8 @@ def rows_of(
     return rows
 
 
-def _moved(example: Example, folder: Path) -> Example:
-    """The example with its images' paths relative to `folder`."""
-    if not example.images:
-        return example
-    messages = tuple(
-        replace(
-            m, content=tuple(_beside(p, folder) if isinstance(p, Image) else p for p in m.parts)
-        )
-        if m.images
-        else m
-        for m in example.messages
-    )
-    return replace(example, messages=messages)
-
-
-def _beside(image: Image, folder: Path) -> Image:
+def _beside(folder: Path, image: Image) -> Image:
+    """The image by its path as seen from `folder`."""
     if image.data is not None:
         return Image("", data=image.data)
     if Path(image.source).is_absolute():

@@ -88,6 +88,13 @@ class Message:
         parts.append(text[start:])
         return replace(self, content=content(parts))
 
+    def with_images(self, change: Callable[[Image], Image]) -> "Message":
+        """The same message with each image changed."""
+        if not self.images:
+            return self
+        parts = (change(part) if isinstance(part, Image) else part for part in self.parts)
+        return replace(self, content=tuple(parts))
+
     def between(self, before: str, after: str = "") -> "Message":
         """The same message with words before and after all of it, images too."""
         return replace(self, content=content((before, *self.parts, after)))
@@ -151,6 +158,10 @@ class Example:
     def with_text(self, text: str) -> "Example":
         """The same example with another `text`; as it is where no user says anything."""
         return self._with_asked(lambda message: message.with_text(text))
+
+    def with_images(self, change: Callable[[Image], Image]) -> "Example":
+        """The same example with each image changed."""
+        return replace(self, messages=tuple(m.with_images(change) for m in self.messages))
 
     def between(self, before: str, after: str) -> "Example":
         """The same example with words around what the user says last, images too."""

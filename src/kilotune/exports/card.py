@@ -3,19 +3,16 @@
 The metadata header is that of https://huggingface.co/docs/hub/model-cards.
 """
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 from yaml import YAMLError
 
 from kilotune.data.files.writers import to_json
 from kilotune.evaluation.evidence import Figure
 from kilotune.exports.finished import Finished
-from kilotune.exports.markdown import block, code, plain
-from kilotune.messages.sentences import say
+from kilotune.exports.jinja_templates import render_template
 from kilotune.models.builtin import ORIGINS
 from kilotune.models.public import CARD, on_hub, public_name
 from kilotune.reports.view import RunView, read_run
@@ -36,8 +33,8 @@ def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, sourc
     beside the model at `source`.
     """
     view = read_run(finished.folder)
-    body = _templates().get_template("card.md.j2")
-    text = body.render(
+    text = render_template(
+        "card.md.j2",
         view=view,
         finished=finished,
         form=form,
@@ -118,18 +115,3 @@ def _messages(finished: Finished, sees: bool) -> list[dict[str, Any]]:
     if sees:
         asked = [{"type": "image", "path": "image.png"}, *asked]
     return [*told, {"role": "user", "content": asked}]
-
-
-def _templates() -> jinja2.Environment:
-    def load(name: str) -> str:
-        return (files("kilotune.exports") / "templates" / name).read_text(encoding="utf-8")
-
-    made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(load),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.filters |= {"plain": plain, "code": code, "block": block, "say": say}
-    return made

@@ -15,8 +15,7 @@ from kilotune.exports.shell_scripts import (
     LARGEST_RANK,
     convert_script,
     create_script,
-    serve_adapter,
-    serve_model,
+    serve_script,
 )
 from kilotune.models.identity import PROCESSOR_FILES
 from kilotune.models.merge import write_merged
@@ -114,14 +113,10 @@ def _qwen_adapter(finished: Finished, out: Path) -> None:
 
 def _vllm(finished: Finished, out: Path) -> None:
     """For vLLM: the adapter where vLLM takes it, else the merged model, and `serve.sh`."""
-    if _vllm_takes_adapter(finished):
-        _adapter(finished, out)
-        script = serve_adapter(finished, finished.adapter["r"])
-    else:
-        _merged(finished, out)
-        script = serve_model(finished)
+    adapter = _vllm_takes_adapter(finished)
+    (_adapter if adapter else _merged)(finished, out)
     _write_template(finished, out)
-    _write_script(out / "serve.sh", script)
+    _write_script(out / "serve.sh", serve_script(finished, adapter=adapter))
 
 
 def _gguf(finished: Finished, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -176,12 +176,16 @@ def finite(model: Model, prompts: Prompts, pad_id: int) -> bool:
     return bool(logits[:, -1].isfinite().all())
 
 
-def batches(rows: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
+def batches(
+    rows: Sequence[Sequence[int]], token_budget: int, among: Iterable[int] | None = None
+) -> Iterator[list[int]]:
     """Indices of rows of about the same length, the longest first: memory fails at once.
 
-    A batch holds at most `token_budget` tokens, padding included, or one row.
+    A batch holds at most `token_budget` tokens, padding included, or one row. With `among` no
+    others are given than these.
     """
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    every = range(len(rows)) if among is None else among
+    order = sorted(every, key=lambda index: -len(rows[index]))
     start = 0
     while start < len(order):
         size = max(1, token_budget // len(rows[order[start]]))
@@ -209,6 +213,14 @@ def _left_padded(
     pads = [longest - len(prompt) for prompt in prompts]
     ids = [head + [pad_id] * pad + list(p[start:]) for pad, p in zip(pads, prompts, strict=True)]
     mask = [[1] * start + [0] * pad + [1] * (longest - start - pad) for pad in pads]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def right_padded(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """`input_ids` of rows that end with padding, which no causal model sees, and their mask."""
+    longest = max(map(len, rows))
+    ids = [[*row, *[pad_id] * (longest - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kilotune.generation.decoding import right_padded
 from kilotune.generation.score import logits_at
 from kilotune.models.pretrained import Model
 from kilotune.models.vision import forget_positions
@@ -63,17 +64,10 @@ def _distributions(
 ) -> list[torch.Tensor]:
     """For each row log-probabilities of shape (tokens of the answer, vocabulary)."""
     rows = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
-    longest, first = max(map(len, rows)), min(map(len, prompts)) - 1
-    ids = [[*row, *[pad_id] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    first = min(map(len, prompts)) - 1
+    columns = torch.arange(first, max(map(len, rows)))
     forget_positions(model)
-    logits = logits_at(
-        model,
-        torch.arange(first, longest),
-        input_ids=torch.tensor(ids),
-        attention_mask=torch.tensor(mask),
-        use_cache=False,
-    )
+    logits = logits_at(model, columns, **right_padded(rows, pad_id), use_cache=False)
     starts = [len(prompt) - 1 - first for prompt in prompts]
     return [
         logits[row, start : start + len(answer)].log_softmax(dim=-1)

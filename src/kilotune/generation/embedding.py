@@ -63,8 +63,7 @@ def embedded(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     rows = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
     told = [index for index, ids in enumerate(rows) if ids]  # without a token there is no mean
     with torch.inference_mode():
-        for numbers in batches([rows[index] for index in told], TOKEN_BUDGET):
-            batch = [told[number] for number in numbers]
+        for batch in batches(rows, TOKEN_BUDGET, told):
             inputs = tokenizer.pad({"input_ids": [rows[i] for i in batch]}, return_tensors="pt")
             inputs = inputs.to(model.device)
             states = model(

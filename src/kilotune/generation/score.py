@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from kilotune.generation.decoding import batches
+from kilotune.generation.decoding import batches, right_padded
 from kilotune.generation.kept import KeptStates, row_name
 from kilotune.generation.prefix import Prefix, obstacle, shared_prefix
 from kilotune.generation.prompts import Prompts
@@ -392,19 +392,11 @@ def _pair_scores(
     for batch in batches([[*prompt, *answer] for prompt, answer in pairs], TOKEN_BUDGET):
         rows = [[*pairs[i][0], *pairs[i][1][:-1]] for i in batch]
         first = min(len(pairs[i][0]) for i in batch) - 1
-        longest = max(map(len, rows))
-        mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-        ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-        shown = prompts.of(batch).shown()
-        seen = prompts.eyes.inputs(shown, ids) if prompts.eyes is not None else {}
-        logits = logits_at(
-            model,
-            torch.arange(first, longest),
-            input_ids=ids,
-            attention_mask=torch.tensor(mask),
-            use_cache=False,
-            **seen,
-        ).log_softmax(dim=-1)
+        inputs = right_padded(rows, pad_id)
+        if prompts.eyes is not None:
+            inputs |= prompts.eyes.inputs(prompts.of(batch).shown(), inputs["input_ids"])
+        columns = torch.arange(first, max(map(len, rows)))
+        logits = logits_at(model, columns, **inputs, use_cache=False).log_softmax(dim=-1)
         for row, index in enumerate(batch):
             prompt, answer = pairs[index]
             places = torch.arange(len(answer)) + len(prompt) - 1 - first

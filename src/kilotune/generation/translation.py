@@ -61,8 +61,7 @@ def _translate(
             # What is too long for the model stays without a translation.
             longest = longest_text(model, tokenizer)
             fitting = [place for place, ids in enumerate(rows) if len(ids) <= longest]
-            for numbers in batches([rows[place] for place in fitting], TOKEN_BUDGET):
-                batch = [fitting[number] for number in numbers]
+            for batch in batches(rows, TOKEN_BUDGET, fitting):
                 inputs = tokenizer.pad(
                     {"input_ids": [rows[index] for index in batch]}, return_tensors="pt"
                 ).to(model.device)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from kilotune.augmentation.model_protocols import Conversation, Gap
-from kilotune.generation.decoding import batches, generate, generation_config
+from kilotune.generation.decoding import batches, generate, generation_config, right_padded
 from kilotune.generation.prompts import Prompts
 from kilotune.models.positions import longest_text, position_limit
 from kilotune.models.pretrained import Model, load_beside, stop_ids
@@ -107,8 +107,7 @@ class CausalGuesser:
         longest = longest_text(self.model, self.tokenizer) - OTHER_WORD
         whole = [self.tokenizer(gap.left + gap.word + gap.right)["input_ids"] for gap in gaps]
         asked = [place for place, ids in enumerate(lefts) if ids and len(whole[place]) <= longest]
-        for batch in batches([lefts[place] for place in asked], TOKEN_BUDGET):
-            places = [asked[row] for row in batch]
+        for places in batches(lefts, TOKEN_BUDGET, asked):
             logits, _ = self._logits([lefts[place] for place in places])
             for row, place in enumerate(places):
                 last = logits[row, len(lefts[place]) - 1]
@@ -129,10 +128,10 @@ class CausalGuesser:
         return scores
 
     def _logits(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, mask = _padded(rows, self.tokenizer.pad_token_id, self.model.device)
+        inputs = _inputs(rows, self.tokenizer, self.model)
         with torch.inference_mode():
-            output = self.model(input_ids=ids, attention_mask=mask, use_cache=False)
-        return output.logits.float(), ids
+            output = self.model(**inputs, use_cache=False)
+        return output.logits.float(), inputs["input_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +150,10 @@ class MaskedGuesser:
         found: list[list[tuple[str, float]]] = [[] for _ in gaps]
         longest = longest_text(self.model, self.tokenizer)
         fitting = [place for place, ids in enumerate(rows) if len(ids) <= longest]
-        for numbers in batches([rows[place] for place in fitting], TOKEN_BUDGET):
-            batch = [fitting[number] for number in numbers]
-            ids, mask = _padded(
-                [rows[index] for index in batch], self.tokenizer.pad_token_id, self.model.device
-            )
+        for batch in batches(rows, TOKEN_BUDGET, fitting):
+            inputs = _inputs([rows[index] for index in batch], self.tokenizer, self.model)
             with torch.inference_mode():
-                logits = self.model(input_ids=ids, attention_mask=mask).logits.float()
+                logits = self.model(**inputs).logits.float()
             for row, index in enumerate(batch):
                 gap, place = gaps[index], rows[index].index(self.tokenizer.mask_token_id)
                 scores = logits[row, place].log_softmax(-1)
@@ -195,11 +191,6 @@ def _words(tokenizer: Any, scores: torch.Tensor, spaced: bool | None, own: str) 
     return list(words)[:SCORED]
 
 
-def _padded(
-    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of token ids padded on the right, and their mask."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return ids.to(device), mask.to(device)
+def _inputs(rows: Sequence[Sequence[int]], tokenizer: Any, model: Any) -> dict[str, torch.Tensor]:
+    padded = right_padded(rows, tokenizer.pad_token_id)
+    return {name: tensor.to(model.device) for name, tensor in padded.items()}

@@ -24,6 +24,7 @@ from kilotune.models.integrity import read_json
 from kilotune.models.source import TOKENIZER_FILES, TOKENIZER_SETTINGS, Source
 from kilotune.recipe.advice import RECIPE, advised
 from kilotune.recipe.schema import TEMPLATES
+from kilotune.system.digests import sha256_of
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROCESSOR_FILES = (
@@ -130,8 +131,7 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
     Of names that part counts which a model and its base, saved each by itself, have in common.
     """
     if file.suffix != ".safetensors":
-        with file.open("rb") as opened:
-            yield file.name, hashlib.file_digest(opened, _hash).hexdigest()
+        yield file.name, sha256_of(file)
         return
     with file.open("rb") as opened, mmap(opened.fileno(), 0, access=ACCESS_READ) as raw:
         start = 8 + int.from_bytes(raw[:8], "little")
@@ -142,7 +142,7 @@ def _tensors(file: Path, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
             facts = header[name]
             first, last = facts["data_offsets"]
             with memoryview(raw) as whole, whole[start + first : start + last] as part:
-                digest = _hash(part).hexdigest()
+                digest = hashlib.sha256(part).hexdigest()
             return PREFIX.sub("", name), f"{facts['dtype']} {facts['shape']} {digest}"
 
         yield from pool.map(content, header)
@@ -174,8 +174,8 @@ def _files(place: str, names: Iterable[str]) -> str:
     said = []
     for name in dict.fromkeys(names):
         if file := file_of(place, name):
-            said.append(name)
-            said.append(_settled(read_json(file)) if file.suffix == ".json" else _bytes(file))
+            whole = file.suffix != ".json"
+            said += [name, sha256_of(file) if whole else _settled(read_json(file))]
     return _digest(said)
 
 
@@ -212,13 +212,5 @@ def _kept(facts: Any) -> Any:
     return [_kept(value) for value in facts] if isinstance(facts, list) else facts
 
 
-def _bytes(file: Path) -> str:
-    return _hash(file.read_bytes()).hexdigest()
-
-
 def _digest(lines: Iterable[str]) -> str:
-    return _hash("\0".join(lines).encode()).hexdigest()
-
-
-def _hash(data: Any = b"") -> Any:
-    return hashlib.sha256(data)
+    return hashlib.sha256("\0".join(lines).encode()).hexdigest()

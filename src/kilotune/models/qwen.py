@@ -22,6 +22,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from kilotune.errors import KilotuneError, some
 from kilotune.models.checkpoint import Checkpoint, indexed_files, tensor_files
@@ -214,7 +215,7 @@ def qwen_tokenizer(file: Path) -> PreTrainedTokenizerFast:
     KilotuneError for a file that is none of ranks.
     """
     ranks = _read_ranks(file)
-    alphabet = _byte_alphabet()
+    alphabet = bytes_to_unicode()  # GPT-2's, which byte-level vocabularies are written by
     spelled = {token: "".join(alphabet[byte] for byte in token) for token in ranks}
     vocabulary = {spelled[token]: rank for token, rank in ranks.items()}
     merges = [
@@ -307,11 +308,3 @@ def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     left, right = parts
     return left, right
-
-
-def _byte_alphabet() -> dict[int, str]:
-    """The printable character by which byte-level vocabularies write each byte (GPT-2's table)."""
-    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {byte: chr(byte) for byte in kept}
-    moved = [byte for byte in range(256) if byte not in table]
-    return table | {byte: chr(256 + place) for place, byte in enumerate(moved)}

@@ -63,13 +63,9 @@ def qwen_adapters(
             thirds[third] = pair
     if thirds:
         pairs = [thirds[third] for third in sorted(thirds)]
-        rows, rank = pairs[0]["B"].shape[0], sum(pair["B"].shape[1] for pair in pairs)
-        up = torch.zeros(3 * rows, rank, dtype=pairs[0]["B"].dtype)
-        column = 0
-        for third in sorted(thirds):
-            block = thirds[third]["B"]
-            up[third * rows : (third + 1) * rows, column : column + block.shape[1]] = block
-            column += block.shape[1]
+        # A third without an adapter is as one of no rank.
+        ups = [thirds[n]["B"] if n in thirds else pairs[0]["B"][:, :0] for n in range(3)]
+        up: torch.Tensor = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
         result[FUSED] = {"A": torch.cat([pair["A"] for pair in pairs]), "B": up}
     return result
 

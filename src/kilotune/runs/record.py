@@ -67,8 +67,8 @@ REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 # Written before training or in it, and by nothing that comes later.
 MADE_FIRST = {RECIPE, DATA, AUGMENTATION, FOLDS, IDENTITY, METRICS}
 
-# What decides what a run does: code, presets, chat templates.
-SOURCES = (".py", ".yaml", ".jinja")
+# What decides what a run does: code, presets, chat templates, tables of words.
+SOURCES = (".py", ".yaml", ".jinja", ".toml")
 PACKAGES = ("kilotune", "torch", "transformers", "peft", "accelerate", "scikit-learn")
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kilotune import distributed
-from kilotune.errors import KilotuneError
 from kilotune.recipe.difference import flat_settings
 from kilotune.recipe.schema import Recipe
+from kilotune.system.extras import extra
 
 MLFLOW = "mlflow"
 LONGEST = 500  # characters that MLflow takes of a parameter
@@ -84,12 +84,5 @@ def tells(report_to: Sequence[str]) -> bool:
 
 
 def _mlflow() -> Any:
-    try:
-        import mlflow
-    except ImportError as error:
-        raise KilotuneError(
-            "mlflow is not installed",
-            where="tune.report_to",
-            fix="pip install 'kilotune[trackers]', or leave it out of tune.report_to",
-        ) from error
-    return mlflow
+    fix = "pip install 'kilotune[trackers]', or leave it out of tune.report_to"
+    return extra("mlflow", where="tune.report_to", fix=fix)

@@ -1,6 +1,5 @@
 """Checkpoints that are whole, or count for nothing: digests of their files, written last."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from kilotune.data.files.writers import on_disk, to_json, write_atomically
+from kilotune.system.digests import sha256_of
 
 # What marks a checkpoint as complete. The Trainer's own state file does not: it is opened before
 # it is written, and what stands beside it may not be on the disk yet.
@@ -22,7 +22,7 @@ def seal(checkpoint: Path) -> None:
     """Mark `checkpoint` as complete: every file of it on the disk, then their digests."""
     on_disk(checkpoint)
     digests = {
-        path.relative_to(checkpoint).as_posix(): _digest(path) for path in _files(checkpoint)
+        path.relative_to(checkpoint).as_posix(): sha256_of(path) for path in _files(checkpoint)
     }
     write_atomically(checkpoint / SEAL, to_json(digests) + "\n")
 
@@ -95,7 +95,7 @@ def _damage(checkpoint: Path) -> str:
     """What of `checkpoint` is not as it was sealed; empty where nothing is."""
     try:
         digests = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        wrong = [name for name, known in digests.items() if _digest(checkpoint / name) != known]
+        wrong = [name for name, known in digests.items() if sha256_of(checkpoint / name) != known]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         lost = Path(str(error.filename)).name
         return f"incomplete, it has no {SEAL}" if lost == SEAL else f"{lost} is missing"
@@ -107,8 +107,3 @@ def _damage(checkpoint: Path) -> str:
 def _files(checkpoint: Path) -> Iterator[Path]:
     """All but a seal of before: a step that is saved twice is sealed anew."""
     return (p for p in sorted(checkpoint.rglob("*")) if p.is_file() and p.name != SEAL)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilotune.ablation.coordinate_search import as_trials
 from kilotune.data.files.claims import held
 from kilotune.data.files.writers import PART, remove_leftovers, to_json, write_atomically
 from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
-from kilotune.evaluation.adoption import SEEDS, Adoption, Candidate, Trials, adopt_among
+from kilotune.evaluation.adoption import SEEDS, Adoption, Candidate, adopt_among
 from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress
@@ -93,7 +94,8 @@ def _tried(
             for name, trials in done.items():
                 own = _settings(recipe, name)
                 if name == LONGER:
-                    own = in_steps(own, len(done[WITHOUT][unit].losses), _most(done, names, unit))
+                    steps = {name: len(done[name][unit].losses) for name in (WITHOUT, *names)}
+                    own = in_steps(own, steps.pop(WITHOUT), max(steps.values()))
                 found = store.find(own, unit)
                 if found is None:
                     found = bench.run(own, unit, 0, watched=False)
@@ -107,7 +109,7 @@ def _tried(
 
 def decided(task: str, done: Mapping[str, Mapping[Unit, Trial]]) -> TrialOutcome:
     """The decisions on what was tuned: the scores of all folds of a seed are one system's."""
-    by_name = {name: _by_seed(trials) for name, trials in done.items()}
+    by_name = {name: as_trials(list(trials.values())) for name, trials in done.items()}
     before = by_name.pop(WITHOUT)
     candidates = {name: Candidate(of) for name, of in by_name.items()}
     decisions = adopt_among(before, candidates)
@@ -118,18 +120,6 @@ def decided(task: str, done: Mapping[str, Mapping[Unit, Trial]]) -> TrialOutcome
     return TrialOutcome(
         "accuracy" if task == "classify" else "score", steps, decisions, beyond, earned
     )
-
-
-def _by_seed(trials: Mapping[Unit, Trial]) -> Trials:
-    by_seed: dict[int, dict[str, float]] = {}
-    for unit, trial in trials.items():
-        by_seed.setdefault(unit.seed, {}).update(trial.scores)
-    return Trials(tuple(by_seed.values()))
-
-
-def _most(done: Mapping[str, Mapping[Unit, Trial]], names: Sequence[str], unit: Unit) -> int:
-    """How many steps the longest of the operations' tunings took."""
-    return max(len(done[name][unit].losses) for name in names)
 
 
 def _settings(recipe: Recipe, condition: str) -> Recipe:

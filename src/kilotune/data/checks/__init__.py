@@ -34,22 +34,16 @@ ROW_CHECKS: tuple[Check, ...] = (
     html_remains,
     template_markers,
 )
+ANSWERED = (conversation.missing_answer, conversation.empty_answer)
 ROW_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
     "classify": (labels.missing_label, labels.missing_value),
-    "generate": (
-        conversation.missing_answer,
-        conversation.empty_answer,
-        conversation.repeated_question,
-    ),
-    "extract": (conversation.missing_answer, conversation.empty_answer, answers.invalid_json),
-    "chat": (
-        conversation.missing_answer,
-        conversation.empty_answer,
-        conversation.repeated_question,
-    ),
+    "generate": (*ANSWERED, conversation.repeated_question),
+    "extract": (*ANSWERED, answers.invalid_json),
+    "chat": (*ANSWERED, conversation.repeated_question),
 }
 
 # Of the rows against each other.
+FREE = (conversation.too_few, duplicates.free_repeats, answers.answer_script, answer_language)
 SET_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
     "classify": (
         conversation.too_few,
@@ -57,19 +51,9 @@ SET_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
         labels.label_variants,
         duplicates.repeats,
     ),
-    "generate": (
-        conversation.too_few,
-        duplicates.free_repeats,
-        answers.answer_script,
-        answer_language,
-    ),
+    "generate": FREE,
     "extract": (conversation.too_few, answers.json_schema, duplicates.repeats),
-    "chat": (
-        conversation.too_few,
-        duplicates.free_repeats,
-        answers.answer_script,
-        answer_language,
-    ),
+    "chat": FREE,
 }
 
 
