@@ -1,7 +1,7 @@
 """`kilotune predict`: answers of a tuned model to new rows."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,10 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     file: Annotated[Path, typer.Argument(help="Rows to answer, in the format trained on.")],
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
+    system: Annotated[
+        Literal["tuned", "tfidf", "encoder", "states", "few-shot"],
+        typer.Option("--with", help="The tuned model, or a simpler system that the run fitted."),
+    ] = "tuned",
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
@@ -33,7 +37,7 @@ def predict(
         from kilotune.evaluation.task_metrics import TASKS
         from kilotune.workflows.predict import predict as answer
 
-        done = answer(run, file, output, TerminalProgress(), trust_code=trust_code)
+        done = answer(run, file, output, TerminalProgress(), system=system, trust_code=trust_code)
         status = WANTING if done.not_answered else 0
         if done.empty:
             why = f"nothing was asked, or the answer was {TASKS[done.task].unreadable}"

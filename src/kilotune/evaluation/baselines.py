@@ -240,9 +240,25 @@ def vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
     """Words and pairs of words; characters one to three where most of the writing has no words."""
     spaceless = spaceless_share("".join(texts)) > SPACELESS_SHARE
     worded = sum(WORD.search(text) is not None for text in texts)
+    return _vectorizer(characters=spaceless or 2 * worded <= len(texts))
+
+
+def restored_vectorizer(
+    terms: Sequence[str], idf: NDArray[np.float64], characters: bool
+) -> TfidfVectorizer:
+    """One that was fitted: its terms in the order of their columns, and the weight of each.
+
+    Raises ValueError where these are not as many as those.
+    """
+    restored = _vectorizer(characters, vocabulary=list(terms))
+    restored.idf_ = idf
+    return restored
+
+
+def _vectorizer(characters: bool, **settings: Any) -> TfidfVectorizer:
     grams = (
         {"analyzer": "char", "ngram_range": (1, 3)}
-        if spaceless or 2 * worded <= len(texts)
+        if characters
         else {"ngram_range": (1, 2), "token_pattern": WORD.pattern}
     )
-    return TfidfVectorizer(sublinear_tf=True, **grams)
+    return TfidfVectorizer(sublinear_tf=True, **grams, **settings)

@@ -54,9 +54,8 @@ def make_builtin(name: str) -> Path:
 
 
 def fetched_encoder() -> str | None:
-    """The folder of a built-in sentence encoder, if one is in the cache."""
-    folders = (cache_folder() / "models" / name for name in ENCODERS)
-    return next((str(folder) for folder in folders if folder.is_dir()), None)
+    """The name of a built-in sentence encoder that is in the cache, if one is."""
+    return next((name for name in ENCODERS if (cache_folder() / "models" / name).is_dir()), None)
 
 
 def _smollm2(folder: Path) -> None:

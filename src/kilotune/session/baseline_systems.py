@@ -26,6 +26,7 @@ from kilotune.generation.hidden_states import StatesOf, hidden_states, places
 from kilotune.models.builtin import fetched_encoder
 from kilotune.models.streaming import streamed_layers
 from kilotune.rendering.wording import Wording
+from kilotune.runs.fitted_baselines import FittedBaselines
 from kilotune.session.model_session import Answers, Session
 
 # Examples in a prompt: one of each label in turn, so many or as many as there are labels, while
@@ -40,6 +41,8 @@ class BaselineSystems:
     """What is asked beside the tuned model of a session; features of examples are computed once."""
 
     session: Session
+    # What they learnt from the examples that were last known.
+    fitted: FittedBaselines = field(default_factory=FittedBaselines)
     _states: dict[str, dict[StatesOf, NDArray[np.float32]]] = field(default_factory=dict)
     _embedded: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -71,23 +74,27 @@ class BaselineSystems:
     @cached_property
     def embedder(self) -> Embedder | None:
         """The sentence encoder that the recipe names, or one that was fetched."""
-        named = self.session.prepared.recipe.judge.encoder
-        place = named or fetched_encoder()
-        return load_embedder(place) if place else None
+        return load_embedder(self._encoder_place) if self._encoder_place else None
+
+    @property
+    def _encoder_place(self) -> str | None:
+        return self.session.prepared.recipe.judge.encoder or fetched_encoder()
 
     def _tfidf(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
         """A bag of words; of open answers that of the example whose text is most like it."""
         texts, answers = [e.text for e in known], references(known)
         if self.session.prepared.task != "classify":
+            self.fitted.copied = texts, answers
             return Answers(tuple(nearest(texts, answers, [e.text for e in asked])))
         if blank(texts):
             return _majority(known, asked)
-        words = fit_bag_of_words(texts, answers, seed=self._seed)
+        words = self.fitted.tfidf = fit_bag_of_words(texts, answers, seed=self._seed)
         return Answers(tuple(words.predict([example.text for example in asked])))
 
     def _encoder(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
         """A linear classifier of the texts' embeddings."""
         assert self.embedder is not None
+        assert self._encoder_place is not None
         new = [e for e in (*known, *asked) if e.id not in self._embedded]
         vectors = self.embedder([example.text for example in new])
         self._embedded.update(zip((e.id for e in new), vectors.numpy(), strict=True))
@@ -95,6 +102,7 @@ class BaselineSystems:
             np.stack([self._embedded[example.id] for example in part]) for part in (known, asked)
         )
         classifier = fit_linear(learnt, references(known), STRENGTHS, seed=self._seed)
+        self.fitted.encoder = self._encoder_place, classifier
         return Answers(tuple(classifier.predict(others)))
 
     def _hidden(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
@@ -106,6 +114,7 @@ class BaselineSystems:
 
         choices = {place: states(known, place) for place in self._states[known[0].id]}
         best, classifier = fit_states(choices, references(known), seed=self._seed)
+        self.fitted.states = best, classifier
         return Answers(tuple(classifier.predict(states(asked, best))))
 
     def _look_at(self, examples: Sequence[Example]) -> None:
@@ -123,9 +132,12 @@ class BaselineSystems:
 
     def _few_shot(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
         """The base model with examples before each question, which are read once for all."""
-        prompting, behind = with_examples(self.session, known, asked)
-        session = replace(self.session, prompting=prompting)
+        prompting = self.session.prompting
+        worded = [prompting.worded(example) for example in asked]
+        shown = self.fitted.shown = to_show(self.session, known, worded)
+        session = replace(self.session, prompting=few_shot(prompting))
         with session.tunable.as_base() as model:
+            behind = [behind_turns(shown, one) for one in worded]
             return session.answer(model, behind, "base model, with examples")
 
     @property
@@ -137,15 +149,14 @@ def _majority(known: Sequence[Example], asked: Sequence[Example]) -> Answers:
     return Answers(tuple(majority(references(known), len(asked))))
 
 
-def with_examples(
-    session: Session, known: Sequence[Example], asked: Sequence[Example]
-) -> tuple[Prompting, list[Example]]:
-    """How to ask, and `asked` with examples out of `known` before each question.
+def to_show(
+    session: Session, known: Sequence[Example], worded: Sequence[Example]
+) -> tuple[Message, ...]:
+    """Examples out of `known`, as turns before each question of `worded`.
 
-    As many as leave every question and its answer their room, and none at all where that is so.
+    As many as leave every question and its answer their room.
     """
     prompting = session.prompting
-    worded = [prompting.worded(example) for example in asked]
     longest = max(len(prompting.template.prompt_ids(one.messages)) for one in worded)
     room = prompting.generation.max_new_tokens + longest
     most = min(SHOWN_TOKENS, (prompting.limits.positions or SHOWN_TOKENS + room) - room)
@@ -159,12 +170,16 @@ def with_examples(
         if tokens > most:
             break
         shown += turns
+    return tuple(shown)
+
+
+def few_shot(prompting: Prompting) -> Prompting:
+    """How questions are put that are worded already, and stand behind examples."""
     plain = Wording("", "{text}", prompting.wording.labels)
-    found = replace(prompting, wording=plain, max_length=prompting.max_length + SHOWN_TOKENS)
-    return found, [_behind(shown, one) for one in worded]
+    return replace(prompting, wording=plain, max_length=prompting.max_length + SHOWN_TOKENS)
 
 
-def _behind(shown: Sequence[Message], asked: Example) -> Example:
+def behind_turns(shown: Sequence[Message], asked: Example) -> Example:
     """A worded question with other turns between its system message and itself."""
     system = [message for message in asked.messages if message.role == "system"]
     own = [message for message in asked.messages if message.role != "system"]

@@ -18,7 +18,13 @@ from kilotune.models.pretrained import Model, compute_dtype, stop_ids, weight_dt
 from kilotune.models.sharding import of_the_leader
 from kilotune.models.source import Source, locate
 from kilotune.models.streaming import load_base, streamed_layers
-from kilotune.models.tuned_weights import ADAPTER, check_tuned, load_tuned, tuned_folder
+from kilotune.models.tuned_weights import (
+    ADAPTER,
+    check_tuned,
+    load_tuned,
+    tuned_folder,
+    tuned_generation,
+)
 from kilotune.models.vision import Vision, load_vision
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
@@ -112,6 +118,21 @@ def open_tuned(
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)
     words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     return model, open_prompting(model, template, words, generation, recipe, vision)
+
+
+def open_base(folder: RunFolder, recipe: Recipe, labels: Sequence[str]) -> tuple[Model, Prompting]:
+    """The base model of the finished run in `folder`, as it came, asked as the run asked it.
+
+    Raises KilotuneError where it is damaged, or another than it was.
+    """
+    source = locate(recipe.model)
+    source.check_weights()
+    check_base(folder, recipe, source)
+    dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
+    model = load_base(source, recipe.tune, dtype, available_bytes()).eval()
+    words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
+    generation = tuned_generation(tuned_folder(folder.path))
+    return model, open_prompting(model, load_template(source), words, generation, recipe, None)
 
 
 def check_run(folder: RunFolder, recipe: Recipe, source: Source) -> None:

@@ -24,12 +24,17 @@ from kilotune.runs.documents import DataDocument
 from kilotune.runs.journal import Journal, remove_served
 from kilotune.runs.record import RunFolder, fingerprint
 from kilotune.session.loading import open_tuned
+from kilotune.session.simpler_answers import (
+    COLUMN,
+    PROBABILITY,
+    Answer,
+    Answerer,
+    simpler_system,
+)
 
-COLUMN, PROBABILITY, NOT_ANSWERED = "prediction", "probability", "not_answered"
+NOT_ANSWERED = "not_answered"
 # Examples that are answered together, and lost together when the work is stopped.
 CHUNK = 64
-
-Answer = dict[str, str | float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,12 @@ def predict(
     out: str | Path,
     progress: Progress | None = None,
     *,
+    system: str = "tuned",
     trust_code: bool = False,
 ) -> Predictions:
     """Answer every row of `file` with the tuned model of `run`; write it with the answers.
+
+    `system` may name a simpler one instead, that the run has fitted: one of SIMPLER.
 
     The file is in the format of the training file and needs no answers; those it has are not
     looked at. `out` holds the input's columns and `prediction`, which is empty where there was no
@@ -78,11 +86,11 @@ def predict(
     folder.check_finished()
     remove_served(out)
     with claimed(out):
-        return _predicted(folder, recipe, file, out, progress or Silent())
+        return _predicted(folder, recipe, system, file, out, progress or Silent())
 
 
 def _predicted(
-    folder: RunFolder, recipe: Recipe, file: Path, out: Path, progress: Progress
+    folder: RunFolder, recipe: Recipe, system: str, file: Path, out: Path, progress: Progress
 ) -> Predictions:
     data = folder.read(DataDocument)
     task, labels = data.task, data.labels
@@ -93,14 +101,16 @@ def _predicted(
             progress.say(f"{finding.severity}: {finding}")
     examples = [without_answer(e) for e in dataset.examples if e.text or e.images]
     progress.stage("Loading the model")
-    model, prompting = open_tuned(
-        folder.path, recipe, labels, pictured=any(e.images for e in examples)
-    )
-    findings = (*dataset.findings, *prompting.refusals(examples, labels))
+    asked: Answerer
+    if system == "tuned":
+        pictured = any(example.images for example in examples)
+        asked = _Tuned(*open_tuned(folder.path, recipe, labels, pictured=pictured), task, labels)
+    else:
+        asked = simpler_system(system, folder, recipe, data)
+    findings = (*dataset.findings, *asked.refusals(examples))
     refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]
-    journal = Journal(out, _job(folder, examples), COLUMN)
-    asked = _Asked(model, prompting, task, labels)
+    journal = Journal(out, _job(folder, system, examples), COLUMN)
     try:
         answers = _all_answers(asked, examples, journal, progress)
     except KeyboardInterrupt:
@@ -130,7 +140,7 @@ def _added(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Tuned:
     """The tuned model, how it is asked, and how its answers are read."""
 
     model: Model
@@ -138,10 +148,32 @@ class _Asked:
     task: Task
     labels: tuple[str, ...]
 
+    def refusals(self, examples: Sequence[Example]) -> list[Finding]:
+        return self.prompting.refusals(examples, self.labels)
 
-def _job(folder: RunFolder, examples: Sequence[Example]) -> str:
-    """What tells one job from another: the run, its decoding, and what is asked."""
+    def answers(self, examples: Sequence[Example], start: int) -> dict[str, Answer]:
+        prompting = replace(self.prompting, seed=self.prompting.seed + start)
+        said, scored = prompting.scored_answers(
+            self.model, examples, self.labels, Silent(), "answering"
+        )
+        read = reader(self.task, self.labels, prompting.wording)
+        answers: dict[str, Answer] = {
+            example.id: {COLUMN: read(answer.text)}
+            for example, answer in zip(examples, said, strict=True)
+        }
+        for example, scores in zip(examples, scored, strict=False):  # of closed labels alone
+            answer = answers[example.id]
+            rounded = (round(p, 6) for p in scores.probabilities)
+            by_label = dict(zip(self.labels, rounded, strict=True))
+            answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
+        return answers
+
+
+def _job(folder: RunFolder, system: str, examples: Sequence[Example]) -> str:
+    """What tells one job from another: the run, its decoding, who is asked, and what."""
     digest = hashlib.sha256(fingerprint(examples).encode())
+    if system != "tuned":
+        digest.update(system.encode())
     for path in (
         folder / record.RECIPE,
         folder / record.VERDICT,
@@ -152,7 +184,7 @@ def _job(folder: RunFolder, examples: Sequence[Example]) -> str:
 
 
 def _all_answers(
-    asked: _Asked, examples: Sequence[Example], journal: Journal, progress: Progress
+    asked: Answerer, examples: Sequence[Example], journal: Journal, progress: Progress
 ) -> dict[str, Answer]:
     """What is added to the row of each example, by its id; what `journal` has is not done anew."""
     answers: dict[str, Answer] = journal.read()
@@ -163,26 +195,8 @@ def _all_answers(
         for start in range(0, len(by_length), CHUNK):
             chunk = by_length[start : start + CHUNK]
             if not all(example.id in answers for example in chunk):
-                seed = asked.prompting.seed + start
-                found = _answers(
-                    replace(asked, prompting=replace(asked.prompting, seed=seed)), chunk
-                )
+                found = asked.answers(chunk, start)
                 journal.append(found)
                 answers.update(found)
             bar.advance(len(chunk))
-    return answers
-
-
-def _answers(asked: _Asked, examples: Sequence[Example]) -> dict[str, Answer]:
-    labels, quiet = asked.labels, Silent()
-    said, scored = asked.prompting.scored_answers(asked.model, examples, labels, quiet, "answering")
-    read = reader(asked.task, labels, asked.prompting.wording)
-    answers: dict[str, Answer] = {
-        example.id: {COLUMN: read(answer.text)}
-        for example, answer in zip(examples, said, strict=True)
-    }
-    for example, scores in zip(examples, scored, strict=False):  # of closed labels alone
-        answer = answers[example.id]
-        by_label = dict(zip(labels, (round(p, 6) for p in scores.probabilities), strict=True))
-        answer[PROBABILITY] = by_label.get(str(answer[COLUMN]))
     return answers

@@ -31,6 +31,7 @@ from kilotune.runs.documents import (
     FindingsDocument,
     JudgedEnvironmentDocument,
 )
+from kilotune.runs.fitted_baselines import save_baselines
 from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
 from kilotune.self_training.rounds import PseudoLabelled, labelled
@@ -102,6 +103,7 @@ def run_stages(
     with clock.lap("judge"):
         progress.stage("Judging: the held-out test is opened now, once")
         outcome, late = _judged(systems, tuning, simpler)
+        save_baselines(folder, systems.fitted)
         _say_findings(late, progress)
         folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
     with clock.lap("forgetting"):
