@@ -196,8 +196,9 @@ def cost_table(rows: Sequence[dict]) -> str:
         peak = max(row["peak_bytes"] for row in own) / 1e9
         table.append([system.title, *cells, f"{answering:.0f} s", f"{peak:.2f} GB"])
     return (
-        "Medians over tasks and seeds; the largest resident set of the cell's own process, "
-        f"libraries included.\n\n{_table(table)}"
+        "Medians over tasks and seeds. Learning is all that comes before the first answer, loading "
+        "included; kilotune answers by `predict`, which loads anew. Memory is the largest "
+        f"resident set of the cell's own process, libraries included.\n\n{_table(table)}"
     )
 
 
@@ -215,7 +216,8 @@ def held_table(rows: Sequence[dict]) -> str:
         "Systems that say how good they are, with an interval, before they see the test: "
         "cross-validation, or kilotune's validation. The interval should hold the test's figure "
         f"in at least {SHOULD_HOLD:.0%} of the cells; *said too much* is the mean of what was "
-        f"said above it.\n\n{_table(table)}"
+        "said above it. Where labels are uneven, three rows of each make a small training set, and "
+        f"what is validated on it, unlike the test.\n\n{_table(table)}"
     )
 
 
