@@ -20,7 +20,7 @@ from benchmarks.per_label.tasks import HELD_OUT, Draw, Rows, Task, draw
 from benchmarks.per_label.worker import Job, written
 from kilotune.data.example import Example, Message, Origin
 from kilotune.data.files.claims import held
-from kilotune.data.files.writers import written_atomically
+from kilotune.data.files.writers import remove, written_atomically
 from kilotune.evaluation.judgement import example_scores, judge_system
 from kilotune.evaluation.task_metrics import TASKS, UNREADABLE, reader
 from kilotune.rendering.wording import wording
@@ -102,7 +102,7 @@ class Results:
             table = pa.Table.from_pylist(sorted([*others, row], key=_cell), schema=SCHEMA)
             with written_atomically(self.path) as part:
                 pq.write_table(table, part, compression="zstd")
-            lock.unlink(missing_ok=True)
+            remove(lock)
 
 
 def _cell(row: dict) -> Cell:
@@ -205,6 +205,8 @@ def measure_all(
     missing = [cell for cell in cells if cell not in done]
     for number, cell in enumerate(missing, 1):
         head = f"[{number}/{len(missing)}] {cell}"
+        if not again and cell in results.done():  # another process has been faster
+            continue
         if bench.systems[cell.system].peer and bench.peer_python is None:
             failed += 1
             say(f"{head}: not measured, no interpreter has it (make peers)")
