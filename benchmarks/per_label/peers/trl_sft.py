@@ -53,6 +53,8 @@ def _tuned(job: Job, lora: Mapping[str, object], settings: Mapping[str, object])
         args=SFTConfig(
             output_dir=f"{job.scratch}/trl",
             seed=job.seed,
+            # As the model is published, and as kilotune loads it.
+            model_init_kwargs={"dtype": "bfloat16"},
             use_cpu=not torch.cuda.is_available(),
             # Its figures are the same without, and it is faster.
             gradient_checkpointing=False,
