@@ -8,7 +8,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.per_label.words import at_work, figures, folds, regression
+from benchmarks.per_label.words import Folds, at_work, figures, regression
 from benchmarks.per_label.worker import Job, Learnt, Turn
 from kilotune.data.example import Message
 from kilotune.evaluation.metrics import macro_f1
@@ -59,7 +59,9 @@ def states(job: Job) -> Learnt:
     labels = np.array(known, dtype=object)
     with at_work():
         out_of_fold = {
-            name: cross_val_predict(_classifier(), features[:count], labels, cv=folds(job)).tolist()
+            name: cross_val_predict(
+                _classifier(), features[:count], labels, cv=Folds(job.seed)
+            ).tolist()
             for name, features in every.items()
         }
         best = max(out_of_fold, key=lambda name: macro_f1(known, out_of_fold[name], job.labels))

@@ -6,6 +6,7 @@ Of open answers (JSON, texts) the last two copy that of the nearest training tex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
 
 from benchmarks.per_label.worker import Job, Learnt
+from kilotune.data.split import stratifiable
 from kilotune.evaluation.baselines import FOLDS, majority, nearest, vectorizer
 from kilotune.evaluation.judgement import judge_system
 
@@ -54,12 +56,26 @@ def regression() -> LogisticRegression:
 def tuned(job: Job, model: Pipeline) -> GridSearchCV:
     """The same model, not fitted, its strength by cross-validation."""
     grid = {"logisticregression__C": STRENGTHS}
-    return GridSearchCV(model, grid, scoring="f1_macro", cv=folds(job))
+    return GridSearchCV(model, grid, scoring="f1_macro", cv=Folds(job.seed))
 
 
-def folds(job: Job) -> StratifiedKFold:
-    """Folds by label, drawn by the job's seed."""
-    return StratifiedKFold(FOLDS, shuffle=True, random_state=job.seed)
+@dataclass(frozen=True)
+class Folds:
+    """Folds by label, drawn by `seed`; labels that are rarer than the folds count as one."""
+
+    seed: int
+
+    def get_n_splits(self, *_: object, **__: object) -> int:
+        """How many there are."""
+        return FOLDS
+
+    def split(
+        self, features: object, labels: Sequence[str], groups: object = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The numbers of the rows that each learns from, and of those it answers."""
+        strata = stratifiable(list(labels), FOLDS)
+        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=self.seed)
+        return splitter.split(np.zeros(len(strata)), strata)
 
 
 def classifier(job: Job, model: GridSearchCV, known: object, asked: Callable[[], object]) -> Learnt:
@@ -69,7 +85,7 @@ def classifier(job: Job, model: GridSearchCV, known: object, asked: Callable[[],
     """
     labels = np.array(job.answers, dtype=object)
     with at_work():
-        said = cross_val_predict(model, known, labels, cv=folds(job))
+        said = cross_val_predict(model, known, labels, cv=Folds(job.seed))
         model.fit(known, labels)
     return Learnt(
         lambda: [str(label) for label in model.predict(asked())],

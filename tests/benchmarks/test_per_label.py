@@ -171,6 +171,21 @@ def test_a_cell_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     assert "make peers" in said[2]
 
 
+def test_labels_that_are_rarer_than_the_folds_are_learnt(tmp_path: Path) -> None:
+    def many() -> Iterator[Row]:
+        for number in range(100):
+            yield Row(f"word{number % 20} of row {number}", f"label {number % 20}")
+
+    task = Task("movies", "many labels", "classify", many)
+    few = Bench({"movies": task}, {"tfidf": SYSTEMS["tfidf"]}, TEST_ROWS, None)
+    results, said = Results(tmp_path / "results.parquet"), list[str]()
+    assert measure_all(few, [Cell("movies", 50, 0, "tfidf")], results, said.append) == 0, said
+    (row,) = results.rows()
+    # Each label has a word of its own, and two rows or three.
+    assert row["exact"]["value"] > 0.9
+    assert row["reported_exact"]["value"] > 0.8
+
+
 def test_systems_are_asked_what_they_can_do_alone() -> None:
     every = Bench(TASKS, SYSTEMS, TEST_ROWS, sys.executable)
     found = every.cells(TASKS, [50], [0], SYSTEMS)
