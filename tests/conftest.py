@@ -94,6 +94,14 @@ def few_general_prompts() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_encoder_of_the_machine() -> Iterator[None]:
+    """Whether a sentence encoder was fetched here must change no run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kilotune.session.baseline_systems.fetched_encoder", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of closed labels; copy it before changing it."""

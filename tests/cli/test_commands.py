@@ -160,7 +160,7 @@ def test_run_predict_and_report_on_a_tiny_model(
     document = json.loads(result.stdout)
     assert document["run"] == str(out)
     assert [system["name"] for system in document["test"]] == [
-        "majority", "tfidf", "base", "tuned",
+        "majority", "tfidf", "states", "few_shot", "base", "tuned",
     ]  # fmt: skip
     assert Path(document["report"]).exists()
 

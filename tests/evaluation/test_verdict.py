@@ -243,8 +243,22 @@ def test_a_bag_of_words_that_wins_is_said() -> None:
             name, "classify", references, said, labels, settings={"samples": 50, "seed": 0}
         )
 
-    tuned, base, words = judged("tuned", 15), judged("base", 5), judged("tfidf", 18)
-    (remark,) = remarks_on(tuned, base, words)
-    assert say(remark).startswith("A bag of words")
-    assert "0.900 against 0.750" in say(remark)
-    assert remarks_on(words, base, tuned) == []
+    def remarks(tuned: int, gain: Figure, **others: int) -> list[str]:
+        systems = {name: judged(name, right) for name, right in others.items()}
+        every = {**systems, "tuned": judged("tuned", tuned)}
+        return [say(remark) for remark in remarks_on(every, dict.fromkeys(systems, gain))]
+
+    sure, unsure = Figure(0.2, 0.1, 0.3), Figure(0.1, -0.05, 0.2)
+    (better,) = remarks(15, unsure, base=5, tfidf=18)
+    assert better.startswith("A bag of words (TF-IDF, logistic regression) does better than the")
+    assert better.endswith(
+        "0.900 against 0.750 on the held-out test. It needs no model (kilotune predict RUN FILE "
+        "--with tfidf)"
+    )
+    # Only the best of the others is spoken of, and where the gain over it is sure none is.
+    (equal,) = remarks(16, unsure, base=15, tfidf=14)
+    assert equal == (
+        "The base model does as well as the tuned model: accuracy 0.750 against 0.800 on the "
+        "held-out test, where a gain of 0.100 [-0.050, 0.200] is not sure. It needs no tuning"
+    )
+    assert remarks(16, sure, base=15, tfidf=14) == []

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kilotune.errors import KilotuneError
-from kilotune.models.builtin import BUILTIN
+from kilotune.models.builtin import BUILTIN, ENCODERS
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Silent
 from kilotune.recipe.load import dump_recipe, load_recipe
@@ -35,8 +35,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_path_is_a_location() -> None:
     assert set(LOCATIONS) == {
         "augment.embedding", "augment.masked", "augment.synonyms", "augment.translators",
-        "augment.wordnet", "data.test", "data.train", "data.validation", "judge.model",
-        "model.chat_template", "model.name", "unlabeled.file",
+        "augment.wordnet", "data.test", "data.train", "data.validation", "judge.encoder",
+        "judge.model", "model.chat_template", "model.name", "unlabeled.file",
     }  # fmt: skip
     # Of the others some may be names too: they are texts to pydantic.
     paths = [mark for mark in LOCATIONS.values() if mark == Location()]
@@ -44,7 +44,7 @@ def test_every_path_is_a_location() -> None:
 
 
 def test_the_built_in_models_are_names() -> None:
-    assert set(BUILT_IN) == set(BUILTIN)
+    assert set(BUILT_IN) == {*BUILTIN, *ENCODERS}
 
 
 @pytest.mark.parametrize(

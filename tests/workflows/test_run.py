@@ -32,9 +32,10 @@ from tests.support.records import written
 from tests.support.tiny import CHATML, labelled_csv
 
 RECORDS = {
-    "adapter", "checkpoints", "data.json", "environment.json", "findings.json",
-    "freeze_proof.json", "identity.json", "judgement.json", "metrics.jsonl", "predictions.parquet",
-    "recipe.yaml", "report.html", "run.lock", "validation.parquet", "verdict.json",
+    "adapter", "baselines.json", "baselines.safetensors", "checkpoints", "data.json",
+    "environment.json", "findings.json", "freeze_proof.json", "identity.json", "judgement.json",
+    "metrics.jsonl", "predictions.parquet", "recipe.yaml", "report.html", "run.lock",
+    "validation.parquet", "verdict.json",
 }  # fmt: skip
 
 
@@ -81,7 +82,14 @@ def test_the_figures_are_those_of_the_predictions(finished: Run) -> None:
     for judgement in finished.judgements:
         right = sum(row[f"{judgement.name}_right"] for row in rows)
         assert judgement.figures["accuracy"].value == pytest.approx(right / len(rows))
-    assert [j.name for j in finished.judgements] == ["majority", "tfidf", "base", "tuned"]
+    assert [j.name for j in finished.judgements] == [
+        "majority",
+        "tfidf",
+        "states",
+        "few_shot",
+        "base",
+        "tuned",
+    ]
 
 
 def test_the_cost_and_the_code_are_on_record(finished: Run) -> None:
@@ -393,7 +401,9 @@ def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(
         )
         runs[streaming] = kilotune.run(chosen, tmp_path / streaming)
     plain, streamed = runs["never"], runs["always"]
-    assert streamed.judgements == plain.judgements
+    # What would read the layers below for each token is not asked.
+    beside = [one for one in plain.judgements if one.name not in ("states", "few_shot")]
+    assert list(streamed.judgements) == beside
     before, after = (RunFolder(run.folder).read_metrics() for run in (plain, streamed))
     for key in ("loss", "eval_loss"):
         losses = [line[key] for line in before if key in line]

@@ -183,7 +183,7 @@ def _out_of_fold_f1(features: Any, labels: Sequence[str], strength: float, seed:
 
 
 def _fitted(features: Any, labels: Sequence[str], strength: float) -> LogisticRegression:
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
     with threadpool_limits(1):  # threads get in each other's way where fits are small
         return model.fit(features, list(labels))
 

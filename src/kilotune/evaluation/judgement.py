@@ -33,7 +33,6 @@ class Judgement:
     `unreadable` counts answers that named no label or held no JSON: wrong, and apart. `classes`
     and `confusion` are of closed labels alone; `calibration` is of label probabilities, where they
     were asked for. `health` is how the answers came out as texts; None for what does not generate.
-    `seconds` is what learning and answering took, where that was measured.
     """
 
     name: str
@@ -45,7 +44,6 @@ class Judgement:
     unreadable: int
     health: Health | None
     calibration: Calibration | None = None
-    seconds: float | None = None
 
     @property
     def stopped(self) -> float | None:

@@ -272,10 +272,9 @@ def remarks_on(judged: Mapping[str, Judgement], gains: Mapping[str, Estimate]) -
     best = max(known, key=known.__getitem__)
     figures = {"metric": TITLES[metric], "theirs": known[best], "ours": ours}
     closed = "" if metric == "accuracy" else "-open"
-    seconds = judged[best].seconds
     named = {
         "system": phrase(f"system-{best}{closed if best in ('majority', 'tfidf') else ''}"),
-        "cost": "" if seconds is None else phrase("system-cost", seconds=seconds),
+        "use": phrase(f"use-{best}"),
     }
     if known[best] > ours:
         return [phrase("system-better", **named, **figures)]

@@ -138,7 +138,7 @@ def load_baselines(folder: RunFolder) -> FittedBaselines:
         if states := found.states:
             place = states.layer, states.pooling
             fitted.states = place, _classifier("states", states.labels, arrays)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise folder.unreadable(ARRAYS, f"is damaged ({error})") from error
     if found.few_shot:
         fitted.shown = tuple(Message(role, text) for role, text in found.few_shot.turns)
@@ -157,6 +157,6 @@ def _classifier(
     name: str, labels: tuple[str, ...], arrays: dict[str, NDArray[Any]]
 ) -> LinearClassifier:
     parts = {part: arrays[f"{name}.{part}"] for part in PARTS if f"{name}.{part}" in arrays}
-    if len(parts["weights"]) not in (len(labels), 1 if len(labels) <= 2 else len(labels)):
+    if len(parts["weights"]) != (1 if len(labels) == 2 else len(labels)):
         raise ValueError(f"{name} has other labels than weights")
     return LinearClassifier(labels, **parts)

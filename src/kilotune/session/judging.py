@@ -156,7 +156,7 @@ def _unable(session: Session, what: str) -> None:
 
 def _figures(session: Session, name: str, examples: Sequence[Example], said: Answers) -> Judgement:
     """The figures of one system's answers."""
-    judged = judge_system(
+    return judge_system(
         name,
         session.prepared.task,
         references(examples),
@@ -166,7 +166,6 @@ def _figures(session: Session, name: str, examples: Sequence[Example], said: Ans
         own=session.prepared.recipe.judge.metric,
         settings=session.resampling,
     )
-    return replace(judged, seconds=said.seconds)
 
 
 def _health(session: Session, examples: Sequence[Example], said: Answers) -> Health:

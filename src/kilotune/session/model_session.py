@@ -21,7 +21,7 @@ FEW_LABEL_TOKENS = 40
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a system's answers to some examples were read as; what it said, and where it stopped
-    by itself. `scores` are those of closed labels, where they were asked for; `seconds` what
+    by itself. `scores` are those of closed labels, where they were asked for; `seconds` are what
     learning and answering took, where that was measured.
     """
 

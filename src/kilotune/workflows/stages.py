@@ -345,7 +345,8 @@ def _line(session: Session, name: str, answers: Answers) -> str:
     if answers.texts:
         unread = sum(prediction == UNREADABLE for prediction in answers.predictions)
         said += f"; {unread} of {len(answers.predictions)} answers: {metrics.unreadable}"
-    return f"{system_title(name, figures)}: {said}"
+    took = "" if answers.seconds is None else f" ({answers.seconds:.1f} s)"
+    return f"{system_title(name, figures)}: {said}{took}"
 
 
 class Clock:

@@ -1,0 +1,51 @@
+"""Simpler systems of a run answer new rows as they answered when they were judged."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kilotune.errors import KilotuneError
+from kilotune.runs.record import RunFolder
+from kilotune.workflows.predict import predict
+from kilotune.workflows.run import open_run
+from tests.support.records import written
+
+
+@pytest.mark.parametrize("system", ["tfidf", "states", "few-shot", "tuned"])
+def test_the_answers_are_right_as_often_as_in_the_run_they_were(
+    system: str, tiny_run: Path, tmp_path: Path
+) -> None:
+    run = open_run(tiny_run)
+    data = RunFolder(tiny_run).read_recipe().data.train
+    lines = data.read_text().splitlines()
+    ids = written(RunFolder(tiny_run), "data.json")["split"]["test"]
+    asked = tmp_path / "asked.csv"
+    rows = [lines[int(id.split(":")[1]) - 1] for id in ids]
+    asked.write_text("\n".join([lines[0], *rows]) + "\n")
+    done = predict(tiny_run, asked, tmp_path / "out.csv", system=system)
+    assert done.rows == len(ids)
+    with (tmp_path / "out.csv").open() as file:
+        answered = list(csv.DictReader(file))
+    right = [row["prediction"] == row["label"] for row in answered]
+    (judged,) = (j for j in run.judgements if j.name == system.replace("-", "_"))
+    assert sum(right) / len(right) == pytest.approx(judged.figures["accuracy"].value)
+    assert [row["text"] for row in answered] == [row.split(",")[0] for row in rows]
+    if system in ("tfidf", "states"):
+        assert all(0.5 <= float(row["probability"]) <= 1 for row in answered)
+
+
+def test_a_system_that_the_run_does_not_have_is_refused_with_those_that_it_has(
+    tiny_run: Path, labelled: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KilotuneError, match="did not ask the system 'encoder'") as caught:
+        predict(tiny_run, labelled, tmp_path / "out.csv", system="encoder")
+    assert caught.value.fix == "It has: tfidf, states, few-shot"
+    with pytest.raises(KilotuneError, match="no system is called 'words'"):
+        predict(tiny_run, labelled, tmp_path / "out.csv", system="words")
+    before = shutil.copytree(tiny_run, tmp_path / "before")
+    (before / "baselines.json").unlink()
+    with pytest.raises(KilotuneError, match="no baselines were kept"):
+        predict(before, labelled, tmp_path / "out.csv", system="tfidf")
+    assert not (tmp_path / "out.csv").exists()
