@@ -156,6 +156,27 @@ def test_a_verdict_near_a_threshold_is_likely_and_says_what_may_tip_it() -> None
     assert "validation part too small" in doubt(small)
 
 
+def test_how_far_a_run_came_is_said_as_its_loss_has_it() -> None:
+    moved = verdict((67, 100), (36, 60), FALLING).summary
+    assert moved.endswith(
+        "the training has moved the model, and not far enough: its loss fell to 5% of where it began"
+    )
+    stayed = verdict((67, 100), (36, 60), [2.0, 1.9, 1.8]).summary
+    assert stayed.endswith("the training has barely moved the model")
+
+
+def test_a_gain_that_is_not_shown_is_not_called_absent() -> None:
+    measured = verdict((98, 100), (14, 20), gain=Figure(0.18, 0.0, 0.36))
+    assert measured.name == "no_signal"
+    assert measured.summary.startswith("no signal shown: 98% of the training and 70% of")
+    assert measured.summary.endswith(
+        "a gain of +18% over always answering the commonest label was measured, which may be "
+        "chance (at least +0%): more validation examples would tell"
+    )
+    absent = verdict((98, 100), (31, 60), gain=Figure(-0.01, -0.03, 0.01)).summary
+    assert "but validation is not surely above always answering the commonest label" in absent
+
+
 def test_a_healthy_run_with_a_gap_says_so() -> None:
     assert verdict((98, 100), (54, 60)).summary.endswith("what was learnt carries over")
     gap = verdict((100, 100), (45, 60), FALLING, [0.5, 0.3]).summary

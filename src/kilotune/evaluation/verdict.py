@@ -386,12 +386,16 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
         return phrase(name, few=few)
     scores = {"train": judged.train.value, "validation": judged.validation.value}
     closed = seen.metric == "accuracy"
+    moved = phrase("barely-moved")
+    if seen.fallen <= FITTED_LOSS_RATIO:
+        moved = phrase("moved-too-little", fallen=seen.fallen)
     if name == "underfit" and closed:
-        return phrase(name, unfitted=phrase("answered-wrong", **scores))
+        return phrase(name, unfitted=phrase("answered-wrong", **scores), moved=moved)
     title = TITLES[seen.metric]
     if name == "underfit":
         loss = phrase("loss-fell-to" if seen.fallen < 1 else "loss-unfallen", fallen=seen.fallen)
-        return phrase(name, unfitted=phrase("unfitted", loss=loss, metric=title, **scores))
+        unfitted = phrase("unfitted", loss=loss, metric=title, **scores)
+        return phrase(name, unfitted=unfitted, moved=moved)
     if name == "template_fault":
         return phrase(name, first=first, last=last, faults=_faults(seen))
     scored = phrase("answered-right" if closed else "scored", metric=title, **scores)
@@ -402,7 +406,9 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
     if name == "no_signal":
         floor = phrase("majority-floor" if closed else "base-floor")
         gain = {"gain": judged.gain.value, "least": judged.gain.low}
-        return phrase(name, scored=scored, floor=floor, **gain)
+        unshown = judged.gain.value > 0 and judged.gain.high > OVERFIT_GAP
+        code = "no-signal-shown" if unshown else name
+        return phrase(code, scored=scored, floor=floor, **gain)
     outlook = "gap-harmless" if judged.gap.low > OVERFIT_GAP else "carries-over"
     return phrase(name, scored=scored, outlook=phrase(outlook))
 

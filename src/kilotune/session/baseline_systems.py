@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kilotune.data.example import Example, Message, references
+from kilotune.data.finding import FindingsError
 from kilotune.evaluation.baselines import (
     STRENGTHS,
     blank,
@@ -51,7 +52,12 @@ class BaselineSystems:
         found = {}
         for name, system in self._systems(known, asked).items():
             start = time.perf_counter()
-            found[name] = replace(system(known, asked), seconds=time.perf_counter() - start)
+            try:
+                said = system(known, asked)
+            except FindingsError as error:  # a template that takes one turn alone, say
+                self.session.progress.say(f"{name}: not asked, {error}")
+                continue
+            found[name] = replace(said, seconds=time.perf_counter() - start)
         return found
 
     def _systems(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, System]:
@@ -60,16 +66,15 @@ class BaselineSystems:
         closed = prepared.task == "classify"
         streamed = bool(streamed_layers(self.session.tunable.model))
         pictured = any(example.images for example in (*known, *asked))
-        possible = {
-            "encoder": closed and not blank([e.text for e in known]) and self.embedder is not None,
-            "states": closed and not streamed,
-            "few_shot": prepared.task != "chat" and not streamed and not pictured,
-        }
+        blind = blank([example.text for example in known])
         found: dict[str, System] = {"majority": _majority, "tfidf": self._tfidf}
-        learnt = {"encoder": self._encoder, "states": self._hidden, "few_shot": self._few_shot}
-        return found | {
-            name: system for name, system in learnt.items() if name in wanted and possible[name]
-        }
+        if "encoder" in wanted and closed and not blind and self.embedder:
+            found["encoder"] = self._encoder
+        if "states" in wanted and closed and not streamed:
+            found["states"] = self._hidden
+        if "few_shot" in wanted and prepared.task != "chat" and not streamed and not pictured:
+            found["few_shot"] = self._few_shot
+        return found
 
     @cached_property
     def embedder(self) -> Embedder | None:
