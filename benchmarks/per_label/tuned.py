@@ -48,7 +48,7 @@ def _tuned(job: Job, preset: str) -> Learnt:
                 "system": job.system,
                 "question": job.question,
             },
-            "judge": {"forgetting": "never", "base_check": "say"},
+            "judge": {"forgetting": "never", "base_check": "say", "baselines": []},
         },
     )
     run = kilotune.run(recipe, folder / "run")
