@@ -203,10 +203,11 @@ CASES = {
     "rate 3, no clipping": Case(
         "unstable", films(240), ("tune.learning_rate=3", "tune.max_grad_norm=1e9", LAST)
     ),
-    "30 epochs on 40 shuffled": Case(
+    # Known by heart on every machine: thirty epochs left some bfloat16 processors at 78%.
+    "50 epochs on 40 shuffled": Case(
         "no_signal",
         shuffled(films(40)),
-        ("tune.epochs=30", "tune.learning_rate=1e-3", "tune.stopping.every=1000", LAST),
+        ("tune.epochs=50", "tune.learning_rate=1e-3", "tune.stopping.every=1000", LAST),
         shuffled(films(60, start=40)),
         small=False,
     ),
