@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
-from benchmarks.per_label.words import Answerer, classifier
+import numpy as np
+
+from benchmarks.per_label.words import Answerer, Features, classifier
 from benchmarks.per_label.worker import Job, Learnt, Turn
 from kilotune.data.example import Message
 from kilotune.evaluation.baselines import fit_states
 from kilotune.generation.decoding import generate, generation_config, room
-from kilotune.generation.hidden_states import hidden_states, places
+from kilotune.generation.hidden_states import StatesOf, hidden_states, places
+from kilotune.generation.prefix import common_prefix
 from kilotune.generation.prompts import Prompts
 from kilotune.models.pretrained import Model, compute_dtype, stop_ids
 from kilotune.models.source import source_at
@@ -42,15 +45,23 @@ def states(job: Job) -> Learnt:
     """
     model, template = _load(job)
     ids = [template.prompt_ids(_messages(turns)) for turns in (*job.prompts, *job.asked)]
-    pad_id = template.tokenizer.pad_token_id
-    every = hidden_states(model, Prompts(ids), places(model), pad_id, Silent())
+    count, pad_id = len(job.prompts), template.tokenizer.pad_token_id
+    skip = len(common_prefix(ids[:count]))
 
-    def fit(rows: Sequence[int]) -> Answerer:
-        choices = {place: found[list(rows)] for place, found in every.items()}
-        best, fitted = fit_states(choices, [job.answers[n] for n in rows], seed=job.seed)
-        return lambda asked: fitted.predict(every[best][list(asked)])
+    def look(rows: slice) -> dict[StatesOf, np.ndarray]:
+        wanted = {"skip": skip, "pad_id": pad_id, "progress": Silent()}
+        return hidden_states(model, Prompts(ids[rows]), places(model), **wanted)
 
-    return classifier(job, fit)
+    def part(states: dict[StatesOf, np.ndarray], rows: Sequence[int]) -> dict[StatesOf, np.ndarray]:
+        return {place: found[list(rows)] for place, found in states.items()}
+
+    def fit(states: dict[StatesOf, np.ndarray], answers: Sequence[str]) -> Answerer:
+        best, fitted = fit_states(states, answers, seed=job.seed)
+        return lambda asked: fitted.predict(asked[best])
+
+    return classifier(
+        job, Features(lambda: look(slice(count)), lambda: look(slice(count, None)), part), fit
+    )
 
 
 def demonstrations(job: Job, template: ChatTemplate) -> tuple[Turn, ...]:

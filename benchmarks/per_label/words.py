@@ -3,9 +3,12 @@
 Of open answers (JSON, texts) the last two copy that of the nearest training text.
 """
 
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
@@ -25,8 +28,20 @@ from kilotune.generation.embedding import load_embedder
 SAMPLES = 2000
 
 
-# Numbers of rows to their answers.
-Answerer = Callable[[Sequence[int]], list[str]]
+# Features of rows to their answers.
+Answerer = Callable[[Any], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a classifier knows of the rows it learns from and of those it is asked, when it asks.
+
+    `part` takes those of some rows, by their numbers, out of the first.
+    """
+
+    known: Callable[[], Any]
+    asked: Callable[[], Any]
+    part: Callable[[Any, Sequence[int]], Any] = lambda features, rows: features[list(rows)]
 
 
 def commonest(job: Job) -> Learnt:
@@ -42,53 +57,54 @@ def tfidf(job: Job) -> Learnt:
     if job.kind != "classify":
         return Learnt(lambda: nearest(job.texts, job.answers, job.asked_texts))
 
-    def fit(rows: Sequence[int]) -> Answerer:
-        words = fit_bag_of_words(
-            [job.texts[n] for n in rows], [job.answers[n] for n in rows], seed=job.seed
-        )
-        return lambda asked: words.predict([every[n] for n in asked])
+    def fit(texts: Sequence[str], answers: Sequence[str]) -> Answerer:
+        return fit_bag_of_words(list(texts), answers, seed=job.seed).predict
 
-    every = [*job.texts, *job.asked_texts]
-    return classifier(job, fit)
+    texts = Features(
+        lambda: np.array(job.texts, dtype=object), lambda: np.array(job.asked_texts, dtype=object)
+    )
+    return classifier(job, texts, fit)
 
 
 def encoder(job: Job) -> Learnt:
     """Sentence embeddings of all-MiniLM-L6-v2, balanced logistic regression on them."""
     embed = load_embedder(job.encoder)
-    known = embed(job.texts).numpy()
     if job.kind != "classify":
+        known = embed(job.texts).numpy()
         return Learnt(lambda: _nearest(job, known, embed(job.asked_texts).numpy()))
-    every = np.concatenate([known, embed(job.asked_texts).numpy()])
 
-    def fit(rows: Sequence[int]) -> Answerer:
-        answers = [job.answers[n] for n in rows]
-        fitted = fit_linear(every[list(rows)], answers, STRENGTHS, seed=job.seed)
-        return lambda asked: fitted.predict(every[list(asked)])
+    def fit(vectors: np.ndarray, answers: Sequence[str]) -> Answerer:
+        return fit_linear(vectors, answers, STRENGTHS, seed=job.seed).predict
 
-    return classifier(job, fit)
+    vectors = Features(lambda: embed(job.texts).numpy(), lambda: embed(job.asked_texts).numpy())
+    return classifier(job, vectors, fit)
 
 
 def classifier(
-    job: Job, fit: Callable[[Sequence[int]], Callable[[Sequence[int]], list[str]]]
+    job: Job, features: Features, fit: Callable[[Any, Sequence[str]], Answerer]
 ) -> Learnt:
-    """What is fitted to rows by their numbers, and what it says of itself.
+    """What is fitted to features, the seconds that took, and what it says of itself.
 
-    Those that are asked are numbered behind those that are learnt from. What it says is what it
-    answers out of fold, its settings chosen anew in each.
+    That is what it answers out of fold, its settings chosen anew in each; its seconds do not count.
     """
-    count, labels = len(job.answers), np.array(job.answers, dtype=object)
-    said = np.full(count, "", dtype=object)
+    start = time.perf_counter()
+    known = features.known()
+    answer = fit(known, job.answers)
+    seconds = time.perf_counter() - start
+    labels = np.array(job.answers, dtype=object)
+    said = np.full(len(labels), "", dtype=object)
     folds = min(FOLDS, max(Counter(job.answers).values()))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=job.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # labels rarer than the folds
-        splits = list(splitter.split(np.zeros(count), labels))
-    for known, held in splits:
-        said[held] = fit(known.tolist())(held.tolist())
-    answer = fit(range(count))
+        splits = list(splitter.split(np.zeros(len(labels)), labels))
+    for rows, held in splits:
+        fold = fit(features.part(known, rows), labels[rows].tolist())
+        said[held] = fold(features.part(known, held))
     return Learnt(
-        lambda: answer(range(count, count + len(job.asked))),
+        lambda: answer(features.asked()),
         figures(job, job.answers, said.tolist(), job.labels),
+        seconds,
     )
 
 

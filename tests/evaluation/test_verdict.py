@@ -171,6 +171,14 @@ def test_a_gain_that_is_not_shown_is_not_called_absent() -> None:
         "a gain of +18% over always answering the commonest label was measured, which may be "
         "chance (at least +0%): more validation examples would tell"
     )
+    # The commonest label is beaten for sure, the base model is not.
+    based = verdict(
+        (98, 100), (54, 60), gain=Figure(0.4, 0.25, 0.55), over_base=Figure(0, -0.1, 0.1)
+    )
+    assert based.summary.endswith(
+        "the tuned model is not above the base model on validation (gain +0%)"
+    )
+    assert based.doubt is None
     absent = verdict((98, 100), (31, 60), gain=Figure(-0.01, -0.03, 0.01)).summary
     assert "but validation is not surely above always answering the commonest label" in absent
 

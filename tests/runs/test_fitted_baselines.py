@@ -18,6 +18,7 @@ from kilotune.runs.record import RunFolder
 
 TEXTS, LABELS = ["a great film", "an awful film"] * 4, ["good", "bad"] * 4
 THREE = LinearClassifier(("a", "b", "c"), np.eye(3), np.zeros(3), np.ones(3), np.full(3, 2.0))
+PROBED = np.ones(3, dtype=np.float32)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_what_was_written_is_read_back_and_answers_the_same(folder: RunFolder) -> None:
     words = fit_bag_of_words(TEXTS, LABELS, seed=0)
     shown = (Message("user", "hi"), Message("assistant", "good"))
-    saved = FittedBaselines(words, None, ("minilm", THREE), ((7, "mean"), THREE), shown)
+    saved = FittedBaselines(words, None, ("minilm", PROBED, THREE), (7, "mean", 5, THREE), shown)
     save_baselines(folder, saved)
     found = load_baselines(folder)
     assert found.tfidf is not None
@@ -41,8 +42,9 @@ def test_what_was_written_is_read_back_and_answers_the_same(folder: RunFolder) -
     assert found.encoder is not None
     assert found.encoder[0] == "minilm"
     assert found.states is not None
-    assert found.states[0] == (7, "mean")
-    for classifier in (found.encoder[1], found.states[1]):
+    np.testing.assert_array_equal(found.encoder[1], PROBED)
+    assert found.states[:3] == (7, "mean", 5)
+    for classifier in (found.encoder[-1], found.states[-1]):
         np.testing.assert_array_equal(
             classifier.probabilities(np.eye(3)), THREE.probabilities(np.eye(3))
         )

@@ -49,3 +49,12 @@ def test_a_system_that_the_run_does_not_have_is_refused_with_those_that_it_has(
     with pytest.raises(KilotuneError, match="no baselines were kept"):
         predict(before, labelled, tmp_path / "out.csv", system="tfidf")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_long_row_behind_examples_is_answered_like_the_others(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked.csv"
+    asked.write_text(f"text,label\nfilm 1 was great,\n{'endless words ' * 300},\n")
+    done = predict(tiny_run, asked, tmp_path / "out.csv", system="few-shot")
+    assert (done.rows, done.not_answered) == (2, {})

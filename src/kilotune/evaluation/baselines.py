@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -184,7 +185,10 @@ def _out_of_fold_f1(features: Any, labels: Sequence[str], strength: float, seed:
 
 def _fitted(features: Any, labels: Sequence[str], strength: float) -> LogisticRegression:
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
-    with threadpool_limits(1):  # threads get in each other's way where fits are small
+    # Threads get in each other's way where fits are small. That labels can be told apart for sure,
+    # which the solver warns of, is as often so as not.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, list(labels))
 
 

@@ -56,6 +56,8 @@ SAID_LOSS = math.log(2)
 CONFLICTING_SHARE = 0.1
 # A loss or gradient of nothing, where one is divided by it.
 TINY = 1e-12
+# A loss of so much of what it was has, in whole per cent, not fallen.
+UNFALLEN = 0.995
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +366,7 @@ def _doubt(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase | Non
         return phrase("labels-suspected", share=seen.contradicted.surest.value)
     if seen.metric == "accuracy" and judged.train.low < FITTED_ACCURACY <= judged.train.high:
         return phrase("near-fitted", accuracy=_interval(judged.train), fitted=FITTED_ACCURACY)
-    if name == "no_signal" and judged.gain.high > OVERFIT_GAP:
+    if name == "no_signal" and judged.gain.low <= 0 and judged.gain.high > OVERFIT_GAP:
         return phrase("gain-unshown", gain=_interval(judged.gain))
     if name == "healthy" and seen.risen > RISEN_LOSS_RATIO and judged.gap.high > OVERFIT_GAP:
         return phrase("gap-unshown", gap=_interval(judged.gap), limit=OVERFIT_GAP)
@@ -393,7 +395,9 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
         return phrase(name, unfitted=phrase("answered-wrong", **scores), moved=moved)
     title = TITLES[seen.metric]
     if name == "underfit":
-        loss = phrase("loss-fell-to" if seen.fallen < 1 else "loss-unfallen", fallen=seen.fallen)
+        loss = phrase(
+            "loss-fell-to" if seen.fallen < UNFALLEN else "loss-unfallen", fallen=seen.fallen
+        )
         unfitted = phrase("unfitted", loss=loss, metric=title, **scores)
         return phrase(name, unfitted=unfitted, moved=moved)
     if name == "template_fault":
@@ -403,6 +407,8 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
         return phrase(name, scored=scored, labels=_wrong_labels(seen))
     if name == "overfit":
         return phrase(name, scored=scored, gap=judged.gap.low, risen=seen.risen)
+    if name == "no_signal" and judged.gain.low > 0:
+        return phrase("no-signal-over-base", scored=scored, gain=seen.over_base.value)
     if name == "no_signal":
         floor = phrase("majority-floor" if closed else "base-floor")
         gain = {"gain": judged.gain.value, "least": judged.gain.low}

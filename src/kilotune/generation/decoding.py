@@ -27,6 +27,8 @@ from kilotune.recipe.schema import DecodingSettings
 
 # Tokens of prompt, padding included, that one batch may hold.
 TOKEN_BUDGET = 4096
+# From so many shared tokens on a batch may hold so many times as many.
+LONG_PREFIX, LONG_BUDGET = 1024, 4
 # What a model's own settings may hold without changing its greedy answers.
 WITHOUT_A_SAY = {
     "bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p",
@@ -141,7 +143,9 @@ def generate(
             torch.manual_seed(seed)
         apart = prompts.pictured or config.repetition_penalty not in (None, 1.0)
         prefix = NONE if apart else shared_prefix(model, prompts.token_ids, config.max_new_tokens)
-        for batch in batches(prompts.token_ids, TOKEN_BUDGET):
+        # Of a long prefix the tokens are computed once, and take memory alone.
+        budget = TOKEN_BUDGET * (LONG_BUDGET if len(prefix) > LONG_PREFIX else 1)
+        for batch in batches(prompts.token_ids, budget):
             inputs = inputs_of(model, prompts.of(batch), config.pad_token_id, prefix)
             cache = {"cache": prefix.cache(len(batch))} if prefix else {}
             width = inputs["input_ids"].shape[1]

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from kilotune.augmentation.filters import Nearness
+from kilotune.errors import KilotuneError
 from kilotune.generation.decoding import batches
-from kilotune.models.builtin import ENCODERS, builtin_folder
+from kilotune.models.builtin import BUILTIN, ENCODERS, builtin_folder
+from kilotune.models.integrity import first_line
 from kilotune.models.pretrained import load_beside
 
 TOKEN_BUDGET = 4096
@@ -23,11 +25,26 @@ def load_embedder(source: str) -> Embedder:
 
     Raises KilotuneError where there is none.
     """
-    place = str(builtin_folder(source)) if source in ENCODERS else source
+    place = str(builtin_folder(source)) if source in {**BUILTIN, **ENCODERS} else source
     tokenizer, model = load_beside(AutoModel, place, "sentence encoder")
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     return lambda texts: embedded(model, tokenizer, texts)
+
+
+def check_embedder(source: str) -> None:
+    """Raise KilotuneError where there is no encoder at `source`; its weights are not read."""
+    if source in {**BUILTIN, **ENCODERS}:
+        builtin_folder(source)
+        return
+    try:
+        AutoConfig.from_pretrained(source)
+    except Exception as error:  # the hub's and the readers' own, for every way it can be missing
+        raise KilotuneError(
+            f"no sentence encoder: {first_line(error)}",
+            where=source,
+            fix="Give the folder or the hub id of one, or fetch one: kilotune fetch minilm",
+        ) from error
 
 
 def load_nearness(source: str) -> Nearness:

@@ -29,12 +29,19 @@ def places(model: Model) -> list[StatesOf]:
 
 
 def hidden_states(
-    model: Model, prompts: Prompts, wanted: Sequence[StatesOf], pad_id: int, progress: Progress
+    model: Model,
+    prompts: Prompts,
+    wanted: Sequence[StatesOf],
+    *,
+    skip: int,
+    pad_id: int,
+    progress: Progress,
 ) -> dict[StatesOf, NDArray[np.float32]]:
     """The states of each prompt, of shape (prompts, width), by where they are taken.
 
-    They are taken behind the layer, before the model's last norm. The mean is over the tokens that
-    are not of what all prompts begin with, which is computed once.
+    They are taken behind the layer, before the model's last norm. The mean leaves out a prompt's
+    first `skip` tokens (its last one is never left out), so that it is the same whatever prompts
+    are beside it. What all prompts begin with, up to there, is computed once.
     """
     width = model.config.get_text_config(decoder=True).hidden_size
     found = {place: np.zeros((len(prompts), width), np.float32) for place in wanted}
@@ -47,10 +54,10 @@ def hidden_states(
         _watched(model, layers) as states,
         progress.bar("hidden states", len(prompts)) as bar,
     ):
-        prefix = NONE if prompts.pictured else shared_prefix(model, prompts.token_ids, 0)
+        prefix = NONE if prompts.pictured else shared_prefix(model, prompts.token_ids, 0, skip)
         for rows in batches(prompts.token_ids, TOKEN_BUDGET):
             inputs = inputs_of(model, prompts.of(rows), pad_id, prefix)
-            own = inputs["attention_mask"][:, len(prefix) :, None]
+            own = _behind(inputs["attention_mask"], skip)[:, len(prefix) :, None]
             inputs["input_ids"] = inputs["input_ids"][:, len(prefix) :]
             more: dict[str, Any] = {"cache": prefix.cache(len(rows))} if prefix else {}
             if placed:
@@ -60,6 +67,13 @@ def hidden_states(
                 found[place][rows] = _pooled(states[place[0]], own, place[1]).cpu().numpy()
             bar.advance(len(rows))
     return found
+
+
+def _behind(mask: torch.Tensor, skip: int) -> torch.Tensor:
+    """Which tokens of each row are behind its first `skip`; the last one is."""
+    own = (mask.cumsum(dim=1) > skip) & mask.bool()
+    own[:, -1] = True
+    return own
 
 
 def _positions(inputs: dict[str, Any]) -> torch.Tensor:

@@ -36,13 +36,15 @@ class Prefix:
 NONE = Prefix(())
 
 
-def shared_prefix(model: Model, prompts: Sequence[Sequence[int]], more: int) -> Prefix:
-    """The longest common beginning of `prompts` as `model` has read it.
+def shared_prefix(
+    model: Model, prompts: Sequence[Sequence[int]], more: int, most: int | None = None
+) -> Prefix:
+    """The longest common beginning of `prompts`, of `most` tokens at most, as `model` has read it.
 
     At least one token of every prompt is left over. `NONE` where little is shared, or where the
     model's attention would not allow it after `more` tokens beyond the longest prompt.
     """
-    ids = common_prefix(prompts)
+    ids = common_prefix(prompts)[:most]
     longest = max((len(prompt) for prompt in prompts), default=0) + more
     if len(prompts) < 2 or len(ids) < SHORTEST or obstacle(model, longest):
         return NONE

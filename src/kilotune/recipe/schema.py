@@ -19,7 +19,8 @@ from pydantic import (
 # Chat templates by name; anything else is a file.
 TEMPLATES = ("auto", "chatml", "plain")
 # Models by name, whatever folders there are.
-BUILT_IN = ("smollm2", "minilm")
+BUILT_IN = ("smollm2",)
+BUILT_IN_ENCODERS = ("minilm",)
 
 Metric = Literal[
     "auto", "accuracy", "macro_f1", "exact_match", "token_f1", "field_f1", "loss", "none"
@@ -138,6 +139,8 @@ def _named(value: object) -> object:
 File = Annotated[Path, BeforeValidator(_named), Location()]
 # A model: a built-in name, a hub id, a folder, or a file.
 ModelPlace = Annotated[str, Location(BUILT_IN, or_name=True)]
+# A sentence encoder, likewise.
+EncoderPlace = Annotated[str, Location((*BUILT_IN, *BUILT_IN_ENCODERS), or_name=True)]
 # Of models and data that translate, as in hf:THERE,BACK and apertium:eng-spa@FOLDER.
 TranslatorPlace = Annotated[
     str,
@@ -392,7 +395,7 @@ class JudgeSettings(Settings):
         ("encoder", "states", "few_shot"),
         description="asked besides the commonest answer, a bag of words and the base model",
     )
-    encoder: ModelPlace | None = Field(
+    encoder: EncoderPlace | None = Field(
         None, description="a sentence encoder for them; None: minilm, where it was fetched"
     )
     metric: str | None = Field(
@@ -479,7 +482,7 @@ class AugmentSettings(Settings):
     masked: Annotated[ModelPlace | None, RESOURCE] = Field(
         None, description="masked language model for words in context"
     )
-    embedding: Annotated[ModelPlace | None, RESOURCE] = Field(
+    embedding: Annotated[EncoderPlace | None, RESOURCE] = Field(
         None, description="encoder that filters.meaning asks"
     )
     systems: tuple[str, ...] = Field((), description="system messages to vary among")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -16,7 +16,11 @@ from kilotune.evaluation.baselines import BagOfWords, LinearClassifier, restored
 from kilotune.runs.record import RunFolder
 from kilotune.runs.schema_version import Document
 
+Pooling = Literal["last", "mean"]
+
 ARRAYS = "baselines.safetensors"
+# What an encoder is known by: its embedding of this text.
+PROBE = "What is this text about, and who wrote it?"
 # Of a classifier.
 PARTS = ("weights", "bias", "mean", "scale")
 
@@ -26,14 +30,14 @@ class FittedBaselines:
     """What each baseline learnt from all rows but the test's; None for one that was not asked.
 
     `copied` are the texts and answers that are copied from where answers are open, `encoder` is
-    with the place of the encoder, `states` with a layer and how its states are pooled, `shown` are
-    the turns before each question.
+    with the place of the encoder and its embedding of PROBE, `states` with a layer, how its states
+    are pooled and how many tokens the mean leaves out, `shown` are the turns before each question.
     """
 
     tfidf: BagOfWords | None = None
     copied: tuple[list[str], list[str]] | None = None
-    encoder: tuple[str, LinearClassifier] | None = None
-    states: tuple[tuple[int, Literal["last", "mean"]], LinearClassifier] | None = None
+    encoder: tuple[str, NDArray[np.float32], LinearClassifier] | None = None
+    states: tuple[int, Pooling, int, LinearClassifier] | None = None
     shown: tuple[Message, ...] | None = None
 
 
@@ -62,8 +66,9 @@ class EncoderRecord(BaseModel):
 class StatesRecord(BaseModel):
     """A classifier of hidden states, and of which."""
 
-    layer: int
-    pooling: Literal["last", "mean"]
+    layer: PositiveInt
+    pooling: Pooling
+    skip: NonNegativeInt
     labels: tuple[str, ...]
 
 
@@ -101,14 +106,14 @@ def save_baselines(folder: RunFolder, fitted: FittedBaselines) -> None:
         texts, answers = fitted.copied
         document["copied"] = CopiedRecord(texts=texts, answers=answers)
     if fitted.encoder:
-        place, classifier = fitted.encoder
-        arrays |= _arrays("encoder", classifier)
+        place, probe, classifier = fitted.encoder
+        arrays |= {"encoder.probe": probe, **_arrays("encoder", classifier)}
         document["encoder"] = EncoderRecord(place=place, labels=classifier.labels)
     if fitted.states:
-        (layer, pooling), classifier = fitted.states
+        layer, pooling, skip, classifier = fitted.states
         arrays |= _arrays("states", classifier)
-        document["states"] = StatesRecord.model_validate(
-            {"layer": layer, "pooling": pooling, "labels": classifier.labels}
+        document["states"] = StatesRecord(
+            layer=layer, pooling=pooling, skip=skip, labels=classifier.labels
         )
     if fitted.shown is not None:
         turns = tuple((message.role, message.text) for message in fitted.shown)
@@ -134,10 +139,11 @@ def load_baselines(folder: RunFolder) -> FittedBaselines:
         if copied := found.copied:
             fitted.copied = copied.texts, copied.answers
         if encoder := found.encoder:
-            fitted.encoder = encoder.place, _classifier("encoder", encoder.labels, arrays)
+            classifier = _classifier("encoder", encoder.labels, arrays)
+            fitted.encoder = encoder.place, arrays["encoder.probe"], classifier
         if states := found.states:
-            place = states.layer, states.pooling
-            fitted.states = place, _classifier("states", states.labels, arrays)
+            classifier = _classifier("states", states.labels, arrays)
+            fitted.states = states.layer, states.pooling, states.skip, classifier
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise folder.unreadable(ARRAYS, f"is damaged ({error})") from error
     if found.few_shot:
@@ -159,4 +165,8 @@ def _classifier(
     parts = {part: arrays[f"{name}.{part}"] for part in PARTS if f"{name}.{part}" in arrays}
     if len(parts["weights"]) != (1 if len(labels) == 2 else len(labels)):
         raise ValueError(f"{name} has other labels than weights")
+    if any(
+        parts[part].shape != parts["weights"].shape[1:] for part in ("mean", "scale") & parts.keys()
+    ):
+        raise ValueError(f"{name} has other means than weights")
     return LinearClassifier(labels, **parts)

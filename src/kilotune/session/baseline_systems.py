@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kilotune.data.example import Example, Message, references
-from kilotune.data.finding import FindingsError
+from kilotune.errors import KilotuneError
 from kilotune.evaluation.baselines import (
     STRENGTHS,
     blank,
@@ -24,17 +24,19 @@ from kilotune.evaluation.baselines import (
 from kilotune.generation.answer import Prompting
 from kilotune.generation.embedding import Embedder, load_embedder
 from kilotune.generation.hidden_states import StatesOf, hidden_states, places
+from kilotune.generation.prefix import common_prefix
 from kilotune.models.builtin import fetched_encoder
 from kilotune.models.streaming import streamed_layers
 from kilotune.rendering.wording import Wording
-from kilotune.runs.fitted_baselines import FittedBaselines
+from kilotune.runs.fitted_baselines import PROBE, FittedBaselines
 from kilotune.session.model_session import Answers, Session
 
 # Examples in a prompt: one of each label in turn, so many or as many as there are labels, while
 # they take no more than these tokens.
 SHOWN, SHOWN_TOKENS = 16, 2000
 
-System = Callable[[Sequence[Example], Sequence[Example]], Answers]
+# From what is known, to what is asked; what is learnt is put with the rest.
+System = Callable[[Sequence[Example], Sequence[Example], FittedBaselines], Answers]
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,28 @@ class BaselineSystems:
     """What is asked beside the tuned model of a session; features of examples are computed once."""
 
     session: Session
-    # What they learnt from the examples that were last known.
-    fitted: FittedBaselines = field(default_factory=FittedBaselines)
+    # How many tokens all examples known at first begin with: those of the instruction.
+    _skip: list[int] = field(default_factory=list)
     _states: dict[str, dict[StatesOf, NDArray[np.float32]]] = field(default_factory=dict)
     _embedded: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
-    def answers(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, Answers]:
-        """Each system's answers to `asked`, learnt from `known`, with the seconds that it took."""
-        found = {}
+    def answers(
+        self, known: Sequence[Example], asked: Sequence[Example]
+    ) -> tuple[dict[str, Answers], FittedBaselines]:
+        """Each system's answers to `asked`, with the seconds that it took, and what it learnt.
+
+        One that cannot be asked is said, and left out.
+        """
+        found, fitted = {}, FittedBaselines()
         for name, system in self._systems(known, asked).items():
             start = time.perf_counter()
             try:
-                said = system(known, asked)
-            except FindingsError as error:  # a template that takes one turn alone, say
+                said = system(known, asked, fitted)
+            except KilotuneError as error:  # a template that takes one turn alone, say
                 self.session.progress.say(f"{name}: not asked, {error}")
                 continue
             found[name] = replace(said, seconds=time.perf_counter() - start)
-        return found
+        return found, fitted
 
     def _systems(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, System]:
         """Those that the recipe names and the task allows."""
@@ -85,18 +92,22 @@ class BaselineSystems:
     def _encoder_place(self) -> str | None:
         return self.session.prepared.recipe.judge.encoder or fetched_encoder()
 
-    def _tfidf(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+    def _tfidf(
+        self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
+    ) -> Answers:
         """A bag of words; of open answers that of the example whose text is most like it."""
         texts, answers = [e.text for e in known], references(known)
         if self.session.prepared.task != "classify":
-            self.fitted.copied = texts, answers
+            fitted.copied = texts, answers
             return Answers(tuple(nearest(texts, answers, [e.text for e in asked])))
         if blank(texts):
-            return _majority(known, asked)
-        words = self.fitted.tfidf = fit_bag_of_words(texts, answers, seed=self._seed)
+            return _majority(known, asked, fitted)
+        words = fitted.tfidf = fit_bag_of_words(texts, answers, seed=self._seed)
         return Answers(tuple(words.predict([example.text for example in asked])))
 
-    def _encoder(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+    def _encoder(
+        self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
+    ) -> Answers:
         """A linear classifier of the texts' embeddings."""
         assert self.embedder is not None
         assert self._encoder_place is not None
@@ -107,11 +118,15 @@ class BaselineSystems:
             np.stack([self._embedded[example.id] for example in part]) for part in (known, asked)
         )
         classifier = fit_linear(learnt, references(known), STRENGTHS, seed=self._seed)
-        self.fitted.encoder = self._encoder_place, classifier
+        fitted.encoder = self._encoder_place, self.embedder([PROBE])[0].numpy(), classifier
         return Answers(tuple(classifier.predict(others)))
 
-    def _hidden(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+    def _hidden(
+        self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
+    ) -> Answers:
         """A linear classifier of what the base model makes of the prompts inside."""
+        if not self._skip:
+            self._skip.append(len(common_prefix(self.session.prompting.token_ids(known))))
         self._look_at((*known, *asked))
 
         def states(examples: Iterable[Example], place: StatesOf) -> NDArray[np.float32]:
@@ -119,7 +134,7 @@ class BaselineSystems:
 
         choices = {place: states(known, place) for place in self._states[known[0].id]}
         best, classifier = fit_states(choices, references(known), seed=self._seed)
-        self.fitted.states = best, classifier
+        fitted.states = *best, self._skip[0], classifier
         return Answers(tuple(classifier.predict(states(asked, best))))
 
     def _look_at(self, examples: Sequence[Example]) -> None:
@@ -131,50 +146,59 @@ class BaselineSystems:
         prompts = prompting.prompts(new)
         pad_id = prompting.template.tokenizer.pad_token_id
         with self.session.tunable.as_base() as model:
-            found = hidden_states(model, prompts, places(model), pad_id, self.session.progress)
+            found = hidden_states(
+                model,
+                prompts,
+                places(model),
+                skip=self._skip[0],
+                pad_id=pad_id,
+                progress=self.session.progress,
+            )
         for row, example in enumerate(new):
             self._states[example.id] = {place: states[row] for place, states in found.items()}
 
-    def _few_shot(self, known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+    def _few_shot(
+        self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
+    ) -> Answers:
         """The base model with examples before each question, which are read once for all."""
         prompting = self.session.prompting
         worded = [prompting.worded(example) for example in asked]
-        shown = self.fitted.shown = to_show(self.session, known, worded)
+        shown = to_show(self.session, known)
         session = replace(self.session, prompting=few_shot(prompting))
         with session.tunable.as_base() as model:
             behind = [behind_turns(shown, one) for one in worded]
-            return session.answer(model, behind, "base model, with examples")
+            said = session.answer(model, behind, "base model, with examples")
+        fitted.shown = shown
+        turns = sum(message.role == "assistant" for message in shown)
+        self.session.progress.say(f"few-shot: {turns} examples in each prompt")
+        return said
 
     @property
     def _seed(self) -> int:
         return self.session.prepared.recipe.seed
 
 
-def _majority(known: Sequence[Example], asked: Sequence[Example]) -> Answers:
+def _majority(known: Sequence[Example], asked: Sequence[Example], _: FittedBaselines) -> Answers:
     return Answers(tuple(majority(references(known), len(asked))))
 
 
-def to_show(
-    session: Session, known: Sequence[Example], worded: Sequence[Example]
-) -> tuple[Message, ...]:
-    """Examples out of `known`, as turns before each question of `worded`.
+def to_show(session: Session, known: Sequence[Example]) -> tuple[Message, ...]:
+    """Examples out of `known`, as turns before a question.
 
-    As many as leave every question and its answer their room.
+    As many as leave the longest question that there may be, and its answer, their room.
     """
     prompting = session.prompting
-    longest = max(len(prompting.template.prompt_ids(one.messages)) for one in worded)
-    room = prompting.generation.max_new_tokens + longest
+    room = prompting.generation.max_new_tokens + prompting.max_length
     most = min(SHOWN_TOKENS, (prompting.limits.positions or SHOWN_TOKENS + room) - room)
     shown: list[Message] = []
     tokens = 0
     for example in _in_turn(known, session.prepared.recipe.seed):
         turns = [m for m in prompting.fit(example)[0].messages if m.role != "system"]
-        tokens += len(prompting.template.prompt_ids(turns[:-1])) + len(
-            prompting.template.encode(turns[-1].text)
-        )
-        if tokens > most:
-            break
-        shown += turns
+        asked, answered = prompting.template.prompt_ids(turns[:-1]), turns[-1].text
+        taken = len(asked) + len(prompting.template.encode(answered))
+        if tokens + taken <= most:
+            tokens += taken
+            shown += turns
     return tuple(shown)
 
 

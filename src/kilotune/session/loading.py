@@ -120,7 +120,9 @@ def open_tuned(
     return model, open_prompting(model, template, words, generation, recipe, vision)
 
 
-def open_base(folder: RunFolder, recipe: Recipe, labels: Sequence[str]) -> tuple[Model, Prompting]:
+def open_base(
+    folder: RunFolder, recipe: Recipe, labels: Sequence[str], *, pictured: bool
+) -> tuple[Model, Prompting]:
     """The base model of the finished run in `folder`, as it came, asked as the run asked it.
 
     Raises KilotuneError where it is damaged, or another than it was.
@@ -132,7 +134,9 @@ def open_base(folder: RunFolder, recipe: Recipe, labels: Sequence[str]) -> tuple
     model = load_base(source, recipe.tune, dtype, available_bytes()).eval()
     words = wording(recipe.data.system, recipe.data.question, labels, recipe.data.label_wording)
     generation = tuned_generation(tuned_folder(folder.path))
-    return model, open_prompting(model, load_template(source), words, generation, recipe, None)
+    vision = load_vision(source, needed=pictured)
+    template = load_template(source, vision)
+    return model, open_prompting(model, template, words, generation, recipe, vision)
 
 
 def check_run(folder: RunFolder, recipe: Recipe, source: Source) -> None:

@@ -1,8 +1,11 @@
 """Answers to new rows by a simpler system that a run has fitted, in place of its tuned model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kilotune.data.example import Example, Message, Task
 from kilotune.data.finding import Finding
@@ -11,12 +14,12 @@ from kilotune.evaluation.baselines import LinearClassifier, nearest
 from kilotune.evaluation.task_metrics import reader
 from kilotune.generation.answer import Prompting
 from kilotune.generation.embedding import load_embedder
-from kilotune.generation.hidden_states import hidden_states
+from kilotune.generation.hidden_states import StatesOf, hidden_states
 from kilotune.models.pretrained import Model
 from kilotune.progress import Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.documents import DataDocument
-from kilotune.runs.fitted_baselines import FittedBaselines, load_baselines
+from kilotune.runs.fitted_baselines import PROBE, Pooling, load_baselines
 from kilotune.runs.record import RunFolder
 from kilotune.session.baseline_systems import behind_turns, few_shot
 from kilotune.session.loading import open_base
@@ -24,6 +27,9 @@ from kilotune.session.loading import open_base
 COLUMN, PROBABILITY = "prediction", "probability"
 # By the names that `--with` takes.
 SIMPLER = ("tfidf", "encoder", "states", "few-shot")
+
+# The least cosine of one encoder's embeddings of one text, on machines that round otherwise.
+SAME_ENCODER = 0.99
 
 Answer = dict[str, str | float | None]
 
@@ -40,10 +46,13 @@ class Answerer(Protocol):
         ...
 
 
-def simpler_system(name: str, folder: RunFolder, recipe: Recipe, data: DataDocument) -> Answerer:
+def simpler_system(
+    name: str, folder: RunFolder, recipe: Recipe, data: DataDocument, *, pictured: bool
+) -> Answerer:
     """The system called `name`, one of SIMPLER, as the run in `folder` fitted it.
 
-    Raises KilotuneError where it was not fitted, or where what it rests on is not as it was.
+    `pictured`: there are images to be seen. Raises KilotuneError where it was not fitted, or where
+    what it rests on is not as it was.
     """
     if name not in SIMPLER:
         raise KilotuneError(f"no system is called '{name}'", fix=f"Choose: {', '.join(SIMPLER)}")
@@ -54,13 +63,12 @@ def simpler_system(name: str, folder: RunFolder, recipe: Recipe, data: DataDocum
         words = fitted.tfidf
         return _Linear(lambda e: words.vectorizer.transform(_texts(e)), words.classifier)
     if name == "encoder" and fitted.encoder:
-        place, classifier = fitted.encoder
-        embed = load_embedder(place)
-        return _Linear(lambda e: embed(_texts(e)).numpy(), classifier)
+        return _of_encoder(fitted.encoder, recipe)
     if name == "states" and fitted.states:
-        return _of_states(fitted, *open_base(folder, recipe, data.labels))
+        base = open_base(folder, recipe, data.labels, pictured=pictured)
+        return _of_states(fitted.states, *base)
     if name == "few-shot" and fitted.shown is not None:
-        model, prompting = open_base(folder, recipe, data.labels)
+        model, prompting = open_base(folder, recipe, data.labels, pictured=False)
         return _FewShot(model, prompting, fitted.shown, data.task, data.labels)
     there = {
         "tfidf": fitted.tfidf or fitted.copied,
@@ -115,15 +123,34 @@ class _Linear:
         }
 
 
-def _of_states(fitted: FittedBaselines, model: Model, prompting: Prompting) -> _Linear:
-    assert fitted.states is not None
-    (layer, pooling), classifier = fitted.states
+def _of_encoder(
+    fitted: tuple[str, NDArray[np.float32], LinearClassifier], recipe: Recipe
+) -> _Linear:
+    """Raises KilotuneError where the encoder is not the one that the classifier was fitted to."""
+    place, probe, classifier = fitted
+    place = recipe.judge.encoder or place  # which may have moved with its project
+    embed = load_embedder(place)
+    now = embed([PROBE])[0].numpy()
+    if now.shape != probe.shape or float(now @ probe) < SAME_ENCODER:
+        raise KilotuneError(
+            "not the sentence encoder of the run",
+            where=place,
+            fix="Put that one back, or answer with another system",
+        )
+    return _Linear(lambda examples: embed(_texts(examples)).numpy(), classifier)
+
+
+def _of_states(
+    fitted: tuple[int, Pooling, int, LinearClassifier], model: Model, prompting: Prompting
+) -> _Linear:
+    layer, pooling, skip, classifier = fitted
     pad_id = prompting.template.tokenizer.pad_token_id
 
     def features(examples: Sequence[Example]) -> Any:
         prompts = prompting.prompts(examples)
-        found = hidden_states(model, prompts, [(layer, pooling)], pad_id, Silent())
-        return found[layer, pooling]
+        place: StatesOf = layer, pooling
+        wanted = {"skip": skip, "pad_id": pad_id, "progress": Silent()}
+        return hidden_states(model, prompts, [place], **wanted)[place]
 
     return _Linear(features, classifier, prompting)
 
@@ -139,10 +166,20 @@ class _FewShot:
     labels: tuple[str, ...]
 
     def refusals(self, examples: Sequence[Example]) -> list[Finding]:
-        return self.prompting.refusals(examples)
+        refused = self.prompting.refusals(examples)
+        rows = {row for found in refused for row in found.rows}
+        fitting = [example for example in examples if example.id not in rows]
+        return [*refused, *few_shot(self.prompting).refusals(self._behind(fitting))]
 
     def answers(self, examples: Sequence[Example], start: int) -> dict[str, Answer]:
-        behind = [behind_turns(self.shown, self.prompting.worded(e)) for e in examples]
-        said = few_shot(self.prompting).answers(self.model, behind, Silent(), "answering")
+        asked = few_shot(replace(self.prompting, seed=self.prompting.seed + start))
+        said = asked.answers(self.model, self._behind(examples), Silent(), "answering")
         read = reader(self.task, self.labels, self.prompting.wording)
-        return {e.id: {COLUMN: read(one.text)} for e, one in zip(examples, said, strict=True)}
+        more: Answer = {PROBABILITY: None} if self.labels else {}
+        return {
+            example.id: {COLUMN: read(one.text), **more}
+            for example, one in zip(examples, said, strict=True)
+        }
+
+    def _behind(self, examples: Sequence[Example]) -> list[Example]:
+        return [behind_turns(self.shown, self.prompting.worded(e)) for e in examples]

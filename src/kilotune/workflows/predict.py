@@ -102,11 +102,11 @@ def _predicted(
     examples = [without_answer(e) for e in dataset.examples if e.text or e.images]
     progress.stage("Loading the model")
     asked: Answerer
+    pictured = any(example.images for example in examples)
     if system == "tuned":
-        pictured = any(example.images for example in examples)
         asked = _Tuned(*open_tuned(folder.path, recipe, labels, pictured=pictured), task, labels)
     else:
-        asked = simpler_system(system, folder, recipe, data)
+        asked = simpler_system(system, folder, recipe, data, pictured=pictured)
     findings = (*dataset.findings, *asked.refusals(examples))
     refused = Predictions(task, len(table.rows), 0, findings).not_answered
     examples = [example for example in examples if example.id not in refused]

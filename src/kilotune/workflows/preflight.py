@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kilotune.errors import KilotuneError, some
+from kilotune.generation.embedding import check_embedder
 from kilotune.models.gguf import is_gguf
 from kilotune.models.quantisation import check_installed
 from kilotune.models.size import check_answers, check_trained
@@ -31,6 +32,8 @@ def preflight(prepared: Prepared, progress: Progress) -> Ready:
     recipe = prepared.recipe
     if is_gguf(recipe.model.name):
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
+    if recipe.judge.encoder and "encoder" in recipe.judge.baselines:
+        check_embedder(recipe.judge.encoder)
     source = locate(recipe.model)
     check_settings(prepared, source)
     check_installed(recipe.model)  # a plan may be of another machine

@@ -31,7 +31,7 @@ from kilotune.runs.documents import (
     FindingsDocument,
     JudgedEnvironmentDocument,
 )
-from kilotune.runs.fitted_baselines import save_baselines
+from kilotune.runs.fitted_baselines import FittedBaselines, save_baselines
 from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
 from kilotune.runs.record import RunFolder
 from kilotune.self_training.rounds import PseudoLabelled, labelled
@@ -99,11 +99,10 @@ def run_stages(
         with clock.lap("search"):
             session = _search(session, folder, progress)
             systems = replace(systems, session=session)
-            simpler = _answered(systems, prepared.parts.validation) if simpler else {}
+            simpler = _answered(systems, prepared.parts.validation)[0] if simpler else {}
     with clock.lap("judge"):
         progress.stage("Judging: the held-out test is opened now, once")
-        outcome, late = _judged(systems, tuning, simpler)
-        save_baselines(folder, systems.fitted)
+        outcome, late = _judged(systems, tuning, simpler, folder)
         _say_findings(late, progress)
         folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
     with clock.lap("forgetting"):
@@ -138,7 +137,7 @@ def _baselines(systems: BaselineSystems, progress: Progress) -> dict[str, Answer
     progress.stage("Baselines: the base model and simpler systems, on validation")
     base = first_answers(session)
     progress.say(_line(session, "base", base))
-    simpler = _answered(systems, part, base)
+    simpler, _ = _answered(systems, part, base)
     for name, said in simpler.items():
         if name != "base":
             progress.say(_line(session, name, said))
@@ -147,15 +146,16 @@ def _baselines(systems: BaselineSystems, progress: Progress) -> dict[str, Answer
 
 def _answered(
     systems: BaselineSystems, examples: Sequence[Example], base: Answers | None = None
-) -> dict[str, Answers]:
-    """What every system but the tuned model answers to validation or test."""
+) -> tuple[dict[str, Answers], FittedBaselines]:
+    """What every system but the tuned model answers to validation or test, and what it learnt."""
     parts = systems.session.prepared.parts
     # What models made of the data, or guessed, is not for them.
     known = [example for example in parts.train if not example.origin.parent]
     if examples is parts.test:
         known += parts.validation
     base = base or systems.session.base_answer(examples)
-    return {**systems.answers(known, examples), "base": base}
+    found, fitted = systems.answers(known, examples)
+    return {**found, "base": base}, fitted
 
 
 def _tuned(
@@ -177,13 +177,15 @@ def _tuned(
 
 
 def _judged(
-    systems: BaselineSystems, tuning: Tuning, simpler: Mapping[str, Answers]
+    systems: BaselineSystems, tuning: Tuning, simpler: Mapping[str, Answers], folder: RunFolder
 ) -> tuple[Outcome, list[Finding]]:
     """All systems on validation and, once, on the test; the verdict, and what it doubts."""
     session = systems.session
     parts, labels = session.prepared.parts, session.prepared.labels
     on_validation = judge(session, parts.validation, simpler) if simpler else None
-    on_test = judge(session, parts.test, _answered(systems, parts.test), scored=True)
+    asked, fitted = _answered(systems, parts.test)
+    save_baselines(folder, fitted)
+    on_test = judge(session, parts.test, asked, scored=True)
     scored = label_probabilities(session, labelled(parts.train))
     verdict = _verdict(session, tuning, on_validation, on_test, scored)
     late = [*_disagreement(on_test), *_doubted(scored, labels, verdict)]
