@@ -118,7 +118,7 @@ def test_a_run_killed_among_its_first_records_is_begun_again(
     [
         ("kilotune.session.fine_tuning.tune", 0),
         ("kilotune.training.trainer.seal", 1),
-        ("kilotune.session.judging.majority", 0),
+        ("kilotune.session.baseline_systems.majority", 0),
         ("kilotune.workflows.stages.sign_test", 0),
     ],
     ids=["before tuning", "in a checkpoint", "in judging", "before the verdict"],
