@@ -4,10 +4,15 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from kilotune.errors import KilotuneError
+from kilotune.evaluation.baselines import LinearClassifier
+from kilotune.runs.fitted_baselines import FittedBaselines, save_baselines
 from kilotune.runs.record import RunFolder
+from kilotune.session import simpler_answers
 from kilotune.workflows.predict import predict
 from kilotune.workflows.run import open_run
 from tests.support.records import written
@@ -58,3 +63,27 @@ def test_a_long_row_behind_examples_is_answered_like_the_others(
     asked.write_text(f"text,label\nfilm 1 was great,\n{'endless words ' * 300},\n")
     done = predict(tiny_run, asked, tmp_path / "out.csv", system="few-shot")
     assert (done.rows, done.not_answered) == (2, {})
+
+
+@pytest.mark.parametrize("now", [[0.0, 1.0], [1.0, 0.0, 0.0]])
+def test_another_encoder_than_the_one_of_the_run_is_refused(
+    now: list[float], tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
+    classifier = LinearClassifier(("bad", "good"), np.array([[1.0, 0.0]]), np.zeros(1))
+    probe = np.array([1.0, 0.0], dtype=np.float32)
+    save_baselines(run, FittedBaselines(encoder=("minilm", probe, classifier)))
+    asked = tmp_path / "asked.csv"
+    asked.write_text("text,label\none,\n")
+
+    def embeds(vector: list[float]) -> None:
+        embedder = lambda texts: torch.tensor([vector] * len(texts))  # noqa: E731
+        monkeypatch.setattr(simpler_answers, "load_embedder", lambda place: embedder)
+
+    embeds([1.0, 0.0])
+    predict(run.path, asked, tmp_path / "same.csv", system="encoder")
+    assert (tmp_path / "same.csv").read_text().splitlines()[1].startswith("one,,good,0.73")
+    embeds(now)
+    with pytest.raises(KilotuneError, match="not the sentence encoder of the run") as caught:
+        predict(run.path, asked, tmp_path / "other.csv", system="encoder")
+    assert caught.value.where == "minilm"

@@ -47,6 +47,7 @@ ROWS = re.compile(r" \(\d+(: [^()]*\)|\): data:[^.]*)")
         (films, ["tune.report_to=[nowhere]"]),
         (films, ["judge.model=nowhere"]),
         (films, ["model.name=./nowhere"]),
+        (films, ["judge.encoder=./nowhere"]),
         (films, ["model.name=some/model"]),
         (answers, ["judge.model=nowhere"]),
         (films, ["decoding.max_new_tokens=1000000"]),

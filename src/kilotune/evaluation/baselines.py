@@ -227,12 +227,21 @@ def nearest(train: Sequence[str], answers: Sequence[str], texts: Sequence[str]) 
     What a tuned model of free text must beat: it copies, and knows nothing. Without a letter or
     sign to compare (images alone), the commonest answer.
     """
+    return copier(train, answers)(texts)
+
+
+def copier(train: Sequence[str], answers: Sequence[str]) -> Callable[[Sequence[str]], list[str]]:
+    """What `nearest` does for any texts, with those of training looked at once."""
     if blank(train):
-        return majority(answers, len(texts))
+        return lambda texts: majority(answers, len(texts))
     vectors = vectorizer(train)
     known = vectors.fit_transform(train)
-    alike = vectors.transform(texts) @ known.T
-    return [answers[int(index)] for index in np.asarray(alike.argmax(axis=1)).ravel()]
+
+    def copied(texts: Sequence[str]) -> list[str]:
+        alike = vectors.transform(texts) @ known.T
+        return [answers[int(index)] for index in np.asarray(alike.argmax(axis=1)).ravel()]
+
+    return copied
 
 
 def blank(texts: Sequence[str]) -> bool:

@@ -75,7 +75,7 @@ class BaselineSystems:
         pictured = any(example.images for example in (*known, *asked))
         blind = blank([example.text for example in known])
         found: dict[str, System] = {"majority": _majority, "tfidf": self._tfidf}
-        if "encoder" in wanted and closed and not blind and self.embedder:
+        if "encoder" in wanted and closed and not blind and self._encoder_place:
             found["encoder"] = self._encoder
         if "states" in wanted and closed and not streamed:
             found["states"] = self._hidden
@@ -84,12 +84,13 @@ class BaselineSystems:
         return found
 
     @cached_property
-    def embedder(self) -> Embedder | None:
-        """The sentence encoder that the recipe names, or one that was fetched."""
-        return load_embedder(self._encoder_place) if self._encoder_place else None
+    def embedder(self) -> Embedder:
+        """The sentence encoder, if there is one. Raises KilotuneError where it cannot be read."""
+        return load_embedder(self._encoder_place or "")
 
     @property
     def _encoder_place(self) -> str | None:
+        """That of the encoder which the recipe names, or of one that was fetched."""
         return self.session.prepared.recipe.judge.encoder or fetched_encoder()
 
     def _tfidf(
@@ -109,7 +110,6 @@ class BaselineSystems:
         self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
     ) -> Answers:
         """A linear classifier of the texts' embeddings."""
-        assert self.embedder is not None
         assert self._encoder_place is not None
         new = [e for e in (*known, *asked) if e.id not in self._embedded]
         vectors = self.embedder([example.text for example in new])

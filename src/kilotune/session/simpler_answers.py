@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kilotune.data.example import Example, Message, Task
 from kilotune.data.finding import Finding
 from kilotune.errors import KilotuneError
-from kilotune.evaluation.baselines import LinearClassifier, nearest
+from kilotune.evaluation.baselines import LinearClassifier, copier
 from kilotune.evaluation.task_metrics import reader
 from kilotune.generation.answer import Prompting
 from kilotune.generation.embedding import load_embedder
@@ -58,7 +58,7 @@ def simpler_system(
         raise KilotuneError(f"no system is called '{name}'", fix=f"Choose: {', '.join(SIMPLER)}")
     fitted = load_baselines(folder)
     if name == "tfidf" and fitted.copied:
-        return _Copied(*fitted.copied)
+        return _Copied(copier(*fitted.copied))
     if name == "tfidf" and fitted.tfidf:
         words = fitted.tfidf
         return _Linear(lambda e: words.vectorizer.transform(_texts(e)), words.classifier)
@@ -68,7 +68,7 @@ def simpler_system(
         base = open_base(folder, recipe, data.labels, pictured=pictured)
         return _of_states(fitted.states, *base)
     if name == "few-shot" and fitted.shown is not None:
-        model, prompting = open_base(folder, recipe, data.labels, pictured=False)
+        model, prompting = open_base(folder, recipe, data.labels, pictured=pictured)
         return _FewShot(model, prompting, fitted.shown, data.task, data.labels)
     there = {
         "tfidf": fitted.tfidf or fitted.copied,
@@ -91,14 +91,13 @@ def _texts(examples: Sequence[Example]) -> list[str]:
 class _Copied:
     """The answer of the known text that is most like the one that is asked."""
 
-    texts: list[str]
-    known: list[str]
+    copied: Callable[[Sequence[str]], list[str]]
 
     def refusals(self, examples: Sequence[Example]) -> list[Finding]:
         return []
 
     def answers(self, examples: Sequence[Example], start: int) -> dict[str, Answer]:
-        said = nearest(self.texts, self.known, _texts(examples))
+        said = self.copied(_texts(examples))
         return {e.id: {COLUMN: answer} for e, answer in zip(examples, said, strict=True)}
 
 

@@ -32,8 +32,6 @@ def preflight(prepared: Prepared, progress: Progress) -> Ready:
     recipe = prepared.recipe
     if is_gguf(recipe.model.name):
         progress.say(f"{recipe.model.name}: dequantised to float32, once, into the cache")
-    if recipe.judge.encoder and "encoder" in recipe.judge.baselines:
-        check_embedder(recipe.judge.encoder)
     source = locate(recipe.model)
     check_settings(prepared, source)
     check_installed(recipe.model)  # a plan may be of another machine
@@ -48,6 +46,8 @@ def check_settings(prepared: Prepared, source: Source) -> None:
     """
     recipe, pictured = prepared.recipe, prepared.pictured
     check_judge(prepared)
+    if recipe.judge.encoder and "encoder" in recipe.judge.baselines:
+        check_embedder(recipe.judge.encoder)
     check_trackers(recipe.tune.report_to)
     source.check_quantisable(recipe.tune)
     check_answers(source, recipe.decoding)
