@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -62,6 +63,7 @@ SCHEMA = pa.schema(
         ("learn_seconds", pa.float64()),
         ("answer_seconds", pa.float64()),
         ("peak_bytes", pa.int64()),
+        ("beside", pa.float64()),
         ("right", pa.list_(pa.bool_())),
         ("scores", pa.list_(pa.float32())),
         ("predictions", pa.list_(pa.string())),
@@ -80,10 +82,10 @@ class Results:
         self.path = path
 
     def rows(self) -> list[dict]:
-        """All of them, in the order of the cells."""
+        """All of them, in the order of the cells; None for what older files did not keep."""
         if not self.path.exists():
             return []
-        found: list[dict] = pq.read_table(self.path).to_pylist()
+        found: list[dict] = pq.read_table(self.path, schema=SCHEMA).to_pylist()
         return found
 
     def done(self) -> set[Cell]:
@@ -147,6 +149,7 @@ class Bench:
         assert python is not None  # such cells are not begun
         with tempfile.TemporaryDirectory() as scratch:
             job = self.job(task, drawn, cell, scratch)
+            others = Others()
             found = in_process(python, system.run, job, Path(scratch))
         return {
             **{field.name: getattr(cell, field.name) for field in fields(Cell)},
@@ -154,6 +157,7 @@ class Bench:
             "kind": task.kind,
             "held_out": cell.task in HELD_OUT,
             **{n: found[n] for n in ("learn_seconds", "answer_seconds", "peak_bytes", "note")},
+            "beside": others.cores(),
             "measured": time.strftime("%Y-%m-%d"),
             "where": where(),
             "versions": versions(python),
@@ -251,6 +255,24 @@ def in_process(python: str, function: str, job: Job, folder: Path) -> dict:
         raise RuntimeError(f"exit status {done.returncode}\n{done.stderr[-3000:]}")
     found: dict = json.loads(out.read_text(encoding="utf-8"))
     return found
+
+
+class Others:
+    """How busy the machine is with other programs, from now on."""
+
+    def __init__(self) -> None:
+        self.start = self._now()
+
+    def cores(self) -> float:
+        """How many cores they used, a mean over the time since."""
+        wall, busy = (now - then for now, then in zip(self._now(), self.start, strict=True))
+        return max(0.0, busy / wall)
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        every, own = psutil.cpu_times(), os.times()
+        busy = sum(every) - every.idle - getattr(every, "iowait", 0.0)
+        return own.elapsed, busy - (own.user + own.system + own.children_user + own.children_system)
 
 
 def judged(

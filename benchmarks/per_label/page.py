@@ -21,6 +21,8 @@ from kilotune.evaluation.task_metrics import TITLES
 NORMAL = norm.ppf((1 + CONFIDENCE) / 2)
 # In so many of its cells a system's own interval should hold what the test says.
 SHOULD_HOLD = 0.93
+# Seconds are those of cells beside which other programs used less than so many cores.
+QUIET = 0.25
 HEAD = """# Which system gives the best model per label?
 
 *Made by `python -m benchmarks.per_label --page` from `{parquet}`; do not edit.*
@@ -188,17 +190,19 @@ def cost_table(rows: Sequence[dict]) -> str:
         own = [row for row in rows if row["system"] == name]
         if not own:
             continue
+        quiet = [row for row in own if (row["beside"] or 0.0) < QUIET]
         cells = []
         for size in sizes:
-            seconds = [row["learn_seconds"] for row in own if row["size"] == size]
-            cells.append(f"{statistics.median(seconds):.0f} s" if seconds else "")
-        answering = statistics.median(row["answer_seconds"] for row in own)
+            seconds = [row["learn_seconds"] for row in quiet if row["size"] == size]
+            cells.append(_seconds(seconds))
+        answering = _seconds([row["answer_seconds"] for row in quiet])
         peak = max(row["peak_bytes"] for row in own) / 1e9
-        table.append([system.title, *cells, f"{answering:.0f} s", f"{peak:.2f} GB"])
+        table.append([system.title, *cells, answering, f"{peak:.2f} GB"])
     return (
-        "Medians over tasks and seeds. Learning is all that comes before the first answer, loading "
-        "included; kilotune answers by `predict`, which loads anew. Memory is the largest "
-        f"resident set of the cell's own process, libraries included.\n\n{_table(table)}"
+        "Medians over tasks and seeds, of cells beside which nothing else ran. Learning is all "
+        "that comes before the first answer, loading included; kilotune answers by `predict`, "
+        "which loads anew. Memory is the largest resident set of the cell's own process, "
+        f"libraries included.\n\n{_table(table)}"
     )
 
 
@@ -259,6 +263,10 @@ def _sizes(groups: Groups, tasks: Sequence[str]) -> list[int]:
 
 def _figure(figure: Figure) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _seconds(found: Sequence[float]) -> str:
+    return f"{statistics.median(found):.0f} s" if found else ""
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,19 +1,29 @@
 """The benchmark of systems by labels: its rows, cells and page, with toys for systems."""
 
 import json
+import os
 import re
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from benchmarks.per_label import cells as cells_module
 from benchmarks.per_label.__main__ import options
-from benchmarks.per_label.cells import Bench, Cell, Results, judged, measure_all
-from benchmarks.per_label.page import best_cell, figure, gain, grouped, over_seeds, write_page
+from benchmarks.per_label.cells import Bench, Cell, Others, Results, judged, measure_all
+from benchmarks.per_label.page import (
+    best_cell,
+    cost_table,
+    figure,
+    gain,
+    grouped,
+    over_seeds,
+    write_page,
+)
 from benchmarks.per_label.systems import SYSTEMS, System
 from benchmarks.per_label.tasks import FIRST_OF_EACH, TASKS, Row, Rows, Task, address_json, draw
 from benchmarks.per_label.worker import Learnt, work
@@ -49,6 +59,7 @@ def row(system: str, seed: int, right: list[int], **more: object) -> dict:
         "task": "movies", "size": 50, "seed": seed, "system": system, "kind": "classify",
         "held_out": False, "exact": known, "graded": known, "reported_exact": None,
         "reported_graded": None, "learn_seconds": 1.0, "answer_seconds": 2.0, "peak_bytes": 10**9,
+        "beside": 0.0,
         "scores": [float(one) for one in right], "versions": '{"torch": "2"}', "where": "here",
         "measured": "2026-12-01", "note": "", **more,
     }  # fmt: skip
@@ -270,6 +281,28 @@ def test_held_out_tasks_are_run_where_that_is_said(capsys: pytest.CaptureFixture
     assert options(["--held-out", "--tasks", "bbc"]).tasks == ["bbc"]
     assert options(["--quick"]).sizes == [100]
     assert options(["--quick", "--sizes", "50"]).sizes == [50]
+
+
+def test_seconds_beside_other_programs_are_not_compared() -> None:
+    alone, beside = row("auto", 0, [1]), row("auto", 1, [1], beside=1.2, learn_seconds=9.0)
+    older = row("tfidf", 0, [1], beside=None, learn_seconds=4.0)
+    table = cost_table([alone, beside, older])
+    assert "| kilotune `auto` | 1 s | 2 s |" in table
+    assert "| TF-IDF | 4 s | 2 s |" in table
+    assert "| kilotune `auto` |  |  | 1.00 GB |" in cost_table([beside])
+
+
+class Times(NamedTuple):
+    user: float
+    idle: float
+
+
+def test_others_are_all_but_this_process_and_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = iter([Times(10.0, 90.0), Times(40.0, 95.0)])
+    own = iter([(1.0, 1.0, 0.0, 0.0, 100.0), (2.0, 1.0, 8.0, 1.0, 120.0)])
+    monkeypatch.setattr(cells_module.psutil, "cpu_times", lambda: next(machine))
+    monkeypatch.setattr(cells_module.os, "times", lambda: os.times_result(next(own)))
+    assert Others().cores() == (40 - 10 - (1 + 8 + 1)) / 20
 
 
 def test_a_worker_times_learning_and_answering_apart(monkeypatch: pytest.MonkeyPatch) -> None:
