@@ -95,6 +95,14 @@ def few_general_prompts() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def judged_by_validation_alone() -> Iterator[None]:
+    """No run of another test tunes on folds too: that takes several times as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kilotune.session.out_of_fold.ENOUGH", 0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_encoder_of_the_machine() -> Iterator[None]:
     """Whether a sentence encoder was fetched here must change no run."""
     with pytest.MonkeyPatch.context() as patch:

@@ -26,3 +26,8 @@ def test_code_that_the_recipe_names_is_trusted_in_it(
         recipe.write_text(text)
     assert advised("resume", tmp_path) == f"kilotune resume {tmp_path}{option}"
     assert advised("run", recipe) == f"kilotune run {recipe}{option}"
+
+
+def test_a_place_that_a_shell_would_cut_is_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    assert advised("resume", folder) == f"kilotune resume '{folder}'"

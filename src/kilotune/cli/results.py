@@ -30,11 +30,20 @@ def as_document(run: "Run") -> dict[str, Any]:
         "test": run.judgements,
         "tuned_against_base": run.tuned_against_base,
         "forgetting": run.forgetting,
+        "next_commands": next_commands(run),
         "pseudo_labels": run.pseudo_labels,
         "preference": run.preference,
         "weights": run.weights,
         "report": run.report,
     }
+
+
+def next_commands(run: "Run") -> list[str]:
+    """The verdict's next steps, each as a command to copy."""
+    from kilotune.recipe.advice import RECIPE, advised
+
+    again = advised("run", run.folder / RECIPE)
+    return [f"{again} {step.arguments}" for step in run.verdict.next_steps]
 
 
 def print_changes(changes: Mapping[str, "SettingChange"], *, none: str) -> None:
@@ -74,8 +83,9 @@ def _print(run: "Run") -> None:
     put(out, f"Verdict: {verdict.summary}.", style=style)
     if verdict.doubt:
         put(out, f"Likely, not sure: {say(verdict.doubt)}.")
-    for step in verdict.next_steps:
-        put(out, f"{step.arguments}  ({step.why})", lead="  next: ")
+    for step, line in zip(verdict.next_steps, next_commands(run), strict=True):
+        put(out, f"{step.why}:", lead="  next, ")
+        print_line(f"    {line}")
     out.print()
     title = f"Held-out test, {run.judgements[0].examples} examples, 95% intervals"
     figures = (*(METRICS[name] for name in run.judgements[0].figures), "unread")

@@ -72,6 +72,9 @@ class Observed:
     could not be read as an answer of the task, and that did not end by themselves; `conflicting`
     is the share of the examples whose text stands there with another label too; `contradicted`
     how often the tuned model finds another label likelier than the given one.
+
+    Where `folds` is not 0, `validation`, `gain` and `over_base` are of as many folds' answers
+    together, `held_out` of them, each by a model that had not seen the example.
     """
 
     metric: str
@@ -86,6 +89,8 @@ class Observed:
     unended: float = 0.0
     conflicting: float = 0.0
     contradicted: Contradicted | None = None
+    folds: int = 0
+    held_out: int = 0
 
     @property
     def risen(self) -> float:
@@ -217,6 +222,8 @@ def _figures(seen: Observed, judged: JudgedRun | None) -> dict[str, float]:
         figures["contradicted_others"] = seen.contradicted.others.value
     if judged is None:
         return figures
+    if seen.folds:
+        figures |= {"folds": seen.folds, "held_out": seen.held_out}
     return {
         f"train_{seen.metric}": judged.train.value,
         f"validation_{seen.metric}": judged.validation.value,
@@ -367,7 +374,8 @@ def _doubt(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase | Non
     if seen.metric == "accuracy" and judged.train.low < FITTED_ACCURACY <= judged.train.high:
         return phrase("near-fitted", accuracy=_interval(judged.train), fitted=FITTED_ACCURACY)
     if name == "no_signal" and judged.gain.low <= 0 and judged.gain.high > OVERFIT_GAP:
-        return phrase("gain-unshown", gain=_interval(judged.gain))
+        code = "gain-unshown-folds" if seen.folds else "gain-unshown"
+        return phrase(code, gain=_interval(judged.gain))
     if name == "healthy" and seen.risen > RISEN_LOSS_RATIO and judged.gap.high > OVERFIT_GAP:
         return phrase("gap-unshown", gap=_interval(judged.gap), limit=OVERFIT_GAP)
     return None
@@ -387,34 +395,37 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
         few = next((e.reason for e in estimates if isinstance(e, Unavailable)), "")
         return phrase(name, few=few)
     scores = {"train": judged.train.value, "validation": judged.validation.value}
+    where = {"folds": seen.folds, "held_out": seen.held_out} if seen.folds else {}
+    by = "-folds" if seen.folds else ""
     closed = seen.metric == "accuracy"
     moved = phrase("barely-moved")
     if seen.fallen <= FITTED_LOSS_RATIO:
         moved = phrase("moved-too-little", fallen=seen.fallen)
     if name == "underfit" and closed:
-        return phrase(name, unfitted=phrase("answered-wrong", **scores), moved=moved)
+        return phrase(name, unfitted=phrase(f"answered-wrong{by}", **scores, **where), moved=moved)
     title = TITLES[seen.metric]
     if name == "underfit":
         loss = phrase(
             "loss-fell-to" if seen.fallen < UNFALLEN else "loss-unfallen", fallen=seen.fallen
         )
-        unfitted = phrase("unfitted", loss=loss, metric=title, **scores)
+        unfitted = phrase(f"unfitted{by}", loss=loss, metric=title, **scores, **where)
         return phrase(name, unfitted=unfitted, moved=moved)
     if name == "template_fault":
         return phrase(name, first=first, last=last, faults=_faults(seen))
-    scored = phrase("answered-right" if closed else "scored", metric=title, **scores)
+    code = "answered-right" if closed else "scored"
+    scored = phrase(f"{code}{by}", metric=title, **scores, **where)
     if name == "data_fault":
         return phrase(name, scored=scored, labels=_wrong_labels(seen))
     if name == "overfit":
         return phrase(name, scored=scored, gap=judged.gap.low, risen=seen.risen)
     if name == "no_signal" and judged.gain.low > 0:
-        return phrase("no-signal-over-base", scored=scored, gain=seen.over_base.value)
+        return phrase(f"no-signal-over-base{by}", scored=scored, gain=seen.over_base.value)
     if name == "no_signal":
         floor = phrase("majority-floor" if closed else "base-floor")
         gain = {"gain": judged.gain.value, "least": judged.gain.low}
         unshown = judged.gain.value > 0 and judged.gain.high > OVERFIT_GAP
         code = "no-signal-shown" if unshown else name
-        return phrase(code, scored=scored, floor=floor, **gain)
+        return phrase(f"{code}{by}", scored=scored, floor=floor, **gain)
     outlook = "gap-harmless" if judged.gap.low > OVERFIT_GAP else "carries-over"
     return phrase(name, scored=scored, outlook=phrase(outlook))
 

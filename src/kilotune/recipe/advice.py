@@ -1,5 +1,6 @@
 """Commands that messages advise, as they can be given."""
 
+import shlex
 from pathlib import Path
 
 from kilotune.errors import KilotuneError
@@ -19,4 +20,5 @@ def advised(command: str, source: Path) -> str:
         tree = load_recipe(path, runs=()).model_dump(mode="json")
     except KilotuneError:  # the advised command says so itself
         tree = {}
-    return f"kilotune {command} {source}{' --trust-code' * bool(named_code(tree))}"
+    trusting = " --trust-code" * bool(named_code(tree))
+    return f"kilotune {command} {shlex.quote(str(source))}{trusting}"

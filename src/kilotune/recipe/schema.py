@@ -395,6 +395,9 @@ class JudgeSettings(Settings):
         ("encoder", "states", "few_shot"),
         description="asked besides the commonest answer, a bag of words and the base model",
     )
+    out_of_fold: Literal["auto", "never"] = Field(
+        "auto", description="tune on folds too, where validation is under about 100 examples"
+    )
     encoder: EncoderPlace | None = Field(
         None, description="a sentence encoder for them; None: minilm, where it was fetched"
     )

@@ -1,7 +1,7 @@
 """Two runs side by side: recipes, evidence on the examples both were asked, curves, answers."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ class Epoch:
 class RunComparison:
     """What is different between two runs, `before` and `after`.
 
-    `validation` is what to choose by; None where the two have no validation example in common.
+    `validation` is what to choose by, of both runs' answers out of fold where they have them; None
+    where the two have no such example in common.
     `test` is not to choose by.
     """
 
@@ -95,8 +96,6 @@ def compare(before: str | Path, after: str | Path) -> RunComparison:
     task = data[0].task
 
     def paired(name: str) -> Paired | None:
-        if name == record.VALIDATION and not all(one.split.validation for one in data):
-            return None
         before, after = (
             {row["id"]: row for row in folder.read_predictions(name)} for folder in both
         )
@@ -110,9 +109,16 @@ def compare(before: str | Path, after: str | Path) -> RunComparison:
         same_code=environments[0].code == environments[1].code is not None,
         costs=costs,
         curves=(curve(first.read_metrics()), curve(second.read_metrics())),
-        validation=paired(record.VALIDATION),
+        validation=paired(held) if (held := _chosen_by(both, data)) else None,
         test=paired(record.PREDICTIONS),
     )
+
+
+def _chosen_by(both: Sequence[RunFolder], data: Sequence[DataDocument]) -> str | None:
+    """Which answers both have to choose by: out of fold, else to validation."""
+    if all((folder / record.HELD_OUT).exists() for folder in both):
+        return record.HELD_OUT
+    return record.VALIDATION if all(one.split.validation for one in data) else None
 
 
 def curve(log: Iterable[Mapping[str, float]]) -> tuple[Epoch, ...]:

@@ -133,19 +133,24 @@ class LogLine(Document):
 
 
 class AnswerRow(BaseModel):
-    """A judged example, as a row of a Parquet file: what it asks, and both models' answers."""
+    """A judged example, as a row of a Parquet file: what it asks, and how both models do."""
 
     id: str
     prompt: str
     reference: str
     base_prediction: str
-    base_output: str
     base_right: bool
     base_score: float
     tuned_prediction: str
-    tuned_output: str
     tuned_right: bool
     tuned_score: float
 
 
-ANSWERS = TypeAdapter(list[AnswerRow])
+class SaidRow(AnswerRow):
+    """The same with what both models said."""
+
+    base_output: str
+    tuned_output: str
+
+
+ANSWERS, ANSWERS_WITH_TEXTS = TypeAdapter(list[AnswerRow]), TypeAdapter(list[SaidRow])

@@ -40,7 +40,7 @@ class FreezeProofDocument(Document):
 
 
 class JudgementDocument(Document):
-    """What every system came to, on the held-out test and on validation.
+    """What every system came to, on the held-out test, on validation, and out of fold.
 
     `gains` are of the tuned model over the base model, by figure. Of `tuning` the log and the
     gradients stand in files of their own.
@@ -51,6 +51,7 @@ class JudgementDocument(Document):
     task: Task
     test: tuple[Judgement, ...]
     validation: tuple[Judgement, ...]
+    out_of_fold: tuple[Judgement, ...] = ()
     tuned_against_base: PairedTest
     gains: dict[str, Estimate]
     forgetting: Forgetting | None

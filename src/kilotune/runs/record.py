@@ -37,6 +37,7 @@ from kilotune.recipe.locations import check_moves
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.documents import (
     ANSWERS,
+    ANSWERS_WITH_TEXTS,
     DataDocument,
     EnvironmentDocument,
     FindingsDocument,
@@ -62,6 +63,8 @@ ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = FoldsDocument.FILE
 # Of pseudo-labels: what came of them, and what each tuning for them said.
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
+# The tunings on folds, where validation is too small to judge by, and all that they answered.
+OUT_OF_FOLD, HELD_OUT = "out-of-fold", "out_of_fold.parquet"
 DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 # Written before training or in it, and by nothing that comes later.
@@ -277,7 +280,7 @@ class RunFolder:
         return list(by_key.values())
 
     def write_predictions(self, rows: Sequence[Mapping[str, Any]], name: str = PREDICTIONS) -> None:
-        """Write the judged examples, one a row, as Parquet: of the test, or of VALIDATION."""
+        """Write judged examples, one a row, as Parquet: of the test, VALIDATION or HELD_OUT."""
         if not self.writes:
             return
         with written_atomically(self / name) as part:
@@ -292,7 +295,8 @@ class RunFolder:
         try:
             file = pq.ParquetFile(pa.BufferReader(raw))
             rows: list[dict[str, Any]] = file.read().to_pylist()
-            ANSWERS.validate_python(rows, strict=True)
+            known = ANSWERS if name == HELD_OUT else ANSWERS_WITH_TEXTS
+            known.validate_python(rows, strict=True)
         except ValidationError as error:
             raise self.unreadable(name, f"is damaged ({reason(error)})") from error
         except (pa.ArrowException, OSError, ValueError) as error:

@@ -80,7 +80,7 @@ def judge(
     scored = scored and prepared.task == "classify"
     tuned = session.answer(session.tunable.model, examples, "tuned model", scored=scored)
     answers = {**simpler, "tuned": tuned}
-    judgements = {name: _figures(session, name, examples, said) for name, said in answers.items()}
+    found = judged(session, examples, answers)
     if scored:
         calibrated = calibration(
             np.array([one.probabilities for one in tuned.scores]),
@@ -90,10 +90,15 @@ def judge(
             [example.id for example in examples],
             **session.resampling,
         )
-        judgements["tuned"] = replace(judgements["tuned"], calibration=calibrated)
-    return Judged(
-        tuple(examples), answers, judgements, prepared.task, prepared.labels, session.resampling
-    )
+        found.judgements["tuned"] = replace(found.judgements["tuned"], calibration=calibrated)
+    return found
+
+
+def judged(session: Session, examples: Sequence[Example], answers: Mapping[str, Answers]) -> Judged:
+    """The figures of every system's `answers` to `examples`."""
+    figures = {name: _figures(session, name, examples, said) for name, said in answers.items()}
+    task, labels = session.prepared.task, session.prepared.labels
+    return Judged(tuple(examples), dict(answers), figures, task, labels, session.resampling)
 
 
 def judge_training(session: Session) -> Judgement:

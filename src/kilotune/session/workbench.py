@@ -45,13 +45,21 @@ class Workbench:
     """The model in memory, and what one trial leaves for the next: nothing but what is the same."""
 
     def __init__(
-        self, prepared: Prepared, source: Source, folds: Sequence[Fold], progress: Progress
+        self,
+        prepared: Prepared,
+        source: Source,
+        folds: Sequence[Fold],
+        progress: Progress,
+        loaded: Loaded | None = None,
     ) -> None:
-        """`prepared` is of the data without a validation part; the model is loaded when needed."""
+        """`prepared` is of the data without a validation part.
+
+        The model is loaded when it is needed, unless that of the recipe is `loaded` already.
+        """
         self.prepared, self.source, self.folds, self.progress = prepared, source, folds, progress
-        self._loaded: Loaded | None = None
-        self._kind: object = None
-        self._digests: dict[str, str] = {}
+        self._loaded = loaded
+        self._kind: object = _kind(prepared.recipe) if loaded else None
+        self._digests = digests_of(loaded.model) if loaded else {}
         self._renderings: dict[str, dict[str, Rendering]] = {}
         self._checked: dict[str, Checked] = {}
         self._kept: KeptStates | None = None
@@ -162,9 +170,7 @@ class Workbench:
     def _model(self, prepared: Prepared) -> Loaded:
         """The model, loaded anew only where a method needs its weights in another type or place."""
         recipe = prepared.recipe
-        dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
-        layers = getattr(recipe.tune, "layers", None) if recipe.tune.streaming == "always" else None
-        kind = (recipe.model, dtype, layers)
+        kind = _kind(recipe)
         if self._loaded is None or kind != self._kind:
             self._loaded, self._kind = None, kind  # the old one goes before the new one comes
             source = replace(self.source, settings=recipe.model)
@@ -218,6 +224,13 @@ class Workbench:
                 f"the base model is not as it was before the trial: {some(changed or [*now])}",
                 fix="This is a fault of kilotune or of the model's code; please report it",
             )
+
+
+def _kind(recipe: Recipe) -> object:
+    """What tells the models that recipes load apart: place, type, and layers kept on disk."""
+    dtype = weight_dtype(recipe.tune, compute_dtype(recipe.model.precision))
+    layers = getattr(recipe.tune, "layers", None) if recipe.tune.streaming == "always" else None
+    return recipe.model, dtype, layers
 
 
 def every_epoch(recipe: Recipe) -> Recipe:

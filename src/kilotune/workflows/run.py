@@ -167,7 +167,7 @@ def _go_on(ready: Ready, more: Prepared, folder: RunFolder, progress: Progress) 
         run = Run(
             folder=folder.path,
             verdict=came.verdict,
-            judgements=tuple(came.on_test.judgements.values()),
+            judgements=tuple(came.measured.on_test.judgements.values()),
             tuned_against_base=came.tuned_against_base,
             forgetting=came.forgetting,
             preference=came.preference,

@@ -12,7 +12,7 @@ from kilotune.data.example import Example, references
 from kilotune.data.finding import Finding
 from kilotune.evaluation.evidence import PairedTest, sign_test
 from kilotune.evaluation.forgetting import Forgetting
-from kilotune.evaluation.judgement import quick_metrics
+from kilotune.evaluation.judgement import Judgement, quick_metrics
 from kilotune.evaluation.label_errors import contradicted, labels_doubted, numbers
 from kilotune.evaluation.preference import Preference
 from kilotune.evaluation.task_metrics import TASKS, TITLES, UNREADABLE
@@ -48,26 +48,37 @@ from kilotune.session.judging import (
 from kilotune.session.llm_judge import preference
 from kilotune.session.loading import open_session
 from kilotune.session.model_session import Answers, Session
+from kilotune.session.out_of_fold import OutOfFold, more_folds, out_of_fold
 from kilotune.session.retention import measure_forgetting
 from kilotune.training.tuning_result import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run found: how it was tuned, what was judged, and what that amounts to.
+class Measured:
+    """What was measured of the tuned model, and of all systems beside it.
 
-    The last three come after the verdict.
+    `on_training` is of a sample of its training examples; `scored` are its label probabilities.
     """
 
     tuning: Tuning
+    on_training: Judgement
     on_validation: Judged | None
     on_test: Judged
+    scored: LabelProbabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run found: what was measured, where its weights are, and what that amounts to."""
+
+    measured: Measured
+    beyond: OutOfFold | None
     tuned_against_base: PairedTest
     verdict: Verdict
-    forgetting: Forgetting | None = None
-    weights: Path = Path()
-    preference: Preference | None = None
+    forgetting: Forgetting | None
+    weights: Path
+    preference: Preference | None
 
 
 def run_stages(
@@ -102,19 +113,27 @@ def run_stages(
             simpler = _answered(systems, prepared.parts.validation)[0] if simpler else {}
     with clock.lap("judge"):
         progress.stage("Judging: the held-out test is opened now, once")
-        outcome, late = _judged(systems, tuning, simpler, folder)
-        _say_findings(late, progress)
-        folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
+        measured = _measured(systems, tuning, simpler, folder)
     with clock.lap("forgetting"):
         if prepared.recipe.judge.forgetting != "never":
             progress.stage("Asking general questions, to see what was forgotten")
-        outcome = replace(outcome, forgetting=measure_forgetting(session))
+        forgetting = measure_forgetting(session)
     with clock.lap("preference"):
-        outcome = replace(outcome, weights=save(session, folder))
+        weights = save(session, folder)
         if prepared.recipe.judge.model:
             progress.stage("Having another model compare the answers of both")
-        outcome = replace(outcome, preference=preference(session, outcome.on_test, progress))
-    folder.write(clock.environment(session, tuning))
+        preferred = preference(session, measured.on_test, progress)
+    with clock.lap("folds"):
+        beyond = _out_of_fold(session, source, measured, folder)
+    verdict = _verdict(session, measured, beyond)
+    scored, on_test = measured.scored, measured.on_test
+    late = [*_disagreement(on_test), *_doubted(scored, prepared.labels, verdict)]
+    _say_findings(late, progress)
+    folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
+    spent = beyond.cost if beyond else Cost(0, 0, 0)
+    folder.write(clock.environment(session, tuning, spent))
+    paired = sign_test(on_test.scores("base"), on_test.scores("tuned"))
+    outcome = Outcome(measured, beyond, paired, verdict, forgetting, weights, preferred)
     _record(folder, outcome)
     return outcome
 
@@ -176,21 +195,35 @@ def _tuned(
     return tuning
 
 
-def _judged(
+def _measured(
     systems: BaselineSystems, tuning: Tuning, simpler: Mapping[str, Answers], folder: RunFolder
-) -> tuple[Outcome, list[Finding]]:
-    """All systems on validation and, once, on the test; the verdict, and what it doubts."""
+) -> Measured:
+    """All systems on validation and, once, on the test; the tuned model on training examples."""
     session = systems.session
-    parts, labels = session.prepared.parts, session.prepared.labels
+    parts = session.prepared.parts
     on_validation = judge(session, parts.validation, simpler) if simpler else None
     asked, fitted = _answered(systems, parts.test)
     save_baselines(folder, fitted)
     on_test = judge(session, parts.test, asked, scored=True)
     scored = label_probabilities(session, labelled(parts.train))
-    verdict = _verdict(session, tuning, on_validation, on_test, scored)
-    late = [*_disagreement(on_test), *_doubted(scored, labels, verdict)]
-    paired = sign_test(on_test.scores("base"), on_test.scores("tuned"))
-    return Outcome(tuning, on_validation, on_test, paired, verdict), late
+    return Measured(tuning, judge_training(session), on_validation, on_test, scored)
+
+
+def _out_of_fold(
+    session: Session, source: Source, measured: Measured, folder: RunFolder
+) -> OutOfFold | None:
+    """What folds say where validation is too small to judge by; the session's model is used up."""
+    on_validation = measured.on_validation
+    folds = more_folds(session) if on_validation else ()
+    if on_validation is None or not folds:
+        return None
+    held = sum(len(fold.validation) for fold in folds)
+    count = len(on_validation.examples)
+    session.progress.stage(
+        f"Tuning on {len(folds)} more fold{'s' * (len(folds) > 1)}: {count} validation examples "
+        f"are few to judge by, with {held} answered out of fold they are {count + held}"
+    )
+    return out_of_fold(session, source, folds, measured.tuning, on_validation, folder)
 
 
 def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
@@ -211,39 +244,38 @@ def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
     return replace(session, prompting=prompting.decoding(choice.chosen))
 
 
-def _verdict(
-    session: Session,
-    tuning: Tuning,
-    on_validation: Judged | None,
-    on_test: Judged,
-    scored: LabelProbabilities,
-) -> Verdict:
+def _verdict(session: Session, measured: Measured, beyond: OutOfFold | None) -> Verdict:
+    """By what the tuned model answers to validation, or out of fold too where that was asked."""
     metrics = TASKS[session.prepared.task]
     closed = metrics.score is None
     metric = metrics.exact if closed else metrics.graded
+    on_test, history = measured.on_test, measured.tuning.history
     test = on_test.judgements
     beside = {name: on_test.gain(name, "tuned") for name in test if name != "tuned"}
     remarks = remarks_on(test, beside)
-    train = judge_training(session).figures[metric]
-    losses = logged(tuning.history, "loss")
-    if on_validation is None:
+    train = measured.on_training.figures[metric]
+    losses = logged(history, "loss")
+    if measured.on_validation is None:
         return decide_unvalidated(session.prepared.recipe, metric, train, losses, remarks)
-    floor = "majority" if closed else "base"
-    tuned = on_validation.judgements["tuned"]
+    held = beyond.judged if beyond else measured.on_validation
+    tuned = held.judgements["tuned"]
+    ended, scored = measured.on_validation.judgements["tuned"].stopped, measured.scored
     seen = Observed(
         metric=metric,
         train=train,
         validation=tuned.figures[metric],
-        gain=on_validation.gain(floor, "tuned"),
-        over_base=on_validation.gain("base", "tuned"),
+        gain=held.gain("majority" if closed else "base", "tuned"),
+        over_base=held.gain("base", "tuned"),
         losses=losses,
-        validation_losses=logged(tuning.history, "eval_loss"),
-        gradients=logged(tuning.history, "grad_norm"),
+        validation_losses=logged(history, "eval_loss"),
+        gradients=logged(history, "grad_norm"),
         unread=tuned.unreadable / tuned.examples,
-        unended=0.0 if tuned.stopped is None else 1 - tuned.stopped,
+        unended=0.0 if ended is None else 1 - ended,
         conflicting=_conflicting(session.prepared),
         contradicted=scored
         and contradicted(numbers(scored[0], session.prepared.labels), scored[1]),
+        folds=beyond.folds if beyond else 0,
+        held_out=len(held.examples),
     )
     return decide(session.prepared.recipe, seen, remarks)
 
@@ -277,20 +309,24 @@ def _doubted(scored: LabelProbabilities, labels: Sequence[str], verdict: Verdict
 
 def _record(folder: RunFolder, outcome: Outcome) -> None:
     """Write what was found, the verdict last: it marks the run as judged."""
-    on_validation, on_test = outcome.on_validation, outcome.on_test
+    measured, beyond = outcome.measured, outcome.beyond
+    on_validation, on_test = measured.on_validation, measured.on_test
     folder.write_predictions(_prediction_rows(on_test))
     if on_validation:
         folder.write_predictions(_prediction_rows(on_validation), record.VALIDATION)
+    if beyond:
+        folder.write_predictions(_prediction_rows(beyond.judged), record.HELD_OUT)
     found = JudgementDocument(
         task=on_test.task,
         test=tuple(on_test.judgements.values()),
         validation=tuple(on_validation.judgements.values()) if on_validation else (),
+        out_of_fold=tuple(beyond.judged.judgements.values()) if beyond else (),
         tuned_against_base=outcome.tuned_against_base,
         gains=on_test.gains("base", "tuned"),
         forgetting=outcome.forgetting,
         preference=outcome.preference,
         test_opened="once, after the best checkpoint was chosen",
-        tuning=replace(outcome.tuning, history=(), gradients=None),  # they are in the proof
+        tuning=replace(measured.tuning, history=(), gradients=None),  # they are in the proof
     )
     folder.write(found)
     folder.write(VerdictDocument(verdict=outcome.verdict))
@@ -380,12 +416,17 @@ class Clock:
         self._last = now
         self._folder.write(self._known.model_copy(update={"seconds": self.seconds}))
 
-    def environment(self, session: Session, tuning: Tuning) -> JudgedEnvironmentDocument:
-        """All that `environment.json` holds in the end: when it began, what it took, and where."""
+    def environment(
+        self, session: Session, tuning: Tuning, spent: Cost
+    ) -> JudgedEnvironmentDocument:
+        """All that `environment.json` holds in the end: when it began, what it took, and where.
+
+        `spent` is what tuning on folds came to.
+        """
         model = session.tunable.model
         tokens = {
-            "trained": self._before.trained + tuning.tokens,
-            "generated": self._before.generated + session.spent.generated,
+            "trained": self._before.trained + tuning.tokens + spent.trained,
+            "generated": self._before.generated + session.spent.generated + spent.generated,
         }
         return JudgedEnvironmentDocument(
             **dict(record.environment(self._known.started, self.seconds, tokens)),
