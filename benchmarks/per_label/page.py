@@ -218,9 +218,9 @@ def held_table(rows: Sequence[dict]) -> str:
         table.append([system.title, str(len(own)), *shares, f"{100 * off:+.1f} points"])
     return (
         "Systems that say how good they are, with an interval, before they see the test: "
-        "cross-validation, or kilotune's validation. The interval should hold the test's figure "
-        f"in at least {SHOULD_HOLD:.0%} of the cells; *said too much* is the mean of what was "
-        "said above it. Where labels are uneven, three rows of each make a small training set, and "
+        "cross-validation, or kilotune's validation and folds. The interval should hold the "
+        f"test's figure in at least {SHOULD_HOLD:.0%} of the cells; *said too much* is the mean of "
+        "what was said above it. Where labels are uneven, three rows of each make a small training set, and "
         f"what is validated on it, unlike the test.\n\n{_table(table)}"
     )
 

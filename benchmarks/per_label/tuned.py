@@ -16,8 +16,8 @@ from kilotune.runs.outcomes import JudgementDocument
 from kilotune.runs.record import RunFolder
 from kilotune.workflows.run import Run
 
-# What `kilotune run` does after these needs no answers to new texts.
-LEARNING = ("load", "baseline", "tune", "search")
+# What `kilotune run` does besides is of the test, or for other ends: it says nothing of new texts.
+LEARNING = ("load", "baseline", "tune", "search", "folds")
 
 
 def auto(job: Job) -> Learnt:
@@ -31,7 +31,7 @@ def article(job: Job) -> Learnt:
 
 
 def _tuned(job: Job, preset: str) -> Learnt:
-    """What it says of itself is of its validation."""
+    """What it says of itself is of its answers out of fold, or to validation where it is large."""
     folder = Path(job.scratch)
     rows = dict(zip(job.asked_texts[:ENOUGH], job.answers, strict=False))
     train = _file(folder / "train.csv", job.texts, job.answers)
@@ -61,8 +61,9 @@ def _tuned(job: Job, preset: str) -> Learnt:
 
 
 def _reported(run: Run) -> dict[str, tuple[float, float, float]]:
-    judged = RunFolder(run.folder).read(JudgementDocument).validation
-    tuned = next((system.figures for system in judged if system.name == "tuned"), {})
+    judged = RunFolder(run.folder).read(JudgementDocument)
+    systems = judged.out_of_fold or judged.validation
+    tuned = next((system.figures for system in systems if system.name == "tuned"), {})
     return {name: (f.value, f.low, f.high) for name, f in tuned.items() if f.value is not None}
 
 
