@@ -220,8 +220,8 @@ def held_table(rows: Sequence[dict]) -> str:
         "Systems that say how good they are, with an interval, before they see the test: "
         "cross-validation, or kilotune's validation and folds. The interval should hold the "
         f"test's figure in at least {SHOULD_HOLD:.0%} of the cells; *said too much* is the mean of "
-        "what was said above it. Where labels are uneven, three rows of each make a small training set, and "
-        f"what is validated on it, unlike the test.\n\n{_table(table)}"
+        "what was said above it. Where labels are uneven, three rows of each make a small training "
+        f"set, and what is validated on it, unlike the test.\n\n{_table(table)}"
     )
 
 
