@@ -46,7 +46,8 @@ Skill = Callable[[Recipe], float]
 
 
 def base(*overrides: str) -> Recipe:
-    return load_recipe(settings={"data": {"train": "/x.csv"}}, overrides=overrides)
+    settled = ["tune.epochs=3", *overrides]
+    return load_recipe(settings={"data": {"train": "/x.csv"}}, overrides=settled)
 
 
 def question(**changes: Any) -> Question:

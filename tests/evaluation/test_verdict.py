@@ -9,6 +9,7 @@ from kilotune.evaluation.next_steps import NEXT_STEPS
 from kilotune.evaluation.verdict import Observed, Verdict, decide, remarks_on
 from kilotune.messages.sentences import say
 from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import Recipe
 
 FALLING = [2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.2, 0.2, 0.1, 0.1]
 
@@ -36,7 +37,13 @@ def verdict(
         validation_losses=validation_losses,
         **{"gain": over, "over_base": over, **others},
     )
-    return decide(load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}), seen)
+    return decide(plain(preset), seen)
+
+
+def plain(preset: str = "auto", *overrides: str) -> Recipe:
+    """A recipe whose epochs are settled, as those of a run are."""
+    settled = ["tune.epochs=3", *overrides]
+    return load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}, overrides=settled)
 
 
 def doubt(found: Verdict) -> str:
@@ -225,10 +232,7 @@ def test_next_steps_run_as_they_stand(
     for step in found.next_steps:
         flag, override = step.arguments.split(" ")
         assert flag == "--set"
-        changed = load_recipe(
-            preset=preset, settings={"data": {"train": "x.csv"}}, overrides=[override]
-        )
-        assert changed != load_recipe(preset=preset, settings={"data": {"train": "x.csv"}})
+        assert plain(preset, override) != plain(preset)
 
 
 @pytest.mark.parametrize("name", NEXT_STEPS)

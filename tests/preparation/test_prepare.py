@@ -75,3 +75,33 @@ def test_repeats_never_straddle_the_parts_of_a_run(tmp_path: Path) -> None:
     home = {example.id: name for name, part in parts.items() for example in part}
     assert [home[f"data:{i + 2}"] for i in range(20)] == [home[f"data:{i + 42}"] for i in range(20)]
     assert all(len(part) > 5 for part in parts.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "epochs"), [(20, 8, 20), (50, 8, 20), (100, 8, 10), (300, 8, 3), (100, 4, 5)]
+)
+def test_few_examples_are_learnt_from_in_more_epochs(
+    rows: int, size: int, epochs: int, tmp_path: Path
+) -> None:
+    """Four fifths of them, in batches of `size`: about a hundred steps."""
+    texts = sentences(rows + 20)
+    lines = [f"{text},{('a', 'b')[i % 2]}" for i, text in enumerate(texts)]
+    for name, part in (("train", lines[:rows]), ("test", lines[rows:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *part]))
+    settings = {"data": {name: str(tmp_path / f"{name}.csv") for name in ("train", "test")}}
+
+    def settled(*overrides: str) -> float:
+        sized = [f"tune.batch_size={size}", *overrides]
+        recipe = load_recipe(settings=settings, overrides=sized)
+        return prepare(recipe, Silent()).recipe.tune.passes
+
+    assert settled() == epochs
+    assert settled("tune.epochs=2") == 2
+    assert settled(f"tune.epochs={epochs}") == epochs
+
+
+def test_epochs_that_are_not_settled_are_no_number(tmp_path: Path) -> None:
+    recipe = load_recipe(settings={"data": {"train": str(tmp_path / "a.csv")}})
+    assert recipe.tune.epochs == "auto"
+    with pytest.raises(ValueError, match="prepare"):
+        _ = recipe.tune.passes

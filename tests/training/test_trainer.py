@@ -37,7 +37,7 @@ def renderings(count: int) -> list[Rendering]:
 
 def recipe(*overrides: str, preset: str = "auto") -> Recipe:
     always = ["model.precision=float32", "tune.learning_rate=1e-2", "tune.stopping.patience=9"]
-    always.append("tune.stopping.metric=macro_f1")
+    always += ["tune.stopping.metric=macro_f1", "tune.epochs=3"]
     return load_recipe(
         preset=preset, settings={"data": {"train": "x.csv"}}, overrides=[*always, *overrides]
     )
@@ -446,6 +446,5 @@ def test_a_process_uses_one_card_however_many_there_are(
     setup = cached_property(two_cards)
     setup.__set_name__(TrainingArguments, "_setup_devices")
     monkeypatch.setattr(TrainingArguments, "_setup_devices", setup)
-    recipe = load_recipe(settings={"data": {"train": "x.csv"}})
-    found = tuning._arguments(TuningJob(recipe, [], renderings(1), PAD, tmp_path), 4)
+    found = tuning._arguments(TuningJob(recipe(), [], renderings(1), PAD, tmp_path), 4)
     assert (found.n_gpu, found.train_batch_size) == (1, 4)

@@ -39,15 +39,15 @@ def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
     if isinstance(tune, LoraSettings) and tune.target_modules != "all-linear":
         why = "all-linear"
         steps.append(_step("--set tune.target_modules=all-linear", why))
-    steps.append(_step(f"--set tune.epochs={2 * tune.epochs:g}", "more-steps"))
+    steps.append(_step(f"--set tune.epochs={2 * tune.passes:g}", "more-steps"))
     return tuple(steps)
 
 
 def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
     steps = []
-    if tune.epochs > 1:
-        steps.append(_step(f"--set tune.epochs={max(1, tune.epochs - 1):g}", "fewer-epochs"))
+    if tune.passes > 1:
+        steps.append(_step(f"--set tune.epochs={max(1, tune.passes - 1):g}", "fewer-epochs"))
     if isinstance(tune, LoraSettings):
         if tune.layers == "all":
             steps.append(_step("--set tune.layers=top:8", "fewer-layers"))
@@ -87,7 +87,7 @@ def _when_template_fault(recipe: Recipe) -> tuple[NextStep, ...]:
 
 def _when_data_fault(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
-    if tune.epochs > 1:
+    if tune.passes > 1:
         return (_step("--set tune.epochs=1", "one-epoch"),)
     return _when_overfit(recipe)
 

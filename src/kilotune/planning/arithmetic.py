@@ -68,7 +68,7 @@ def judging_seconds(job: Job, speed: Speed) -> float:
     And the label scores, which are one more reading, and the `general` prompts, if asked.
     """
     work = job.work
-    prompts = work.validation * (2 + job.tune.epochs) + 2 * work.test + min(100, work.train)
+    prompts = work.validation * (2 + job.tune.passes) + 2 * work.test + min(100, work.train)
     shared = work.shared if work.shared >= SHORTEST else 0
     asked = prompts * (work.length - work.answer - shared)
     scored = work.scored * (work.length - shared)

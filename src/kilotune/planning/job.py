@@ -45,7 +45,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Optimiser steps if training does not stop early."""
-        return math.ceil(math.ceil(self.work.train / self.tune.batch_size) * self.tune.epochs)
+        return math.ceil(math.ceil(self.work.train / self.tune.batch_size) * self.tune.passes)
 
     def paths(self) -> list[ExecutionPath]:
         """The paths that differ for this job."""

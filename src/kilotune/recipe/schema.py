@@ -269,7 +269,9 @@ class TuneSettings(Settings):
 
     affects = "method"
     learning_rate: Annotated[float, STEPS] = Field(gt=0, le=10**6)
-    epochs: Annotated[float, STEPS] = Field(3, gt=0, le=10_000)
+    epochs: Annotated[Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"], STEPS] = Field(
+        3, description="auto: as many as make about 100 steps, from 3 to 20"
+    )
     batch_size: Annotated[int, STEPS] = Field(
         8, ge=1, le=2**16, description="examples an optimiser step sees"
     )
@@ -295,6 +297,13 @@ class TuneSettings(Settings):
     )
     trainable: Patterns = Field((), description="parameters trained besides, by name patterns")
     frozen: Patterns = Field((), description="parameters not trained after all, by name patterns")
+
+    @property
+    def passes(self) -> float:
+        """The number of epochs. Raises ValueError where it is still left to the data."""
+        if self.epochs == "auto":
+            raise ValueError("tune.epochs is not settled yet: prepare does that")
+        return self.epochs
 
     @property
     def adapters_alone(self) -> bool:

@@ -165,7 +165,7 @@ class SelfTraining:
         """What tells a tuning from others of its stage: all it learns from, and all it answers."""
         fold = self.parts[stage.fold]
         parts = (fold.train, added, fold.validation, self.pool.rows.values())
-        longer = [f"{recipe.tune.epochs} epochs"] if stage.longer else []
+        longer = [f"{recipe.tune.passes} epochs"] if stage.longer else []
         return " ".join([*map(fingerprint, parts), *(str(e.weight) for e in added), *longer])
 
     def _tune(self, stage: Stage, added: Sequence[Example], recipe: Recipe) -> Told:

@@ -119,7 +119,7 @@ def augmented(prepared: Prepared, progress: Progress) -> tuple[Prepared, Augment
     models = OwnModels(recipe, progress)
     make = augment
     if recipe.augment.fresh:
-        make = partial(augment_epochs, epochs=ceil(recipe.tune.epochs))
+        make = partial(augment_epochs, epochs=ceil(recipe.tune.passes))
     added = make(
         parts.train,
         (*parts.validation, *parts.test),

@@ -251,7 +251,7 @@ def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
     if wanted == taken:
         return recipe
     # The last epoch's part was rounded up; and 33 / 1.1 is a little less than 30.
-    each = max(1, int(taken / recipe.tune.epochs + 1e-9))
+    each = max(1, int(taken / recipe.tune.passes + 1e-9))
     epochs = (wanted - 0.5) / each  # the Trainer rounds up: half a step less is safe from rounding
     tune = recipe.tune.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"tune": tune})
