@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # The rarest labels; --json has all.
 SHOWN_LABELS = 8
+NAMES = {"train": "training", "validation": "validation"}
 
 
 def advise(
@@ -68,15 +69,19 @@ def _show_systems(found: "Advised") -> None:
     from kilotune.evaluation.task_metrics import TITLES
     from kilotune.reports.view import system_title
 
-    parts = ", ".join(f"{count} {name}" for name, count in found.examples.items() if count)
+    total = sum(found.examples.values())
+    parts = " and ".join(f"{count} {NAMES[name]}" for name, count in found.examples.items())
     figures = [TITLES[name] for name in found.systems[0].figures]
+    sampled = any(system.examples < total for system in found.systems)
     table = new_table(
-        "system", right=("asked", *figures, "unread"), no_wrap=True,
-        title=f"Out of fold on {parts} examples, 95% intervals",
+        "system", right=(*figures, "unread"), no_wrap=True,
+        title=f"Out of fold on {parts} examples, 95% intervals"
+        + "\n(n): asked so many of them" * sampled,
     )  # fmt: skip
     for system in found.systems:
-        values = (str(system.examples), *map(str, system.figures.values()), str(system.unread))
-        table.add_row(system_title(system.name, system.figures), *map(Text, values))
+        title = system_title(system.name, system.figures)
+        title += f" ({system.examples})" if system.examples < total else ""
+        table.add_row(title, *map(Text, (*map(str, system.figures.values()), str(system.unread))))
     out.print(table)
 
 

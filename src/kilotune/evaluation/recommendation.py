@@ -1,6 +1,6 @@
 """What to do with a task before tuning on it: rules over what simple systems make of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,16 +18,17 @@ Code = Literal[
 # Shares of examples with a contradicting twin, and with a repeated text, that cost more than any
 # choice of a system gains.
 CONFLICTING, REPEATED = 0.05, 0.2
-# Of the labels that a model is surest of so many are others: wrong ones, rather than hard texts.
-SUSPECT = 0.1
+# Where a model is surest so many labels are others, and no fewer than elsewhere: wrong ones, rather
+# than hard texts.
+SUSPECT = 0.05
 # A label of fewer examples is learnt badly, and judged not at all.
 RARE = 8
 # What a system must reach of the best one: not surely worse, nor by more than this as measured.
 CLOSE = 0.03
 # Above this there is little left to tune for, below the other nothing simple is good.
 GOOD, POOR = 0.9, 0.8
-# Gains that labels are worth giving for.
-WORTH = 0.01
+# A gain that labels are worth giving for, and one that it would take to ask for more all the same.
+WORTH, LITTLE = 0.01, 0.03
 
 # From what costs least in use to what costs most, and what is advised where it is enough.
 CHEAPEST: dict[str, Code] = {
@@ -95,9 +96,10 @@ def _repairs(survey: Survey) -> Iterator[Advice]:
     if repeated >= REPEATED * total:
         yield _advice("repair", "repeats", rows=repeated, examples=total, share=repeated / total)
     for name, against in survey.contradicted.items():
-        if against.surest.low > SUSPECT:
+        if against.alike and against.surest.low > SUSPECT:
             yield _advice("repair", "suspect-labels", system=_system(survey, name),
-                          share=_interval(against.surest))  # fmt: skip
+                          surest=_interval(against.surest),
+                          others=_interval(against.others))  # fmt: skip
 
 
 def _no_signal(survey: Survey) -> Iterator[Advice]:
@@ -126,7 +128,9 @@ def _closed(survey: Survey) -> Iterator[Advice]:
     if not values:
         return
     best = max(values, key=values.__getitem__)
-    enough = next(name for name in CHEAPEST if name in values and _as_good(survey, name, best))
+    enough = next(
+        name for name in CHEAPEST if name in values and _as_good(survey, values, name, best)
+    )
     yield _enough(survey, enough, best)
     yield from _tuning(survey, values, best)
     yield from _labels(survey, enough)
@@ -152,12 +156,17 @@ def _values(survey: Survey) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _as_good(survey: Survey, name: str, best: str) -> bool:
-    """Whether a system is not surely worse than the best, nor by much as measured."""
+def _as_good(survey: Survey, values: Mapping[str, float], name: str, best: str) -> bool:
+    """Whether a system is not surely worse than the best, nor by much as measured.
+
+    That is on the examples that both were asked, and by all that each was asked: what a sample of
+    a hundred leaves open, the others may tell.
+    """
     if name == best:
         return True
     gain = survey.gain(name, best)
-    return isinstance(gain, Figure) and gain.low <= 0 and gain.value < CLOSE
+    near = values[best] - values[name] < CLOSE
+    return near and isinstance(gain, Figure) and gain.low <= 0 and gain.value < CLOSE
 
 
 def _enough(survey: Survey, name: str, best: str) -> Advice:
@@ -181,7 +190,7 @@ def _tuning(survey: Survey, values: dict[str, float], best: str) -> Iterator[Adv
             yield _advice("tune", "tune-untried", scored=_scored(survey, best), poor=POOR)
         return
     own = max(known, key=values.__getitem__)
-    if not _as_good(survey, own, best):
+    if not _as_good(survey, values, own, best):
         return
     gain = survey.gain("tfidf", own) if "tfidf" in values else None
     if isinstance(gain, Figure) and gain.low > 0:
@@ -202,7 +211,7 @@ def _labels(survey: Survey, name: str) -> Iterator[Advice]:
         prices = [_price(one.gain, one.rows, one.low, one.high) for one in curve.prices]
         more = phrase("advise-prices", prices=prices) if prices else ""
         yield _advice("label-more", "more-labels", **values, prices=more)
-    elif gain.high < 2 * WORTH:
+    elif gain.value < WORTH and gain.high < LITTLE:
         yield _advice("enough-labels", "enough-labels", **values)
     else:
         yield _advice("curve-unsure", "curve-unsure", **values)

@@ -62,6 +62,7 @@ ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = FoldsDocument.FILE
 # Of pseudo-labels: what came of them, and what each tuning for them said.
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
+ADVICE = "advice.json"  # only where there is a validation part
 DECODING = "decoding.json"  # only where ways of decoding were tried
 REPORT, CHECKPOINTS, LOCK = "report.html", "checkpoints", "run.lock"
 # Written before training or in it, and by nothing that comes later.

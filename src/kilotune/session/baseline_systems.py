@@ -37,6 +37,9 @@ from kilotune.session.model_session import Answers, Session
 # they take no more than these tokens.
 SHOWN, SHOWN_TOKENS = 16, 2000
 
+# Those that learn what they answer by.
+LEARN = ("tfidf", "encoder", "states")
+
 # From what is known, to what is asked; what is learnt is put with the rest.
 System = Callable[[Sequence[Example], Sequence[Example], FittedBaselines], Answers]
 
@@ -75,17 +78,23 @@ class BaselineSystems:
         return found
 
     def learners(self, examples: Sequence[Example]) -> dict[str, Learner]:
-        """The systems that learn, with what they know of `examples` before any of their answers."""
-        names, seed = self._systems(examples, ()), self._seed
-        closed = self.session.prepared.task == "classify"
-        found = {"tfidf": of_words(seed) if closed else of_nearest()}
-        if "encoder" in names:
+        """The systems that learn from `examples`, with what is known of those before any answer."""
+        return {
+            name: self.learner(name, examples)
+            for name in self._systems(examples, ())
+            if name in LEARN
+        }
+
+    def learner(self, name: str, examples: Sequence[Example]) -> Learner:
+        """One of LEARN that the recipe names and the task allows."""
+        if name == "encoder":
             self._embed(examples)
-            found["encoder"] = of_vectors(self._embedded, seed)
-        if "states" in names:
+            return of_vectors(self._embedded, self._seed)
+        if name == "states":
             self._look_at(examples)
-            found["states"] = of_states(self._states, seed)
-        return found
+            return of_states(self._states, self._seed)
+        closed = self.session.prepared.task == "classify"
+        return of_words(self._seed) if closed else of_nearest()
 
     def _asked(
         self,

@@ -12,7 +12,7 @@ from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.baselines import FOLDS, blank, majority
 from kilotune.evaluation.evidence import Resampling
-from kilotune.evaluation.judgement import example_scores
+from kilotune.evaluation.judgement import example_scores, quick_metrics
 from kilotune.evaluation.label_errors import (
     ENOUGH,
     Contradicted,
@@ -24,22 +24,29 @@ from kilotune.evaluation.learners import (
     Learner,
     Round,
     ask_round,
+    chosen_once,
     curve_sizes,
     of_nearest,
     of_vectors,
     of_words,
 )
 from kilotune.evaluation.learning_curve import LearningCurve, learning_curve
+from kilotune.evaluation.recommendation import recommend
 from kilotune.evaluation.survey import Survey
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.generation.embedding import load_embedder
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
-from kilotune.session.baseline_systems import encoder_place
+from kilotune.runs.outcomes import AdviceDocument
+from kilotune.runs.record import RunFolder
+from kilotune.session.baseline_systems import LEARN, BaselineSystems, encoder_place
+from kilotune.session.model_session import Answers
 
 # Cross-validations whose mean a curve is; more examples are asked at most; others, drawn by the
 # recipe's seed, are left out.
 ROUNDS, MOST_EXAMPLES = 3, 2000
+# What a run that is tuning anyway need not be told.
+OF_NO_USE = ("tune", "curve-unsure")
 # The simplest first.
 ORDER = ("majority", "tfidf", "encoder", "base", "states", "few_shot")
 
@@ -118,6 +125,41 @@ def survey(
         curves={name: one.curve for name, one in learnt.items() if one.curve},
         findings=prepared.findings,
         contradicted=_contradicted(prepared, examples, learnt),
+    )
+
+
+def advise_session(
+    systems: BaselineSystems, simpler: Mapping[str, Answers], folder: RunFolder
+) -> None:
+    """Say what the baselines of a run advise, and keep it in `folder`.
+
+    `simpler` are their answers to validation; without any nothing is advised. The best of them that
+    learns is asked out of fold, once, with what it chose: all that a run can wait for.
+    """
+    session = systems.session
+    prepared, progress = session.prepared, session.progress
+    learn = [name for name in LEARN if name in simpler]
+    if not learn:
+        return
+    validation = prepared.parts.validation
+    graded = {
+        name: quick_metrics(
+            prepared.task, references(validation), simpler[name].predictions, prepared.labels
+        )[TASKS[prepared.task].graded]
+        for name in learn
+    }
+    best = max(learn, key=graded.__getitem__)
+    examples = to_survey(prepared)
+    learner = chosen_once(systems.learner(best, examples), examples)
+    found = survey(prepared, examples, {best: learner}, progress, rounds=1)
+    answers = {name: by_id(validation, said.predictions) for name, said in simpler.items()}
+    found = with_answers(found, {name: said for name, said in answers.items() if name != best})
+    advice = recommend(found)
+    for one in advice:
+        if one.code not in OF_NO_USE:
+            progress.say(f"{one}")
+    folder.write(
+        AdviceDocument(advice=advice, systems=found.systems(), curves=tuple(found.curves.values()))
     )
 
 
