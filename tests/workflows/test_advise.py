@@ -111,6 +111,7 @@ def test_groups_that_leave_no_folds_are_said_and_leave_nothing_to_be_asked(tmp_p
     path.write_text("text,label,who\n" + rows)
     found = advised(path, "data.group=who")
     assert [one.name for one in found.systems] == ["majority"]
+    assert codes(found) == []
 
 
 def test_the_command_prints_advice_or_one_document(

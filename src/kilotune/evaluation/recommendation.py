@@ -28,7 +28,7 @@ CLOSE = 0.03
 # Above this there is little left to tune for, below the other nothing simple is good.
 GOOD, POOR = 0.9, 0.8
 # A gain that labels are worth giving for, and one that it would take to ask for more all the same.
-WORTH, LITTLE = 0.01, 0.03
+WORTH, LITTLE = 0.01, 0.04
 
 # From what costs least in use to what costs most, and what is advised where it is enough.
 CHEAPEST: dict[str, Code] = {
@@ -66,7 +66,8 @@ def recommend(survey: Survey) -> tuple[Advice, ...]:
     repairs = tuple(_repairs(survey))
     if survey.task != "classify":
         return (*repairs, *_open(survey))
-    if not any(survey.informed(name) for name in survey.answers if name != "majority"):
+    asked = [name for name in survey.answers if name != "majority"]
+    if asked and not any(map(survey.informed, asked)):
         return (*repairs, *_no_signal(survey))
     return (*repairs, *_rare(survey), *_closed(survey))
 
