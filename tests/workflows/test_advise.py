@@ -94,8 +94,7 @@ def test_free_answers_are_tuned_for(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(
         "".join(
-            json.dumps({"prompt": text, "completion": f"It was about the {text.split()[2]}."})
-            + "\n"
+            json.dumps({"prompt": text, "completion": f"About {text.lower()}."}) + "\n"
             for text in sentences(60)
         )
     )

@@ -156,7 +156,8 @@ class Round:
 def curve_sizes(rounds: Sequence[Sequence[Fold]]) -> list[int]:
     """How many examples are learnt from, the most first: all of a fold's, and parts of them."""
     most = min(len(fold.train) for folds in rounds for fold in folds)
-    return [size for share in SHARES if (size := round(share * most)) >= LEAST_LEARNT]
+    parts = [size for share in SHARES if (size := round(share * most)) >= LEAST_LEARNT]
+    return parts or [most]
 
 
 def ask_round(

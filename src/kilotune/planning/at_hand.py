@@ -97,8 +97,15 @@ def _places(prepared: Prepared) -> Iterator[tuple[str, Path]]:
     own = prepared.recipe.model.name
     places.setdefault(own, Path(own).expanduser())
     for name, place in places.items():
-        if place.is_dir() and not missing_files(str(place)):
+        if place.is_dir() and _whole(place):
             yield name, place
+
+
+def _whole(place: Path) -> bool:
+    try:
+        return not missing_files(str(place))
+    except KilotuneError:  # an index that cannot be read
+        return False
 
 
 def _cached() -> list[CachedRepoInfo]:

@@ -11,7 +11,7 @@ from kilotune.evaluation.recommendation import Advice, recommend, wanting
 from kilotune.evaluation.survey import Survey, SystemSurvey
 from kilotune.models.source import locate
 from kilotune.planning.at_hand import ModelAtHand, is_here, models_at_hand, suited
-from kilotune.preparation.prepare import Prepared, prepare
+from kilotune.preparation.prepare import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.session.baseline_systems import BaselineSystems
@@ -58,7 +58,7 @@ def advise(recipe: Recipe, *, model: bool = True, progress: Progress | None = No
     """
     start = time.perf_counter()
     progress = progress or Silent()
-    prepared = _closed(prepare(recipe, progress))
+    prepared = _closed(clean(prepare(recipe, progress), progress))
     examples = to_survey(prepared)
     asked = model and is_here(prepared)
     progress.stage("Asking simple systems about training and validation; the test stays closed")
