@@ -109,8 +109,8 @@ def test_rare_labels_are_named_with_what_they_lack() -> None:
     truth = ["a"] * 100 + ["b"] * 100 + ["c"] * 3 + ["d"] * 7
     advice = recommend(made({"tfidf": 0.95}, truth=truth))
     assert [one.code for one in advice] == ["label-more", "bag-of-words"]
-    assert "2 labels have fewer than 8 examples: 'c' (3), 'd' (7)" in str(advice[0])
-    assert "6 more labels" in str(advice[0])
+    assert "Label more of 'c' (3), 'd' (7): with fewer than 8 examples" in str(advice[0])
+    assert "6 more rows" in str(advice[0])
 
 
 @pytest.mark.parametrize(

@@ -122,12 +122,13 @@ def _show_models(found: "Advised") -> None:
     figures = ("parameters", "training takes", "fits", "tokens/100", "in pieces")
     table = new_table("model at hand", right=figures, title="Memory and writing, from sizes alone")
     for model in found.models:
-        name = Text(model.name, "bold" if model.name in found.suited else "")
         if model.memory is None or model.tokens is None:
-            table.add_row(name, "", "", "", "", Text(f"? {model.why}"))
+            put(out, f"{model.name}: {model.why}")
             continue
         table.add_row(
-            name, f"{(model.parameters or 0) / 1e6:,.0f}M", f"{model.memory / 1e9:.1f} GB",
-            "yes" if model.fits else "no", f"{model.tokens:.0f}", f"{model.pieces:.0%}",
+            Text(model.name), f"{(model.parameters or 0) / 1e6:,.0f}M",
+            f"{model.memory / 1e9:.1f} GB", "yes" if model.fits else "no",
+            f"{model.tokens:.0f}", f"{model.pieces:.0%}",
         )  # fmt: skip
     out.print(table)
+    put(out, f"Of these suit memory and writing: {', '.join(found.suited) or 'none'}")

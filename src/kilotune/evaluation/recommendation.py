@@ -20,7 +20,7 @@ Code = Literal[
 CONFLICTING, REPEATED = 0.05, 0.2
 # Where a model is surest so many labels are others, and no fewer than elsewhere: wrong ones, rather
 # than hard texts.
-SUSPECT = 0.05
+SUSPECT = 0.1
 # A label of fewer examples is learnt badly, and judged not at all.
 RARE = 8
 # What a system must reach of the best one: not surely worse, nor by more than this as measured.
@@ -119,7 +119,7 @@ def _rare(survey: Survey) -> Iterator[Advice]:
     if rare:
         named = [phrase("class", label=label, examples=count) for label, count in rare.items()]
         lacking = sum(RARE - count for count in rare.values())
-        yield _advice("label-more", "rare-labels", labels=len(rare), named=named, least=RARE,
+        yield _advice("label-more", "rare-labels", named=named, least=RARE,
                       lacking=lacking)  # fmt: skip
 
 
@@ -138,7 +138,10 @@ def _closed(survey: Survey) -> Iterator[Advice]:
 
 
 def _open(survey: Survey) -> Iterator[Advice]:
-    """Free answers are what tuning is for; unless the base model gives them already."""
+    """Free answers are what tuning is for; unless the base model gives them already.
+
+    What copying gains by more labels says nothing of what tuning would.
+    """
     values = _values(survey)
     prompted = [name for name in ("base", "few_shot") if name in values]
     good = next((name for name in prompted if values[name] >= GOOD), None)
@@ -147,7 +150,6 @@ def _open(survey: Survey) -> Iterator[Advice]:
     else:
         figures = [_scored(survey, name) for name in values]
         yield _advice("tune", "tune-open", figures=figures or [phrase("nothing-asked")])
-    yield from _labels(survey, "tfidf")
 
 
 def _values(survey: Survey) -> dict[str, float]:
