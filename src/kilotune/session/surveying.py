@@ -12,7 +12,7 @@ from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.baselines import FOLDS, blank, majority
 from kilotune.evaluation.evidence import Resampling
-from kilotune.evaluation.judgement import example_scores, quick_metrics
+from kilotune.evaluation.judgement import example_scores
 from kilotune.evaluation.label_errors import (
     ENOUGH,
     Contradicted,
@@ -47,6 +47,8 @@ from kilotune.session.model_session import Answers
 ROUNDS, MOST_EXAMPLES = 3, 2000
 # What a run that is tuning anyway need not be told.
 OF_NO_USE = ("tune", "curve-unsure")
+# What needs no labels, or a few.
+PROMPTED = ("base", "few_shot")
 # The simplest first.
 ORDER = ("majority", "tfidf", "encoder", "base", "states", "few_shot")
 
@@ -65,12 +67,16 @@ def to_survey(prepared: Prepared) -> list[Example]:
 
     What models made of the data, or guessed, is not among them, nor is the held-out test.
     """
-    parts = prepared.parts
-    read = [e for e in (*parts.train, *parts.validation) if not e.origin.parent]
+    read = _read(prepared)
     if len(read) <= MOST_EXAMPLES:
         return read
     kept = sorted(random.Random(prepared.recipe.seed).sample(range(len(read)), MOST_EXAMPLES))
     return [read[place] for place in kept]
+
+
+def _read(prepared: Prepared) -> list[Example]:
+    parts = prepared.parts
+    return [e for e in (*parts.train, *parts.validation) if not e.origin.parent]
 
 
 def without_model(prepared: Prepared, examples: Sequence[Example]) -> dict[str, Learner]:
@@ -110,7 +116,7 @@ def survey(
         for name, learner in learners.items() if folds else ():
             asked = []
             for number, round_of in enumerate(folds):
-                rng = np.random.default_rng([recipe.seed, number])
+                rng = np.random.default_rng([recipe.seed % 2**32, number])
                 closed = labels if prepared.task == "classify" else ()
                 asked.append(ask_round(learner, round_of, closed, curve_sizes(folds), rng))
                 bar.advance(note=name)
@@ -133,39 +139,33 @@ def advise_session(
 ) -> None:
     """Say what the baselines of a run advise, and keep it in `folder`.
 
-    `simpler` are their answers to validation; without any nothing is advised. The best of them that
-    learns is asked out of fold, once, with what it chose: all that a run can wait for.
+    `simpler` are their answers to validation; without any nothing is advised. Those that learn are
+    asked out of fold, once, with what each chooses by all examples: all that a run can wait for.
     """
     session = systems.session
-    prepared, progress = session.prepared, session.progress
+    validation, examples = session.prepared.parts.validation, to_survey(session.prepared)
     learn = [name for name in LEARN if name in simpler]
     if not learn:
         return
-    validation = prepared.parts.validation
-    graded = {
-        name: quick_metrics(
-            prepared.task, references(validation), simpler[name].predictions, prepared.labels
-        )[TASKS[prepared.task].graded]
-        for name in learn
-    }
-    best = max(learn, key=graded.__getitem__)
-    examples = to_survey(prepared)
-    learner = chosen_once(systems.learner(best, examples), examples)
-    found = survey(prepared, examples, {best: learner}, progress, rounds=1)
-    answers = {name: by_id(validation, said.predictions) for name, said in simpler.items()}
-    found = with_answers(found, {name: said for name, said in answers.items() if name != best})
+    learners = {name: chosen_once(systems.learner(name, examples), examples) for name in learn}
+    found = survey(session.prepared, examples, learners, session.progress, rounds=1)
+    said = {name: by_id(validation, one.predictions) for name, one in simpler.items()}
+    found = with_answers(found, {name: one for name, one in said.items() if name in PROMPTED})
     advice = recommend(found)
     for one in advice:
         if one.code not in OF_NO_USE:
-            progress.say(f"{one}")
-    folder.write(
-        AdviceDocument(advice=advice, systems=found.systems(), curves=tuple(found.curves.values()))
-    )
+            session.progress.say(f"{one}")
+    curves = tuple(found.curves.values())
+    folder.write(AdviceDocument(advice=advice, systems=found.systems(), curves=curves))
 
 
 def with_answers(found: Survey, answers: Mapping[str, Mapping[str, str]]) -> Survey:
-    """A survey with the answers of further systems, by their names."""
-    return replace(found, answers=_ordered({**found.answers, **answers}))
+    """A survey with what further systems, by their names, answered to examples of it."""
+    known = {
+        name: {id: one for id, one in said.items() if id in found.truth}
+        for name, said in answers.items()
+    }
+    return replace(found, answers=_ordered({**found.answers, **known}))
 
 
 def by_id(examples: Iterable[Example], predictions: Iterable[str]) -> dict[str, str]:
@@ -201,7 +201,7 @@ def _learnt(
     curve = None
     if len(sizes) > 1:
         curve = learning_curve(
-            name, metric, scores, rows=len(truth), chance=sum(chance) / len(chance)
+            name, metric, scores, rows=len(_read(prepared)), chance=sum(chance) / len(chance)
         )
     first = asked[0].answers[sizes[0]]
     return _Learnt({id: first[id] for id in truth}, asked[0].likely, curve)
