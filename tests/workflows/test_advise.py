@@ -141,7 +141,7 @@ def test_what_a_run_would_refuse_is_refused(tmp_path: Path) -> None:
 def test_a_run_keeps_what_its_baselines_advised(tiny_run: Path) -> None:
     found = RunFolder(tiny_run).read(AdviceDocument)
     assert found.advice[0].code == "bag-of-words"
-    assert [curve.rows for curve in found.curves] == [64]
+    assert [(curve.system, curve.rows) for curve in found.curves] == [("tfidf", 64), ("states", 64)]
     assert "What the baselines advised" in (tiny_run / "report.html").read_text()
 
 
