@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kilotune.recipe.schema import Recipe
     from kilotune.runs.comparison import compare
     from kilotune.workflows.ablate import ablate
+    from kilotune.workflows.advise import advise
     from kilotune.workflows.augment import augment
     from kilotune.workflows.chat import chat
     from kilotune.workflows.decode import decode
@@ -32,6 +33,7 @@ _HOMES = {
     "KilotuneError": "kilotune.errors",
     "Recipe": "kilotune.recipe.schema",
     "ablate": "kilotune.workflows.ablate",
+    "advise": "kilotune.workflows.advise",
     "augment": "kilotune.workflows.augment",
     "chat": "kilotune.workflows.chat",
     "check": "kilotune.preparation.inspection",
@@ -54,6 +56,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "ablate",
+    "advise",
     "augment",
     "chat",
     "check",

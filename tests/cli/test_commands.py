@@ -64,7 +64,9 @@ def test_every_command_has_help_with_examples_and_exit_statuses(command: str) ->
     said = " ".join(result.output.split())
     assert f"Example: kilotune {command} " in said.replace("Examples:", "Example:")
     assert "Exit status: 0 done, " in said
-    assert ("1 " in said.split("Exit status")[1]) == (command in ("predict", "check", "render"))
+    assert ("1 " in said.split("Exit status")[1]) == (
+        command in ("advise", "check", "predict", "render")
+    )
 
 
 ROWS = "\n".join(f"text {i},{'ab'[i % 2]}" for i in range(20))

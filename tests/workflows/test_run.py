@@ -35,7 +35,7 @@ RECORDS = {
     "adapter", "baselines.json", "baselines.safetensors", "checkpoints", "data.json",
     "environment.json", "findings.json", "freeze_proof.json", "identity.json", "judgement.json",
     "metrics.jsonl", "predictions.parquet", "recipe.yaml", "report.html", "run.lock",
-    "validation.parquet", "verdict.json",
+    "validation.parquet", "verdict.json", "advice.json",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import typer
 from kilotune import __version__
 from kilotune.cli import (
     ablate,
+    advise,
     augment,
     chat,
     check,
@@ -66,6 +67,7 @@ _add(check.check, FOUND)
 _add(convert.convert)
 _add(augment.augment)
 _add(render.render, FOUND)
+_add(advise.advise, "1 the data are found wanting")
 _add(plan.plan)
 _add(ablate.ablate)
 _add(runs.runs)

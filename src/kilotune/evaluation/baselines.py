@@ -102,13 +102,26 @@ def fit_linear(
     if len(set(labels)) == 1:
         return LinearClassifier((labels[0],), np.zeros((1, features.shape[1])), np.zeros(1))
     rows = _Rows.of(features)
-    best = strengths[0]
-    if len(strengths) > 1:
-        scores = [_out_of_fold_f1(rows.compact, labels, one, seed) for one in strengths]
-        best = strengths[int(np.argmax(scores))]
+    best = _best_strength(rows.compact, labels, strengths, seed)
     fitted = _fitted(rows.compact, labels, best)
     labels_of = tuple(map(str, fitted.classes_))
     return LinearClassifier(labels_of, rows.weights(fitted.coef_), fitted.intercept_)
+
+
+def best_strength(
+    features: Any, labels: Sequence[str], strengths: Sequence[float], *, seed: int
+) -> float:
+    """The one of `strengths` that `fit_linear` would take."""
+    return _best_strength(_Rows.of(features).compact, labels, strengths, seed)
+
+
+def _best_strength(
+    compact: Any, labels: Sequence[str], strengths: Sequence[float], seed: int
+) -> float:
+    if len(strengths) == 1:
+        return strengths[0]
+    scores = [_out_of_fold_f1(compact, labels, one, seed) for one in strengths]
+    return strengths[int(np.argmax(scores))]
 
 
 def fit_states(
@@ -119,14 +132,21 @@ def fit_states(
     Each has a row for each label. For hidden states, of which there are more than labels and few
     of one size: they are standardised, and strongly regularised.
     """
+    best = best_place(choices, labels, seed=seed)
+    standard, mean, scale = _standardised(choices[best])
+    plain = fit_linear(standard, labels, (STATES_STRENGTH,), seed=seed)
+    return best, replace(plain, mean=mean, scale=scale)
+
+
+def best_place(
+    choices: Mapping[Place, NDArray[np.float32]], labels: Sequence[str], *, seed: int
+) -> Place:
+    """The one of `choices` that `fit_states` would take."""
     found: dict[Place, float] = {}
     for place, features in choices.items() if len(choices) > 1 else ():
         compact = _Rows.of(_standardised(features)[0]).compact
         found[place] = _out_of_fold_f1(compact, labels, STATES_STRENGTH, seed)
-    best = max(found, key=found.__getitem__) if found else next(iter(choices))
-    standard, mean, scale = _standardised(choices[best])
-    plain = fit_linear(standard, labels, (STATES_STRENGTH,), seed=seed)
-    return best, replace(plain, mean=mean, scale=scale)
+    return max(found, key=found.__getitem__) if found else next(iter(choices))
 
 
 def _standardised(

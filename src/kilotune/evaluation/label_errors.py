@@ -144,7 +144,7 @@ def suspicious_labels(
     said = np.asarray(probabilities).argmax(axis=1)
     agreement = float((said == given).mean())
     commonest = float(np.bincount(given).max() / len(given))
-    kappa = float(cohen_kappa_score(given, said))
+    kappa = agreement_beyond_chance(given, said)
     if kappa < ENOUGH:
         return [
             finding(
@@ -157,6 +157,11 @@ def suspicious_labels(
         ]
     said_of = phrase("labels-agreed-with", agreement=agreement)
     return _suspects(examples, classes, label_errors(given, probabilities), said_of)
+
+
+def agreement_beyond_chance(labels: ArrayLike, said: ArrayLike) -> float:
+    """Cohen's kappa of two lists of class numbers: from ENOUGH up one can judge the other."""
+    return float(cohen_kappa_score(labels, said))
 
 
 def labels_doubted(

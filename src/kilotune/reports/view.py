@@ -12,6 +12,7 @@ from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.health import Health
 from kilotune.evaluation.judgement import Judgement
 from kilotune.evaluation.preference import Preference
+from kilotune.evaluation.recommendation import Advice
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.evaluation.task_metrics import TITLES as METRICS
 from kilotune.evaluation.verdict import Verdict
@@ -19,6 +20,7 @@ from kilotune.recipe.schema import Recipe
 from kilotune.recipe.sharing import shown_place, shown_recipe
 from kilotune.runs.documents import DataDocument, FindingsDocument, JudgedEnvironmentDocument
 from kilotune.runs.outcomes import (
+    AdviceDocument,
     FreezeProofDocument,
     JudgementDocument,
     PseudoLabels,
@@ -91,6 +93,7 @@ class RunView:
     pseudo_labels: PseudoLabels | None
     preference: Preference | None
     findings: tuple[Finding, ...]
+    advice: tuple[Advice, ...]
     metrics: list[dict[str, float]]
     tuning: Tuning
     environment: JudgedEnvironmentDocument
@@ -124,6 +127,7 @@ def read_run(folder: RunFolder) -> RunView:
         pseudo_labels=_pseudo_labels(folder),
         preference=_preference(judgement.preference),
         findings=folder.read(FindingsDocument).findings,
+        advice=advised.advice if (advised := folder.read_if_there(AdviceDocument)) else (),
         metrics=folder.read_metrics(),
         tuning=judgement.tuning,
         environment=folder.read(JudgedEnvironmentDocument),

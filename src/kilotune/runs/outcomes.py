@@ -17,7 +17,10 @@ from kilotune.evaluation.decoding_race import DecodingChoice
 from kilotune.evaluation.evidence import Estimate, PairedTest
 from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.judgement import Judgement
+from kilotune.evaluation.learning_curve import LearningCurve
 from kilotune.evaluation.preference import Preference
+from kilotune.evaluation.recommendation import Advice
+from kilotune.evaluation.survey import SystemSurvey
 from kilotune.evaluation.verdict import Verdict
 from kilotune.messages.sentences import phrase
 from kilotune.models.proof import FreezeProof
@@ -29,6 +32,23 @@ from kilotune.training.tuning_result import Tuning
 
 # What may be judged.
 SYSTEMS = {"majority", "tfidf", "encoder", "states", "few_shot", "base", "tuned"}
+
+
+class AdviceDocument(Document):
+    """What the baselines of a run advised before it was tuned, and the figures behind that."""
+
+    FILE = record.ADVICE
+
+    advice: tuple[Advice, ...]
+    systems: tuple[SystemSurvey, ...]
+    curves: tuple[LearningCurve, ...]
+
+    @field_validator("advice")
+    @classmethod
+    def _sayable(cls, advice: tuple[Advice, ...]) -> tuple[Advice, ...]:
+        for one in advice:
+            str(one)
+        return advice
 
 
 class FreezeProofDocument(Document):

@@ -63,6 +63,7 @@ ABLATION, BEST, TRIALS, FINAL = "ablation.json", "best.yaml", "trials", "final"
 FOLDS = FoldsDocument.FILE
 # Of pseudo-labels: what came of them, and what each tuning for them said.
 PSEUDO_LABELS, STAGES = "pseudo_labels.json", "pseudo-labels"
+ADVICE = "advice.json"  # only where there is a validation part
 # The tunings on folds, where validation is too small to judge by, and all that they answered.
 OUT_OF_FOLD, HELD_OUT = "out-of-fold", "out_of_fold.parquet"
 DECODING = "decoding.json"  # only where ways of decoding were tried

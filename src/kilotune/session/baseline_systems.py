@@ -21,12 +21,14 @@ from kilotune.evaluation.baselines import (
     majority,
     nearest,
 )
+from kilotune.evaluation.learners import Learner, of_nearest, of_states, of_vectors, of_words
 from kilotune.generation.answer import Prompting
 from kilotune.generation.embedding import Embedder, load_embedder
 from kilotune.generation.hidden_states import StatesOf, hidden_states, places
 from kilotune.generation.prefix import common_prefix
 from kilotune.models.builtin import fetched_encoder
 from kilotune.models.streaming import streamed_layers
+from kilotune.recipe.schema import Recipe
 from kilotune.rendering.wording import Wording
 from kilotune.runs.fitted_baselines import PROBE, FittedBaselines
 from kilotune.session.model_session import Answers, Session
@@ -34,6 +36,9 @@ from kilotune.session.model_session import Answers, Session
 # Examples in a prompt: one of each label in turn, so many or as many as there are labels, while
 # they take no more than these tokens.
 SHOWN, SHOWN_TOKENS = 16, 2000
+
+# Those that learn what they answer by.
+LEARN = ("tfidf", "encoder", "states")
 
 # From what is known, to what is asked; what is learnt is put with the rest.
 System = Callable[[Sequence[Example], Sequence[Example], FittedBaselines], Answers]
@@ -58,14 +63,54 @@ class BaselineSystems:
         """
         found, fitted = {}, FittedBaselines()
         for name, system in self._systems(known, asked).items():
-            start = time.perf_counter()
-            try:
-                said = system(known, asked, fitted)
-            except KilotuneError as error:  # a template that takes one turn alone, say
-                self.session.progress.say(f"{name}: not asked, {error}")
-                continue
-            found[name] = replace(said, seconds=time.perf_counter() - start)
+            if said := self._asked(name, system, known, asked, fitted):
+                found[name] = said
         return found, fitted
+
+    def prompted(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, Answers]:
+        """What the base model answers to `asked` without learning: alone, and behind examples."""
+        if streamed_layers(self.session.tunable.model):  # every token would read them from disk
+            return {}
+        found = {"base": self.session.base_answer(asked)}
+        system = self._systems(known, asked).get("few_shot")
+        if system and (said := self._asked("few_shot", system, known, asked, FittedBaselines())):
+            found["few_shot"] = said
+        return found
+
+    def learners(self, examples: Sequence[Example]) -> dict[str, Learner]:
+        """The systems that learn from `examples`, with what is known of those before any answer."""
+        return {
+            name: self.learner(name, examples)
+            for name in self._systems(examples, ())
+            if name in LEARN
+        }
+
+    def learner(self, name: str, examples: Sequence[Example]) -> Learner:
+        """One of LEARN that the recipe names and the task allows."""
+        if name == "encoder":
+            self._embed(examples)
+            return of_vectors(self._embedded, self._seed)
+        if name == "states":
+            self._look_at(examples)
+            return of_states(self._states, self._seed)
+        closed = self.session.prepared.task == "classify"
+        return of_words(self._seed) if closed else of_nearest()
+
+    def _asked(
+        self,
+        name: str,
+        system: System,
+        known: Sequence[Example],
+        asked: Sequence[Example],
+        fitted: FittedBaselines,
+    ) -> Answers | None:
+        start = time.perf_counter()
+        try:
+            said = system(known, asked, fitted)
+        except KilotuneError as error:  # a template that takes one turn alone, say
+            self.session.progress.say(f"{name}: not asked, {error}")
+            return None
+        return replace(said, seconds=time.perf_counter() - start)
 
     def _systems(self, known: Sequence[Example], asked: Sequence[Example]) -> dict[str, System]:
         """Those that the recipe names and the task allows."""
@@ -91,7 +136,7 @@ class BaselineSystems:
     @property
     def _encoder_place(self) -> str | None:
         """That of the encoder which the recipe names, or of one that was fetched."""
-        return self.session.prepared.recipe.judge.encoder or fetched_encoder()
+        return encoder_place(self.session.prepared.recipe)
 
     def _tfidf(
         self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
@@ -111,9 +156,7 @@ class BaselineSystems:
     ) -> Answers:
         """A linear classifier of the texts' embeddings."""
         assert self._encoder_place is not None
-        new = [e for e in (*known, *asked) if e.id not in self._embedded]
-        vectors = self.embedder([example.text for example in new])
-        self._embedded.update(zip((e.id for e in new), vectors.numpy(), strict=True))
+        self._embed((*known, *asked))
         learnt, others = (
             np.stack([self._embedded[example.id] for example in part]) for part in (known, asked)
         )
@@ -125,8 +168,7 @@ class BaselineSystems:
         self, known: Sequence[Example], asked: Sequence[Example], fitted: FittedBaselines
     ) -> Answers:
         """A linear classifier of what the base model makes of the prompts inside."""
-        if not self._skip:
-            self._skip.append(len(common_prefix(self.session.prompting.token_ids(known))))
+        self._note_prefix(known)
         self._look_at((*known, *asked))
 
         def states(examples: Iterable[Example], place: StatesOf) -> NDArray[np.float32]:
@@ -137,11 +179,22 @@ class BaselineSystems:
         fitted.states = *best, self._skip[0], classifier
         return Answers(tuple(classifier.predict(states(asked, best))))
 
+    def _embed(self, examples: Sequence[Example]) -> None:
+        """Compute the embeddings of those that were not embedded before."""
+        new = [example for example in examples if example.id not in self._embedded]
+        vectors = self.embedder([example.text for example in new])
+        self._embedded.update(zip((e.id for e in new), vectors.numpy(), strict=True))
+
+    def _note_prefix(self, known: Sequence[Example]) -> None:
+        if not self._skip:
+            self._skip.append(len(common_prefix(self.session.prompting.token_ids(known))))
+
     def _look_at(self, examples: Sequence[Example]) -> None:
         """Compute the hidden states of those that were not looked at before."""
         new = [example for example in examples if example.id not in self._states]
         if not new:
             return
+        self._note_prefix(examples)
         prompting = self.session.prompting
         prompts = prompting.prompts(new)
         pad_id = prompting.template.tokenizer.pad_token_id
@@ -180,6 +233,11 @@ class BaselineSystems:
 
 def _majority(known: Sequence[Example], asked: Sequence[Example], _: FittedBaselines) -> Answers:
     return Answers(tuple(majority(references(known), len(asked))))
+
+
+def encoder_place(recipe: Recipe) -> str | None:
+    """Where the sentence encoder is that a recipe names, or one that was fetched."""
+    return recipe.judge.encoder or fetched_encoder()
 
 
 def to_show(session: Session, known: Sequence[Example]) -> tuple[Message, ...]:

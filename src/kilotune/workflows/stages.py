@@ -50,6 +50,7 @@ from kilotune.session.loading import open_session
 from kilotune.session.model_session import Answers, Session
 from kilotune.session.out_of_fold import OutOfFold, more_folds, out_of_fold
 from kilotune.session.retention import measure_forgetting
+from kilotune.session.surveying import advise_session
 from kilotune.training.tuning_result import Tuning
 from kilotune.workflows.decode import DecodingTask, save_choice, search
 
@@ -104,6 +105,7 @@ def run_stages(
     with clock.lap("baseline"):
         systems = BaselineSystems(session)
         simpler = _baselines(systems, progress)
+        advise_session(systems, simpler, folder)
     with clock.lap("tune"):
         tuning = _tuned(session, train, validation, folder, clock)
     if prepared.recipe.decoding.search:
