@@ -67,6 +67,14 @@ def test_packed_loss_and_gradient_equal_padded(family: str) -> None:
     assert gradient < 1e-5
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_packs_are_exact_without_compiled_passes(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kilotune.models.attention_pieces.kernels_for", lambda *_: None)
+    assert max(errors(tiny(FAMILIES[family]), conversations())) < 1e-5
+
+
 def test_nothing_shared_packs_as_well() -> None:
     alone = [conversations()[index] for index in (0, 1, 2)]
     alone = [

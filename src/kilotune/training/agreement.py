@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kilotune.models.attention import UnsupportedError, packing_attention
 from kilotune.models.freeze import Tunable
+from kilotune.models.fused_layers import fused_layers
 from kilotune.models.fused_lora import fused_lora
 from kilotune.models.pretrained import Model
 from kilotune.models.quantisation import quantised
@@ -30,8 +31,11 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-2}
 
 @contextmanager
 def fast_path(model: Model) -> Iterator[None]:
-    """Let `model` take packs, its adapters fused; raises UnsupportedError where that cannot be."""
-    with packing_attention(model), fused_lora(model):
+    """Let `model` take packs, its adapters, norms and units fused.
+
+    Raises UnsupportedError where packs cannot be.
+    """
+    with packing_attention(model), fused_lora(model), fused_layers(model):
         yield
 
 

@@ -10,7 +10,8 @@ from itertools import groupby, pairwise, takewhile
 
 import torch
 
-from kilotune.models.attention import Block, Pack
+from kilotune.models.attention import Pack
+from kilotune.models.attention_pieces import Block
 from kilotune.models.vision import Eyes
 from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import Batch, States
@@ -223,10 +224,14 @@ def _block(pieces: Sequence[tuple[int, int]], length: int) -> Block:
     lasts = torch.tensor([stop - 1 for _, stop in pieces])[:, None]
     wanted = starts + torch.arange(length)
     real = (wanted <= lasts).flatten()
+    gather = torch.minimum(wanted, lasts).flatten()
+    begin = int(starts[0])
+    run = torch.equal(gather, torch.arange(begin, begin + len(gather)))
     return Block(
         count=len(pieces),
         length=length,
-        gather=torch.minimum(wanted, lasts).flatten(),
+        gather=gather,
         places=real.nonzero().squeeze(1),
         tokens=wanted.flatten()[real],
+        start=begin if run else None,
     )
