@@ -18,7 +18,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from kilotune.models.attention_pieces import Block, Joined, Piece, inner, put, slopes_of, soften
+from kilotune.models.attention_pieces import (
+    Block,
+    Joined,
+    AttentionPiece,
+    inner,
+    put,
+    slopes_of,
+    soften,
+)
 from kilotune.models.pretrained import Model
 
 PACKED = "kilotune_packed"
@@ -42,14 +50,16 @@ class Pack:
     blocks: tuple[Block, ...]
     reaches: tuple[tuple[int, int, int, int], ...]
     longest: int
-    known: dict[int, tuple[Piece, ...]] = field(default_factory=dict, repr=False, compare=False)
+    known: dict[int, tuple[AttentionPiece, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Pack":
         """The same on another device, as the Trainer moves its batches."""
         moved = tuple(block.to(device, non_blocking=non_blocking) for block in self.blocks)
         return Pack(moved, self.reaches, self.longest)
 
-    def pieces(self, heads: int) -> tuple[Piece, ...]:
+    def pieces(self, heads: int) -> tuple[AttentionPiece, ...]:
         """What is computed at once for `heads` heads: causal pieces, then those without a mask."""
         if heads not in self.known:
             device = self.blocks[0].gather.device
@@ -175,19 +185,19 @@ def _by_key_head(x: Tensor, heads: int) -> Tensor:
     return x[0].view(heads, every // heads, tokens, size).transpose(1, 2).contiguous()
 
 
-def _cut_block(block: Block, heads: int) -> Iterator[Piece]:
+def _cut_block(block: Block, heads: int) -> Iterator[AttentionPiece]:
     """Stretches that see themselves, at most SCORES scores at once."""
     size = max(1, SCORES // (heads * block.length * block.length))
     for first in range(0, block.count, size):
         part = block if size >= block.count else block.part(first, min(first + size, block.count))
-        yield Piece(part, part, causal=True)
+        yield AttentionPiece(part, part, causal=True)
 
 
 def _cut_reach(
     begin: int, end: int, start: int, stop: int, heads: int, device: torch.device
-) -> Iterator[Piece]:
+) -> Iterator[AttentionPiece]:
     """Tokens and the stretch that they see, at most SCORES scores at once."""
     size = max(1, SCORES // (heads * (stop - start)))
     seen = Block.run(start, stop, device)
     for low in range(begin, end, size):
-        yield Piece(Block.run(low, min(low + size, end), device), seen, causal=False)
+        yield AttentionPiece(Block.run(low, min(low + size, end), device), seen, causal=False)

@@ -66,7 +66,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AttentionPiece:
     """Tokens that see others: each of `rows` all of `columns`, or itself and those before it."""
 
     rows: Block
@@ -88,7 +88,7 @@ class Joined:
         mean = torch.empty(shape, dtype=torch.float32, device=device)
         return cls(mean, mean.new_empty(shape[:3]))
 
-    def add(self, part: Tensor, tops: Tensor, totals: Tensor, piece: Piece) -> None:
+    def add(self, part: Tensor, tops: Tensor, totals: Tensor, piece: AttentionPiece) -> None:
         """Join sums of values, weighted as `soften` does; the causal pieces come first."""
         heads, every, groups, size = self.mean.shape
         rows, first = piece.rows, piece.causal
@@ -107,7 +107,7 @@ class Joined:
 
 
 def soften(
-    products: Tensor, piece: Piece, groups: int, scale: float
+    products: Tensor, piece: AttentionPiece, groups: int, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Softmax's weights of `products` times `scale`, but for their sum: it goes with them.
 
@@ -126,7 +126,11 @@ def soften(
 
 
 def slopes_of(
-    products: Tensor, passed: Tensor, kept: tuple[Tensor, Tensor], piece: Piece, scale: float
+    products: Tensor,
+    passed: Tensor,
+    kept: tuple[Tensor, Tensor],
+    piece: AttentionPiece,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Weights, and the gradient of `products` from that of the weights (`passed`).
 
@@ -180,7 +184,7 @@ def put(part: Tensor, whole: Tensor, block: Block, *, first: bool) -> None:
         whole.index_add_(1, block.tokens, placed)
 
 
-def _scores(products: Tensor, piece: Piece, groups: int, scale: float) -> Tensor:
+def _scores(products: Tensor, piece: AttentionPiece, groups: int, scale: float) -> Tensor:
     scores = products.float().mul_(scale)
     return (
         scores.add_(_barred(piece.rows.length, groups, scores.device)) if piece.causal else scores
