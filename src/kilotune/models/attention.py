@@ -19,9 +19,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from kilotune.models.attention_pieces import (
+    AttentionPiece,
     Block,
     Joined,
-    AttentionPiece,
     inner,
     put,
     slopes_of,
