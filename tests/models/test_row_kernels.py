@@ -64,8 +64,8 @@ def calls() -> dict[str, tuple[Any, ...]]:
         "norm_backward": (x, gain, kept(3), slope, x * 0, 3, 48),
         "rotate": (*rotate, 0),
         "rotate back": (*rotate, 1),
-        "gated_forward": (x, slope, x * 0, 3, 48),
-        "gated_backward": (x, slope, numbers(3, 48, seed=3), x * 0, x * 0, 3, 48),
+        "gated_forward": (x, slope, x * 0, 3, 48, 48),
+        "gated_backward": (x, slope, numbers(3, 48, seed=3), x * 0, x * 0, 3, 48, 48),
         "soften": (scores, tops, totals, BATCH, ROWS, LENGTH, GROUPS, 1, 0.3),
         "inner": (x, slope, kept(3), 3, 48),
         "join": (part, tops, totals, TOKENS, kept(2, 8, 2, 16), logsum, *SHAPE, 16, EVERY, 0),
@@ -100,7 +100,7 @@ def test_softened_scores_are_those_of_softmax_for_any_number_of_columns(
 def test_what_is_no_number_stays_so_and_large_ones_do_not_overflow() -> None:
     x, one = torch.full((1, LANES), 200.0), torch.ones(1, LANES)
     x[0, 3], x[0, 4] = float("nan"), -200.0
-    _, _, y = run("gated_forward", torch.float32, x, one, one, 1, LANES)
+    _, _, y = run("gated_forward", torch.float32, x, one, one, 1, LANES, LANES)
     assert y[0, 3].isnan()
     assert y[0, 4].abs() < 1e-30
     assert torch.equal(y[0, 5:], x[0, 5:])

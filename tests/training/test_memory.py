@@ -8,6 +8,7 @@ import torch
 
 from kilotune.models.freeze import Tunable
 from kilotune.models.pretrained import Model
+from kilotune.models.row_kernels import kernels_for
 from kilotune.models.size import decoder_widths, empty_model, measure_trained, trained_part
 from kilotune.models.source import source_at
 from kilotune.recipe.load import load_recipe
@@ -98,11 +99,16 @@ def test_a_plan_and_a_run_size_micro_batches_by_the_same_figures(tiny_model: Pat
         assert replace(part, tree=()) == replace(measure_trained(model), tree=())
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("path", ["padded", "packed", "packed by compiled passes"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_kept_bytes_are_what_autograd_saves(
-    smollm2_shape: Any, precision: str, packed: bool
+    smollm2_shape: Any, precision: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    packed, compiled = path != "padded", "compiled" in path
+    if not compiled:
+        monkeypatch.setattr("kilotune.models.row_kernels._kernels", lambda dtype: None)
+    elif kernels_for(torch.zeros(1)) is None:
+        pytest.skip("there is no compiler whose threads are torch's")
     dtype = getattr(torch, precision)
     tune = LoraSettings(learning_rate=1e-3)
     model = Tunable(smollm2_shape.to(dtype), tune, seed=0).model
@@ -135,7 +141,11 @@ def test_kept_bytes_are_what_autograd_saves(
         f"model.precision={precision}", "tune.learning_rate=1e-3", f"tune.rank={tune.rank}"
     )
     batch = batch_of(model, made, BatchLengths(64, 40, 2), packed=packed)
-    assert batch.of(2)[0] / batch.growth == pytest.approx(sum(saved.values()), rel=0.07)
+    kept = batch.of(2)[0] / batch.growth
+    if compiled:
+        assert 0.7 * kept < sum(saved.values()) < kept
+    else:
+        assert kept == pytest.approx(sum(saved.values()), rel=0.07)
 
 
 @pytest.fixture

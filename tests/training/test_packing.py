@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
 from kilotune.models.attention import packing_attention
 from kilotune.models.freeze import Tunable
@@ -16,7 +17,7 @@ from kilotune.rendering.label_mask import Rendering
 from kilotune.training.batches import Batch, collate
 from kilotune.training.loss import LabelledLoss
 from kilotune.training.packing import lay_out, pack, shared_length, sight
-from tests.support.families import FAMILIES, perturb, tiny
+from tests.support.families import FAMILIES, SIZES, perturb, tiny
 
 PAD = 256
 TOKENS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=60), min_size=1, max_size=7)
@@ -71,8 +72,13 @@ def test_packed_loss_and_gradient_equal_padded(family: str) -> None:
 def test_packs_are_exact_without_compiled_passes(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kilotune.models.attention_pieces.kernels_for", lambda *_: None)
+    monkeypatch.setattr("kilotune.models.row_kernels._kernels", lambda dtype: None)
     assert max(errors(tiny(FAMILIES[family]), conversations())) < 1e-5
+
+
+@pytest.mark.parametrize("size", [8, 16, 24])
+def test_packs_are_exact_for_heads_of_any_size(size: int) -> None:
+    assert max(errors(tiny(LlamaConfig(**{**SIZES, "head_dim": size})), conversations())) < 1e-5
 
 
 def test_nothing_shared_packs_as_well() -> None:

@@ -142,40 +142,39 @@ class _PackedAttention(torch.autograd.Function):
         joined = Joined.empty((heads, tokens, groups, v.shape[-1]), q.device)
         for piece in pack.pieces(heads * groups):
             left, right = piece.rows.of(q), piece.columns.of(k)
-            weights, tops, totals = soften(left @ right.transpose(1, 2), piece, groups, scale)
-            joined.add(weights @ piece.columns.of(v), tops, totals, piece)
-        result = joined.mean.to(query.dtype).transpose(0, 1).flatten(1, 2)[None]
-        ctx.save_for_backward(query, key, value, result, joined.logsum)
+            products = torch.bmm(left, right.transpose(1, 2))
+            weights, tops, totals = soften(products, piece, groups, scale)
+            joined.add(torch.bmm(weights, piece.columns.of(v)), tops, totals, piece)
+        result = _arranged(joined.mean.transpose(0, 1), q.dtype).flatten(1, 2)[None]
+        ctx.save_for_backward(q, k, v, result, joined.logsum)
         ctx.pack, ctx.scale = pack, scale
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, result, logsum = ctx.saved_tensors
-        pack, scale = ctx.pack, ctx.scale
-        q, k, v = _by_key_head(query, key.shape[1]), key[0], value[0]
-        heads, tokens, groups, size = q.shape
+        q, k, v, result, logsum = ctx.saved_tensors
+        heads, tokens, groups, _ = q.shape
         given = _by_key_head(grad.transpose(1, 2), heads)
         # What softmax's Jacobian takes off: the same for a whole row, whatever its pieces.
-        off = inner(grad, result)[0].view(tokens, heads, groups)
-        off = off.transpose(0, 1).contiguous()
+        off = inner(grad, result)[0].view(tokens, heads, groups).transpose(0, 1).contiguous()
         dq, dk, dv = (torch.empty(x.shape, dtype=torch.float32, device=x.device) for x in (q, k, v))
-        for piece in pack.pieces(heads * groups):
-            rows, columns = piece.rows, piece.columns
+        for piece in ctx.pack.pieces(heads * groups):
+            rows, columns, first = piece.rows, piece.columns, piece.causal
             left, right, passed = rows.of(q), columns.of(k), rows.of(given)
-            weights, slopes = slopes_of(
-                left @ right.transpose(1, 2),
-                passed @ columns.of(v).transpose(1, 2),
-                (logsum, off),
-                piece,
-                scale,
-            )
-            put(slopes @ right, dq, rows, first=piece.causal)
-            put(slopes.transpose(1, 2) @ left, dk, columns, first=piece.causal)
-            put(weights.transpose(1, 2) @ passed, dv, columns, first=piece.causal)
-        dq = dq.to(q.dtype).transpose(1, 2).reshape(1, heads * groups, tokens, size)
-        return dq, dk.to(k.dtype)[None], dv.to(v.dtype)[None], None, None
+            products = torch.bmm(left, right.transpose(1, 2))
+            to_weights = torch.bmm(passed, columns.of(v).transpose(1, 2))
+            weights, slopes = slopes_of(products, to_weights, (logsum, off), piece, ctx.scale)
+            put(torch.bmm(slopes, right), dq, rows, first=first)
+            put(torch.bmm(slopes.transpose(1, 2), left), dk, columns, first=first)
+            put(torch.bmm(weights.transpose(1, 2), passed), dv, columns, first=first)
+        to_query = _arranged(dq.transpose(1, 2), q.dtype).flatten(0, 1)[None]
+        return to_query, dk.to(k.dtype)[None], dv.to(v.dtype)[None], None, None
+
+
+def _arranged(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in memory in the order of its axes, as another type: in one pass."""
+    return torch.empty(x.shape, dtype=dtype, device=x.device).copy_(x)
 
 
 def _by_key_head(x: Tensor, heads: int) -> Tensor:

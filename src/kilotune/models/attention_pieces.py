@@ -115,7 +115,7 @@ def soften(
     """
     batch, rows, columns = products.shape
     if kernels := kernels_for(products):
-        tops, totals = products.new_empty(2, batch, rows, dtype=torch.float32)
+        tops, totals = products.new_empty(2, batch, rows, 1, dtype=torch.float32)
         shape = (batch, rows, columns, groups)
         kernels("soften", products, tops, totals, *shape, int(piece.causal), scale)
         return products, tops, totals

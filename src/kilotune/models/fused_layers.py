@@ -149,24 +149,30 @@ class _FusedGated:
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, linear: Tensor, kernels: RowKernels) -> Tensor:
-        gate, linear = gate.contiguous(), linear.contiguous()
-        y = torch.empty_like(gate)
-        width = gate.shape[-1]
-        kernels("gated_forward", gate, linear, y, gate.numel() // width, width)
+        shape = gate.shape
+        gate, linear = _in_rows(gate, linear)
+        y = gate.new_empty(shape)
+        kernels("gated_forward", gate, linear, y, *gate.shape, gate.stride(0))
         ctx.save_for_backward(gate, linear)
-        ctx.kernels = kernels
+        ctx.kernels, ctx.shape = kernels, shape
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         gate, linear = ctx.saved_tensors
-        to_gate, to_linear = torch.empty_like(gate), torch.empty_like(linear)
-        width = gate.shape[-1]
-        rows = gate.numel() // width
-        slope = slope.contiguous()
-        ctx.kernels("gated_backward", gate, linear, slope, to_gate, to_linear, rows, width)
+        to_gate, to_linear = (slope.new_empty(ctx.shape) for _ in range(2))
+        given = gate, linear, slope.contiguous()
+        ctx.kernels("gated_backward", *given, to_gate, to_linear, *gate.shape, gate.stride(0))
         return to_gate, to_linear, None
+
+
+def _in_rows(gate: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as (rows, width), with rows as far apart in one as in the other."""
+    parts = [x.reshape(-1, x.shape[-1]) for x in (gate, linear)]
+    if parts[0].stride() == parts[1].stride() and parts[0].stride(1) == 1:
+        return parts[0], parts[1]
+    return parts[0].contiguous(), parts[1].contiguous()
 
 
 def _gated(module: Any) -> _FusedGated | None:

@@ -173,27 +173,26 @@ void NAME(rotate)(const NUMBER *x, const NUMBER *cosines, const NUMBER *sines, N
     }
 }
 
-/* y = gate * sigmoid(gate) * linear */
+/* y = gate * sigmoid(gate) * linear; the rows of gate and linear are `step` apart. */
 void NAME(gated_forward)(const NUMBER *gate, const NUMBER *linear, NUMBER *y, long rows,
-                         long width) {
+                         long width, long step) {
     ROWS(rows * width)
     for (long row = 0; row < rows; row++)
-        for (long i = row * width; i < (row + 1) * width; i += LANES) {
-            floats g = LOAD(gate + i);
-            STORE(y + i, g / (1.0f + exponential(-g)) * LOAD(linear + i));
+        for (long i = 0; i < width; i += LANES) {
+            floats g = LOAD(gate + row * step + i), by = LOAD(linear + row * step + i);
+            STORE(y + row * width + i, g / (1.0f + exponential(-g)) * by);
         }
 }
 
 void NAME(gated_backward)(const NUMBER *gate, const NUMBER *linear, const NUMBER *slope,
-                          NUMBER *to_gate, NUMBER *to_linear, long rows, long width) {
+                          NUMBER *to_gate, NUMBER *to_linear, long rows, long width, long step) {
     ROWS(rows * width)
     for (long row = 0; row < rows; row++)
-        for (long i = row * width; i < (row + 1) * width; i += LANES) {
-            floats g = LOAD(gate + i), dy = LOAD(slope + i);
-            floats sigmoid = 1.0f / (1.0f + exponential(-g));
-            floats along = sigmoid * (1.0f + g * (1.0f - sigmoid));
-            STORE(to_gate + i, dy * LOAD(linear + i) * along);
-            STORE(to_linear + i, dy * g * sigmoid);
+        for (long i = 0, at = row * width; i < width; i += LANES, at += LANES) {
+            floats g = LOAD(gate + row * step + i), by = LOAD(linear + row * step + i);
+            floats dy = LOAD(slope + at), sigmoid = 1.0f / (1.0f + exponential(-g));
+            STORE(to_gate + at, dy * by * sigmoid * (1.0f + g * (1.0f - sigmoid)));
+            STORE(to_linear + at, dy * g * sigmoid);
         }
 }
 

@@ -55,8 +55,8 @@ _ARGUMENTS = {
     "norm_forward": "pppp" + "ll" + "f",
     "norm_backward": "ppppp" + "ll",
     "rotate": "pppp" + "llll" + "ss" + "li",
-    "gated_forward": "ppp" + "ll",
-    "gated_backward": "ppppp" + "ll",
+    "gated_forward": "ppp" + "lll",
+    "gated_backward": "ppppp" + "lll",
     "soften": "ppp" + "llll" + "if",
     "inner": "ppp" + "ll",
     "join": "pppppp" + "llllll" + "i",
@@ -123,6 +123,6 @@ def _rounds(library: ctypes.CDLL) -> bool:
     wide, narrow = (torch.empty_like(x[0], dtype=dtype) for dtype in TYPES)
     for dtype, out in zip(TYPES, (wide, narrow), strict=True):
         gate, linear = (part.contiguous() for part in x.to(dtype))
-        RowKernels(library, dtype)("gated_forward", gate, linear, out, *gate.shape)
+        RowKernels(library, dtype)("gated_forward", gate, linear, out, *gate.shape, gate.shape[1])
     expected = torch.nn.functional.silu(x[0].float()) * x[1].float()
     return torch.equal(wide.bfloat16(), narrow) and torch.allclose(wide, expected, atol=1e-6)

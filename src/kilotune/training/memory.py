@@ -108,7 +108,8 @@ class BatchMemory:
 
         Read off the tensors that autograd saves: the inputs of both norms in float32; queries,
         keys, values and the attention's output; the two factors of the gated product, its gate
-        and its result; and the inputs of the linear layers.
+        and its result; and the inputs of the linear layers. Where passes are compiled (see
+        `models.row_kernels`) up to a quarter less is kept, which is not counted on.
         """
         widths, number = self.widths, self.number
         # Plain attention repeats keys and values for each head.

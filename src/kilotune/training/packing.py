@@ -22,8 +22,9 @@ Tokens = Sequence[int]
 MIN_SAVED = 16
 # Longer stretches are cut: what one sees of itself is computed whole and half masked out.
 STRETCH = 256
-# Stretches down to this share of the longest of a block are padded to its length.
-ALIKE = 0.7
+# Stretches down to this share of the longest of a block are padded to its length, and so are those
+# that need no more scores than this for it: a block of their own would cost more.
+ALIKE, FEW = 0.7, 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +215,13 @@ def _blocks(pieces: Sequence[tuple[int, int]]) -> Iterator[Block]:
     waiting = sorted(pieces, key=lambda piece: piece[0] - piece[1])
     while waiting:
         length = waiting[0][1] - waiting[0][0]
-        alike = [piece for piece in waiting if piece[1] - piece[0] >= ALIKE * length]
+        alike = [piece for piece in waiting if _alike_in_length(piece[1] - piece[0], length)]
         waiting = waiting[len(alike) :]
         yield _block(alike, length)
+
+
+def _alike_in_length(own: int, longest: int) -> bool:
+    return own >= ALIKE * longest or longest**2 - own**2 <= FEW
 
 
 def _block(pieces: Sequence[tuple[int, int]], length: int) -> Block:
