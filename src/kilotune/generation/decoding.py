@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +18,15 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from kilotune.generation.prefix import NONE, Prefix, shared_prefix
+from kilotune.generation.greedy import GreedyDecoder
+from kilotune.generation.padding import batches, left_padded
+from kilotune.generation.prefix import NONE, Prefix, obstacle, shared_prefix
 from kilotune.generation.prompts import Prompts
+from kilotune.generation.slots import Slots
+from kilotune.models.answering import answering
 from kilotune.models.pretrained import Model, takes_argument
 from kilotune.models.vision import forget_positions
-from kilotune.progress import Progress
+from kilotune.progress import Bar, Progress
 from kilotune.recipe.schema import DecodingSettings
 
 # Tokens of prompt, padding included, that one batch may hold.
@@ -121,47 +125,121 @@ def generate(
 
     What all prompts begin with is computed once, unless there are images. Sampling draws from
     `seed` alone, and leaves the global generators as they were. `show` is given the text of a
-    single prompt's answer, as it grows.
+    single prompt's answer, as it grows. Plain greedy answers to several prompts come from a loop
+    of our own, two of them being compared with the model's plain forward each time.
     """
-    answers: list[Generation | None] = [None] * len(prompts)
     stops, endings = set(config.eos_token_id), list(config.stop_strings or ())
-    # transformers would find a stop string that begins in the prompt.
-    plain = copy.copy(config)
-    plain.stop_strings = None
-    # Nothing can be drawn from probabilities that are not finite, as of a model tuned to pieces:
-    # they say any token, as greedy decoding does.
-    plain.remove_invalid_values = config.do_sample
     if model.generation_config is not None:  # what is None would be filled from there
         model.generation_config.stop_strings = None
 
-    def read(ids: list[int]) -> Generation:
+    def read(ids: Sequence[int]) -> Generation:
         return read_answer(tokenizer, ids, stops, endings)
 
+    def ended(ids: Sequence[int]) -> bool:
+        return read(ids).stopped if endings else ids[-1] in stops
+
     sampling = torch.random.fork_rng() if config.do_sample else nullcontext()
-    with sampling, torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
+    with (
+        sampling,
+        torch.inference_mode(),
+        answering(model),
+        progress.bar(title, len(prompts)) as bar,
+    ):
         if config.do_sample:
             torch.manual_seed(seed)
         apart = prompts.pictured or config.repetition_penalty not in (None, 1.0)
         prefix = NONE if apart else shared_prefix(model, prompts.token_ids, config.max_new_tokens)
-        # Of a long prefix the tokens are computed once, and take memory alone.
-        budget = TOKEN_BUDGET * (LONG_BUDGET if len(prefix) > LONG_PREFIX else 1)
-        for batch in batches(prompts.token_ids, budget):
-            inputs = inputs_of(model, prompts.of(batch), config.pad_token_id, prefix)
-            cache = {"cache": prefix.cache(len(batch))} if prefix else {}
-            width = inputs["input_ids"].shape[1]
-            streamer = _Shown(read, show) if show else None
-            output = model.generate(
-                **inputs,
-                **cache,
-                generation_config=plain,
-                stopping_criteria=StoppingCriteriaList(endings and [_Ended(read, width)]),
-                logits_processor=_penalty(config, inputs["attention_mask"]),
-                streamer=streamer,
+        found: dict[int, list[int]] | None = None
+        if show is None and _looped(model, prompts, config):
+            decoder = GreedyDecoder(
+                model, prefix, config.pad_token_id, config.max_new_tokens, ended
             )
-            for index, ids in zip(batch, output[:, width:], strict=True):
-                answers[index] = read(ids.tolist())
+            found = _greedy(decoder, prompts.token_ids, progress, bar)
+        if found is None:
+            sampler = _Sampler(model, config, prefix, read, show)
+            found = sampler.sample(prompts, bar)
+    return [read(found[index]) for index in range(len(prompts))]
+
+
+def _looped(model: Model, prompts: Prompts, config: GenerationConfig) -> bool:
+    """Whether the greedy loop can answer, and is worth its check."""
+    if len(prompts) < 2 or prompts.pictured or not plainly_greedy(model, config):
+        return False
+    longest = max(map(len, prompts.token_ids)) + config.max_new_tokens
+    return not obstacle(model, longest)
+
+
+def _greedy(
+    decoder: GreedyDecoder, prompts: Sequence[Sequence[int]], progress: Progress, bar: Bar
+) -> dict[int, list[int]] | None:
+    """The tokens that `decoder` answers, by prompt; None, and said, where it is not to be trusted.
+
+    That shows in the first batch.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    together = decoder.rows(len(prompts[order[0]]))
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(order), together):
+        batch = order[start : start + together]
+        asked = [prompts[index] for index in batch]
+        try:
+            answered = decoder.answer(asked)
+            error = "" if start else decoder.error(asked, answered)
+        except Exception as problem:  # what a foreign model's code makes of it, none can foresee
+            error = str(problem) or type(problem).__name__
+        if error:
+            progress.say(f"answers come from transformers' own loop: by the fast one, {error}")
+            return None
+        found.update(zip(batch, answered.token_ids, strict=True))
+        bar.advance(len(batch))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampler:
+    """Generation by transformers, which knows every way of decoding and every model."""
+
+    model: Model
+    config: GenerationConfig
+    prefix: Prefix
+    read: Callable[[Sequence[int]], Generation]
+    show: Callable[[str], None] | None
+
+    def sample(self, prompts: Prompts, bar: Bar) -> dict[int, list[int]]:
+        """The tokens that follow on each prompt, some more behind the last being nobody's."""
+        # Of a long prefix the tokens are computed once, and take memory alone.
+        budget = TOKEN_BUDGET * (LONG_BUDGET if len(self.prefix) > LONG_PREFIX else 1)
+        found: dict[int, list[int]] = {}
+        for batch in batches(prompts.token_ids, budget):
+            found.update(zip(batch, self._batch(prompts.of(batch)), strict=True))
             bar.advance(len(batch))
-    return [answer for answer in answers if answer is not None]
+        return found
+
+    def _batch(self, prompts: Prompts) -> list[list[int]]:
+        config, model = self.config, self.model
+        inputs = inputs_of(model, prompts, config.pad_token_id, self.prefix)
+        width = inputs["input_ids"].shape[1]
+        more: dict[str, Any] = {}
+        if self.prefix:
+            slots = Slots(len(prompts), width, config.max_new_tokens, self.prefix)
+            more["cache"] = slots.reading(0, len(prompts), width)
+        # transformers would find a stop string that begins in the prompt.
+        plain = copy.copy(config)
+        plain.stop_strings = None
+        # Nothing can be drawn from probabilities that are not finite, as of a model tuned to
+        # pieces: they say any token, as greedy decoding does.
+        plain.remove_invalid_values = config.do_sample
+        ended = [_Ended(self.read, width)] if config.stop_strings else []
+        output = model.generate(
+            **inputs,
+            **more,
+            generation_config=plain,
+            stopping_criteria=StoppingCriteriaList(ended),
+            logits_processor=_penalty(config, inputs["attention_mask"]),
+            streamer=_Shown(self.read, self.show) if self.show else None,
+        )
+        said: list[list[int]] = output[:, width:].tolist()
+        return said
 
 
 def plainly_greedy(model: Model, config: GenerationConfig) -> bool:
@@ -180,52 +258,15 @@ def finite(model: Model, prompts: Prompts, pad_id: int) -> bool:
     return bool(logits[:, -1].isfinite().all())
 
 
-def batches(
-    rows: Sequence[Sequence[int]], token_budget: int, among: Iterable[int] | None = None
-) -> Iterator[list[int]]:
-    """Indices of rows of about the same length, the longest first: memory fails at once.
-
-    A batch holds at most `token_budget` tokens, padding included, or one row. With `among` no
-    others are given than these.
-    """
-    every = range(len(rows)) if among is None else among
-    order = sorted(every, key=lambda index: -len(rows[index]))
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // len(rows[order[start]]))
-        yield order[start : start + size]
-        start += size
-
-
 def inputs_of(
     model: Model, prompts: Prompts, pad_id: int, prefix: Prefix
 ) -> dict[str, torch.Tensor]:
     """What the model takes for a batch of prompts and all their images, on its device."""
-    inputs = _left_padded(prompts.token_ids, pad_id, prefix)
+    inputs = left_padded(prompts.token_ids, pad_id, prefix.token_ids)
     if prompts.eyes is not None and prompts.pictured:
         inputs.update(prompts.eyes.inputs(prompts.shown(), inputs["input_ids"]))
     forget_positions(model)
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
-
-
-def _left_padded(
-    prompts: Sequence[Sequence[int]], pad_id: int, prefix: Prefix
-) -> dict[str, torch.Tensor]:
-    """The shared prefix, then padding, then what is each prompt's own."""
-    longest = max(len(prompt) for prompt in prompts)
-    head, start = list(prefix.token_ids), len(prefix)
-    pads = [longest - len(prompt) for prompt in prompts]
-    ids = [head + [pad_id] * pad + list(p[start:]) for pad, p in zip(pads, prompts, strict=True)]
-    mask = [[1] * start + [0] * pad + [1] * (longest - start - pad) for pad in pads]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-
-
-def right_padded(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
-    """`input_ids` of rows that end with padding, which no causal model sees, and their mask."""
-    longest = max(map(len, rows))
-    ids = [[*row, *[pad_id] * (longest - len(row))] for row in rows]
-    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
 def read_answer(
@@ -259,7 +300,7 @@ def _penalty(config: GenerationConfig, mask: torch.Tensor) -> LogitsProcessorLis
 class _Ended(StoppingCriteria):
     """Ends the rows whose answer, behind the prompt's `width` columns, holds a stop string."""
 
-    def __init__(self, read: Callable[[list[int]], Generation], width: int):
+    def __init__(self, read: Callable[[Sequence[int]], Generation], width: int):
         self._read, self._width = read, width
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
@@ -270,7 +311,7 @@ class _Ended(StoppingCriteria):
 class _Shown(BaseStreamer):
     """Reads one answer anew with every token, and shows it."""
 
-    def __init__(self, read: Callable[[list[int]], Generation], show: Callable[[str], None]):
+    def __init__(self, read: Callable[[Sequence[int]], Generation], show: Callable[[str], None]):
         self._read, self._show = read, show
         self._ids: list[int] | None = None
 

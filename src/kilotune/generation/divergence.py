@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kilotune.generation.decoding import right_padded
+from kilotune.generation.padding import right_padded
 from kilotune.generation.score import logits_at
+from kilotune.models.answering import answering
 from kilotune.models.pretrained import Model
 from kilotune.models.vision import forget_positions
 from kilotune.progress import Progress
@@ -50,9 +51,10 @@ def apart(
         for start in range(0, len(order), rows):
             batch = order[start : start + rows]
             asked, said = [prompts[i] for i in batch], [answers[i] for i in batch]
-            with as_base() as base:
+            with as_base() as base, answering(base):
                 before = _distributions(base, asked, said, pad_id)
-            after = _distributions(model, asked, said, pad_id)
+            with answering(model):
+                after = _distributions(model, asked, said, pad_id)
             for i, ids, p, q in zip(batch, said, before, after, strict=True):
                 found[i] = _apart(p, q, torch.tensor(ids, device=p.device))
             bar.advance(len(batch))

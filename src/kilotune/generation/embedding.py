@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel
 
 from kilotune.augmentation.filters import Nearness
 from kilotune.errors import KilotuneError
-from kilotune.generation.decoding import batches
+from kilotune.generation.padding import batches
 from kilotune.models.builtin import BUILTIN, ENCODERS, builtin_folder
 from kilotune.models.integrity import first_line
 from kilotune.models.pretrained import load_beside

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kilotune.generation.decoding import TOKEN_BUDGET, batches, inputs_of
+from kilotune.generation.decoding import TOKEN_BUDGET, inputs_of
+from kilotune.generation.padding import batches
 from kilotune.generation.prefix import NONE, shared_prefix
 from kilotune.generation.prompts import Prompts
+from kilotune.models.answering import answering
 from kilotune.models.pretrained import Model, decoder_layers, takes_argument
 from kilotune.progress import Progress
 
@@ -51,6 +53,7 @@ def hidden_states(
     layers = sorted({layer for layer, _ in wanted})
     with (
         torch.inference_mode(),
+        answering(model),
         _watched(model, layers) as states,
         progress.bar("hidden states", len(prompts)) as bar,
     ):

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 import torch
 
-from kilotune.generation.decoding import batches, right_padded
 from kilotune.generation.kept import KeptStates, row_name
+from kilotune.generation.padding import batches, right_padded
 from kilotune.generation.prefix import Prefix, obstacle, shared_prefix
 from kilotune.generation.prompts import Prompts
+from kilotune.models.answering import answering
 from kilotune.models.pretrained import Model, takes_argument
 from kilotune.progress import Progress
 from kilotune.rendering.template import ChatTemplate
@@ -148,7 +149,7 @@ def score_labels(
     if not prompts:
         return []
     lengths = torch.tensor([len(label) for label in labels.ids])
-    with torch.inference_mode():
+    with torch.inference_mode(), answering(model):
         choice = choose_scorer(model, prompts, labels, kept)
         if choice.reason:
             progress.say(choice.reason)
@@ -371,7 +372,11 @@ def answer_losses(
 
     No answer may be empty.
     """
-    with torch.inference_mode(), progress.bar(title, len(prompts)) as bar:
+    with (
+        torch.inference_mode(),
+        answering(model),
+        progress.bar(title, len(prompts)) as bar,
+    ):
         sums = _pair_scores(model, prompts, answers, pad_id, bar.advance)
     return (-sums / torch.tensor([len(answer) for answer in answers])).tolist()
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM
 from kilotune.augmentation.back_translation import Pivot
 from kilotune.augmentation.model_protocols import Translator
 from kilotune.errors import KilotuneError
-from kilotune.generation.decoding import batches
+from kilotune.generation.padding import batches
 from kilotune.models.positions import longest_text
 from kilotune.models.pretrained import load_beside
 

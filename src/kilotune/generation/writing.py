@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from kilotune.augmentation.model_protocols import Conversation, Gap
-from kilotune.generation.decoding import batches, generate, generation_config, right_padded
+from kilotune.generation.decoding import generate, generation_config
+from kilotune.generation.padding import batches, right_padded
 from kilotune.generation.prompts import Prompts
 from kilotune.models.positions import longest_text, position_limit
 from kilotune.models.pretrained import Model, load_beside, stop_ids

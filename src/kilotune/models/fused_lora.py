@@ -145,7 +145,7 @@ def _sharing(model: Model) -> list[list[Linear]]:
     handles = [
         module.register_forward_pre_hook(lambda layer, inputs: calls.append((layer, inputs[0])))
         for module in model.modules()
-        if type(module) is Linear and _plain(module)
+        if type(module) is Linear and plain_lora(module)
     ]
     training = model.training
     try:
@@ -169,7 +169,7 @@ def _sharing(model: Model) -> list[list[Linear]]:
     return [group for group in groups if once.issuperset(group)]
 
 
-def _plain(layer: Linear) -> bool:
+def plain_lora(layer: Linear) -> bool:
     """One adapter, of Hu et al.'s formula, on an ordinary frozen linear layer."""
     base = layer.base_layer
     if type(base) is not torch.nn.Linear or any(p.requires_grad for p in base.parameters()):
