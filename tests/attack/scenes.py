@@ -19,7 +19,7 @@ from tests.support.tiny import labelled_csv, write_tiny_model
 
 SMALL = (
     "model.precision=float32", "tune.learning_rate=2e-2", "tune.epochs=4", "tune.batch_size=4",
-    "tune.stopping.patience=9", "judge.bootstrap_samples=50",
+    "tune.stopping.patience=9", "judge.bootstrap_samples=50", "judge.out_of_fold=never",
 )  # fmt: skip
 # LoRA on the top layers: what enters them is cached.
 LORA = (*SMALL, "tune.layers=top:2", "tune.rank=16", "judge.forgetting=never")
@@ -27,7 +27,8 @@ UNCACHED = (*LORA, "tune.cache=never")
 WHOLE_LAYERS = (*SMALL, "tune.layers=top:1", "tune.method=full")
 ABLATION = (
     "model.precision=float32", "tune.learning_rate=1e-5", "tune.epochs=1", "tune.layers=top:1",
-    "judge.bootstrap_samples=50", "judge.forgetting=never", "ablation.folds=2",
+    "judge.bootstrap_samples=50", "judge.forgetting=never", "judge.out_of_fold=never",
+    "ablation.folds=2",
     "ablation.factors={tune.learning_rate: [3.0e-2]}",
 )  # fmt: skip
 ROWS = 60
