@@ -9,7 +9,6 @@ from kilotune.evaluation.learners import (
     Learner,
     aligned,
     ask_round,
-    chosen_once,
     curve_sizes,
     likeliest,
     of_nearest,
@@ -74,14 +73,6 @@ def test_each_is_answered_once_by_what_learnt_from_others_in_every_size() -> Non
     for largest, half, quarter in zip(seen[::3], seen[1::3], seen[2::3], strict=True):
         assert quarter < half < largest
         assert (len(quarter), len(half), len(largest)) == (12, 24, 48)
-
-
-def test_what_is_chosen_once_is_not_chosen_again() -> None:
-    counts = []
-    learner = Learner(lambda known: counts.append(len(known)), of_nearest().learn)
-    fixed = chosen_once(learner, EXAMPLES)
-    assert fixed.choose(EXAMPLES[:5]) is None
-    assert counts == [60]
 
 
 def test_the_nearest_lends_its_answer_and_without_texts_the_commonest_is_all() -> None:

@@ -95,7 +95,7 @@ def test_the_saved_model_is_the_one_tuned_before_the_folds(
 def test_no_more_folds_than_are_needed(folds: int, tiny_model: Path, tmp_path: Path) -> None:
     """Of 60 rows 12 are tested, 10 validated and 38 trained on, which are four folds."""
     session = session_of(recipe(tmp_path, tiny_model))
-    found = out_of_fold.more_folds(session)
+    found = out_of_fold.more_folds(session.prepared, session.progress)
     parts = session.prepared.parts
     assert len(found) == folds
     for fold in found:
@@ -119,7 +119,7 @@ def test_a_validation_file_judges_alone(tiny_model: Path, tmp_path: Path) -> Non
     own.write_text(own.read_text().replace("film", "picture"))
     session = session_of(recipe(tmp_path, tiny_model, f"data.validation={own}"))
     assert len(session.prepared.parts.validation) == 6
-    assert out_of_fold.more_folds(session) == ()
+    assert out_of_fold.more_folds(session.prepared, session.progress) == ()
 
 
 @pytest.mark.usefixtures("enough")
@@ -140,7 +140,7 @@ def test_examples_that_cannot_be_cut_are_judged_by_validation(
         return make_folds(examples[:1], count, seed)
 
     monkeypatch.setattr(out_of_fold, "make_folds", uncut)
-    assert out_of_fold.more_folds(session) == ()
+    assert out_of_fold.more_folds(session.prepared, session.progress) == ()
     assert said[0].startswith("judged by validation alone: 1 examples of 1 groups")
 
 

@@ -46,6 +46,17 @@ def test_a_plan_of_a_tiny_model_loads_no_weights(
     assert all(fit.way is not None and fit.way.name != "streamed" for fit in made.accelerators)
 
 
+@pytest.mark.parametrize(("folds", "words"), [("auto", "4 more folds"), ("never", "")])
+def test_a_plan_says_that_folds_are_tuned_on_too(
+    folds: str, words: str, labelled: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kilotune.session.out_of_fold.ENOUGH", 100)
+    monkeypatch.setattr(kilotune.workflows.plan, "measure_speed", lambda *_: Speed(1e11, 1e10))
+    made = plan(recipe_of(labelled, tiny_model, f"judge.out_of_fold={folds}"))
+    assert bool(made.uncounted) == bool(words)
+    assert words in "".join(made.uncounted)
+
+
 def test_a_run_takes_the_micro_batch_that_was_planned(
     labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ def as_document(run: "Run") -> dict[str, Any]:
         "test": run.judgements,
         "tuned_against_base": run.tuned_against_base,
         "forgetting": run.forgetting,
-        "next_commands": next_commands(run),
+        "next_commands": _next(run),
         "pseudo_labels": run.pseudo_labels,
         "preference": run.preference,
         "weights": run.weights,
@@ -38,12 +38,11 @@ def as_document(run: "Run") -> dict[str, Any]:
     }
 
 
-def next_commands(run: "Run") -> list[str]:
+def _next(run: "Run") -> list[str]:
     """The verdict's next steps, each as a command to copy."""
-    from kilotune.recipe.advice import RECIPE, advised
+    from kilotune.recipe.advice import next_commands
 
-    again = advised("run", run.folder / RECIPE)
-    return [f"{again} {step.arguments}" for step in run.verdict.next_steps]
+    return next_commands(run.folder, [step.arguments for step in run.verdict.next_steps])
 
 
 def print_changes(changes: Mapping[str, "SettingChange"], *, none: str) -> None:
@@ -83,7 +82,7 @@ def _print(run: "Run") -> None:
     put(out, f"Verdict: {verdict.summary}.", style=style)
     if verdict.doubt:
         put(out, f"Likely, not sure: {say(verdict.doubt)}.")
-    for step, line in zip(verdict.next_steps, next_commands(run), strict=True):
+    for step, line in zip(verdict.next_steps, _next(run), strict=True):
         put(out, f"{step.why}:", lead="  next, ")
         print_line(f"    {line}")
     out.print()

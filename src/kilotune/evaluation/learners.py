@@ -121,12 +121,6 @@ def _asked(classifier: LinearClassifier, features: Callable[[Sequence[Example]],
     return lambda asked: (classifier.labels, classifier.probabilities(features(asked)))
 
 
-def chosen_once(learner: Learner, examples: Sequence[Example]) -> Learner:
-    """The same with what it chooses by all `examples`: quicker, and a little too hopeful."""
-    chosen = learner.choose(examples)
-    return Learner(lambda _: chosen, learner.learn)
-
-
 def likeliest(likely: Likely) -> list[str]:
     """The answer to each example for which most speaks."""
     answers, much = likely

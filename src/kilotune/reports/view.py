@@ -16,6 +16,7 @@ from kilotune.evaluation.recommendation import Advice
 from kilotune.evaluation.task_metrics import TASKS
 from kilotune.evaluation.task_metrics import TITLES as METRICS
 from kilotune.evaluation.verdict import Verdict
+from kilotune.recipe.advice import next_commands
 from kilotune.recipe.schema import Recipe
 from kilotune.recipe.sharing import shown_place, shown_recipe
 from kilotune.runs.documents import DataDocument, FindingsDocument, JudgedEnvironmentDocument
@@ -80,6 +81,7 @@ class RunView:
     base: str
     preset: str
     verdict: Verdict
+    next_commands: tuple[str, ...]
     task: Task
     unreadable: str
     systems: tuple[SystemRow, ...]
@@ -107,13 +109,16 @@ def read_run(folder: RunFolder) -> RunView:
     judgement = folder.read(JudgementDocument)
     proof = folder.read(FreezeProofDocument).proof
     shown = recipe.judge.before_after
+    verdict, name = folder.read(VerdictDocument).verdict, folder.path.resolve().name
+    steps = [step.arguments for step in verdict.next_steps]
     return RunView(
-        name=folder.path.resolve().name,
+        name=name,
         recipe=recipe,
         recipe_yaml=shown_recipe(recipe),
         base=shown_place(recipe.model.name),
         preset=shown_place(recipe.preset),
-        verdict=folder.read(VerdictDocument).verdict,
+        verdict=verdict,
+        next_commands=tuple(next_commands(folder.path, steps, Path(name))),
         task=judgement.task,
         unreadable=TASKS[judgement.task].unreadable,
         systems=tuple(map(_system, judgement.test)),

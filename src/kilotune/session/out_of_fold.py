@@ -14,7 +14,8 @@ from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.baselines import majority
 from kilotune.models.source import Source
-from kilotune.models.streaming import streamed_layers
+from kilotune.preparation.prepare import Prepared
+from kilotune.progress import Progress
 from kilotune.recipe.schema import Recipe
 from kilotune.runs import record
 from kilotune.runs.cost import Cost, total
@@ -42,39 +43,37 @@ class OutOfFold:
     cost: Cost
 
 
-def more_folds(session: Session) -> tuple[Fold, ...]:
+def more_folds(prepared: Prepared, progress: Progress) -> tuple[Fold, ...]:
     """The folds to be answered besides validation; none where that is enough, or it cannot be.
 
     Each is as large as validation, about, and is learnt without from all else that was labelled.
     """
-    prepared, validation = session.prepared, session.prepared.parts.validation
+    validation = prepared.parts.validation
     lacking = ENOUGH - len(validation)
-    if not validation or lacking <= 0 or not _foldable(session):
+    if not validation or lacking <= 0 or not _foldable(prepared.recipe):
         return ()
     known = [example for example in prepared.parts.train if not example.origin.parent]
     count = max(2, round(len(known) / len(validation)))
     try:
         folds = make_folds(known, count, prepared.recipe.seed)
     except KilotuneError as error:
-        session.progress.say(f"judged by validation alone: {error.what}")
+        progress.say(f"judged by validation alone: {error.what}")
         return ()
     needed = -(-lacking * count // len(known))
     return tuple(replace(fold, train=(*fold.train, *validation)) for fold in folds[:needed])
 
 
-def _foldable(session: Session) -> bool:
-    """Whether what folds hold out says what validation says, and can be had in reasonable time.
+def _foldable(recipe: Recipe) -> bool:
+    """Whether what folds hold out says what validation says.
 
     A validation file may be unlike the rest on purpose. Pseudo-labels were made by models that
     have seen what a fold would hold out.
     """
-    recipe = session.prepared.recipe
     return (
         recipe.judge.out_of_fold == "auto"
         and recipe.data.validation is None
         and recipe.unlabeled.file is None
         and distributed.count() == 1
-        and not streamed_layers(session.tunable.model)
     )
 
 

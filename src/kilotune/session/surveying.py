@@ -24,7 +24,6 @@ from kilotune.evaluation.learners import (
     Learner,
     Round,
     ask_round,
-    chosen_once,
     curve_sizes,
     of_nearest,
     of_vectors,
@@ -140,14 +139,14 @@ def advise_session(
     """Say what the baselines of a run advise, and keep it in `folder`.
 
     `simpler` are their answers to validation; without any nothing is advised. Those that learn are
-    asked out of fold, once, with what each chooses by all examples: all that a run can wait for.
+    asked out of fold in one round alone, which is all that a run can wait for.
     """
     session = systems.session
     validation, examples = session.prepared.parts.validation, to_survey(session.prepared)
     learn = [name for name in LEARN if name in simpler]
     if not learn:
         return
-    learners = {name: chosen_once(systems.learner(name, examples), examples) for name in learn}
+    learners = {name: systems.learner(name, examples) for name in learn}
     found = survey(session.prepared, examples, learners, session.progress, rounds=1)
     said = {name: by_id(validation, one.predictions) for name, one in simpler.items()}
     found = with_answers(found, {name: one for name, one in said.items() if name in PROMPTED})

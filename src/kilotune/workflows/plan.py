@@ -22,10 +22,11 @@ from kilotune.planning.job import Job
 from kilotune.planning.speed import ACCELERATORS, Speed, measure_speed
 from kilotune.planning.ways import Fit, Machine, Way, cache_bytes, fit, way_of
 from kilotune.planning.workload import Work, measure_work
-from kilotune.preparation.prepare import clean, prepare
+from kilotune.preparation.prepare import Prepared, clean, prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.self_training.pool import open_pool
+from kilotune.session.out_of_fold import more_folds
 from kilotune.training.memory import available_bytes
 from kilotune.workflows.preflight import check_settings
 
@@ -93,13 +94,18 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
         judging_seconds=judging_seconds(job, speed),
         streamed_reads=streamed_reads(job, dtype.itemsize),
         accelerators=tuple(fit(job, card) for card in ACCELERATORS),
-        uncounted=tuple(_uncounted(recipe, work)),
+        uncounted=tuple(_uncounted(prepared, work)),
     )
 
 
-def _uncounted(recipe: Recipe, work: Work) -> list[str]:
+def _uncounted(prepared: Prepared, work: Work) -> list[str]:
     """What of a run the plan cannot say, in words."""
-    left_out = []
+    left_out, recipe = [], prepared.recipe
+    if folds := len(more_folds(prepared, Silent())):
+        left_out.append(
+            f"tuning on {folds} more fold{'s' * (folds > 1)} to judge by, each at most as long as "
+            "the run's own (judge.out_of_fold)"
+        )
     if recipe.augment.operations or recipe.unlabeled.file:
         left_out.append("what augmentation and pseudo-labels add to the training part")
     if work.images and not work.image_tokens:

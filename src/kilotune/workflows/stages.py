@@ -216,8 +216,11 @@ def _out_of_fold(
 ) -> OutOfFold | None:
     """What folds say where validation is too small to judge by; the session's model is used up."""
     on_validation = measured.on_validation
-    folds = more_folds(session) if on_validation else ()
-    if on_validation is None or not folds:
+    # Streamed, each token of an answer reads the lower layers from disk.
+    if on_validation is None or streamed_layers(session.tunable.model):
+        return None
+    folds = more_folds(session.prepared, session.progress)
+    if not folds:
         return None
     held = sum(len(fold.validation) for fold in folds)
     count = len(on_validation.examples)
