@@ -77,7 +77,7 @@ def test_the_page_holds_verdict_figures_and_examples_and_needs_nothing_else(
     for words in (
         "underfit: &lt;5%.",
         "Beaten.",
-        "run/recipe.yaml --set tune.epochs=6",
+        "kilotune run films/recipe.yaml --set tune.epochs=6",
         "tuned model",
         "2 better, 1 worse, 1 the same",
         "0.750",
