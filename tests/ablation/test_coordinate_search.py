@@ -46,7 +46,7 @@ Skill = Callable[[Recipe], float]
 
 
 def base(*overrides: str) -> Recipe:
-    settled = ["tune.epochs=3", *overrides]
+    settled = ["tune.epochs=3", "tune.learning_rate=5e-4", *overrides]
     return load_recipe(settings={"data": {"train": "/x.csv"}}, overrides=settled)
 
 
@@ -107,7 +107,7 @@ def test_the_better_value_is_adopted_and_the_rest_of_the_ladder_starts_from_it()
     by_value = {tried.value: tried for tried in rung.tried}
     assert by_value["0.0005"].decision == "adopted"
     assert by_value["0.0005"].trials == 15
-    assert by_value["0.0005"].reason.endswith("one of 5 compared")  # the whole rung is a family
+    assert by_value["0.0005"].reason.endswith("one of 6 compared")  # the whole rung is a family
     assert by_value["5e-06"].decision == "dropped"
     assert by_value["5e-06"].trials < 15
     for later in found.rungs[found.rungs.index(rung) + 1 :]:

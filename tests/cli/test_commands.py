@@ -208,7 +208,7 @@ def test_a_run_for_people_ends_with_verdict_table_and_paths(
     assert result.exit_code == 0, result.output
     assert "Verdict: underfit" in result.stdout
     again = f"kilotune run {out / 'recipe.yaml'}"
-    assert f"    {again} --set tune.learning_rate=0.0005\n" in result.stdout
+    assert f"    {again} --set tune.learning_rate=auto\n" in result.stdout
     for words in ("commonest label", "TF-IDF", "base model", "tuned model"):
         assert words in result.stdout
     assert str(out / "adapter") in result.stdout

@@ -41,8 +41,9 @@ def verdict(
 
 
 def plain(preset: str = "auto", *overrides: str) -> Recipe:
-    """A recipe whose epochs are settled, as those of a run are."""
-    settled = ["tune.epochs=3", *overrides]
+    """A recipe whose epochs and rate are settled, as those of a run are."""
+    rate = ["tune.learning_rate=5e-4"] if preset == "auto" else []
+    settled = ["tune.epochs=3", *rate, *overrides]
     return load_recipe(preset=preset, settings={"data": {"train": "x.csv"}}, overrides=settled)
 
 
@@ -202,7 +203,7 @@ def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
     assert found.summary.startswith("underfit: only 60% of its own training examples")
     arguments = [step.arguments for step in found.next_steps]
     assert arguments == [
-        "--set tune.learning_rate=0.0005",
+        "--set tune.learning_rate=auto",
         "--set tune.target_modules=all-linear",
         "--set tune.epochs=6",
     ]

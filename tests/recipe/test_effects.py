@@ -69,8 +69,8 @@ def test_what_may_be_a_factor() -> None:
         "tune", "augment", "decoding", "model", "data.question", "data.system",
         "data.label_wording", "data.clean", "data.max_length", "data.train_on",
     ) - under(
-        "model.name", "decoding.search", "tune.stopping", "tune.report_to", "tune.cache",
-        "tune.cache_limit_gb", "tune.streaming",
+        "model.name", "decoding.search", "tune.stopping", "tune.refit", "tune.report_to",
+        "tune.cache", "tune.cache_limit_gb", "tune.streaming",
     )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_what_the_checks_of_a_way_to_train_depend_on() -> None:
     steps = under(
         "tune.learning_rate", "tune.epochs", "tune.batch_size", "tune.schedule",
         "tune.warmup_ratio", "tune.weight_decay", "tune.max_grad_norm", "tune.stopping",
-        "tune.report_to",
+        "tune.refit", "tune.report_to",
     )  # fmt: skip
     assert affecting(CHECKED) == under("tune") - steps
 

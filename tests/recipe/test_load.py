@@ -82,14 +82,14 @@ def test_paths_in_a_file_are_relative_to_that_file(tmp_path: Path) -> None:
 def test_another_method_drops_the_fields_that_only_the_presets_method_has() -> None:
     tune = load_recipe(settings=DATA, overrides=["tune.method=top_layers"]).tune
     assert isinstance(tune, TopLayersSettings)
-    assert tune.learning_rate == 5e-4
+    assert (tune.learning_rate, tune.refit) == ("auto", "auto")
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("tune.learning_rat=1", "no such setting; did you mean tune.learning_rate?"),
-        ("tune.learning_rate=-1", "tune.learning_rate: must be more than 0, not -1"),
+        ("tune.learning_rate=-1", "tune.learning_rate: must be more than 0 or auto, not -1"),
         ("tune.layers=bottom", "top:K"),
         ("tune.micro_batch_size=3", "micro_batch_size 3 does not divide batch_size 8"),
         ("learning_rate", "--set learning_rate"),
@@ -379,7 +379,7 @@ def test_only_code_that_would_be_run_is_refused(tmp_path: Path) -> None:
     ("override", "words"),
     [
         ("seed=4294967296", "seed: must be 4,294,967,295 or less, not 4294967296."),
-        ("tune.learning_rate=.inf", "tune.learning_rate: must be 1,000,000 or less, not inf."),
+        ("tune.learning_rate=.inf", "must be 1,000,000 or less or auto, not inf."),
         ("tune.weight_decay=.nan", "tune.weight_decay: must be 1,000 or less, not nan."),
         ("tune.max_grad_norm=.inf", "max_grad_norm: must be 1,000,000,000 or less, not inf."),
         ("tune.stopping.minimum_gain=.nan", "must be 1,000,000 or less or auto, not nan."),

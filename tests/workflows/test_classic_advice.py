@@ -22,4 +22,4 @@ def test_the_classic_advice_underfits_and_the_verdict_says_so(
     settings = {"data": {"train": str(few), "test_fraction": 0.2}}
     run = kilotune.run(load_recipe(preset="article", settings=settings), tmp_path / "run")
     assert run.verdict.name == "underfit"
-    assert run.verdict.next_steps[0].arguments == "--set tune.learning_rate=0.0005"
+    assert run.verdict.next_steps[0].arguments == "--set tune.learning_rate=auto"

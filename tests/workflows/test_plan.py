@@ -52,9 +52,19 @@ def test_a_plan_says_that_folds_are_tuned_on_too(
 ) -> None:
     monkeypatch.setattr("kilotune.session.out_of_fold.ENOUGH", 100)
     monkeypatch.setattr(kilotune.workflows.plan, "measure_speed", lambda *_: Speed(1e11, 1e10))
-    made = plan(recipe_of(labelled, tiny_model, f"judge.out_of_fold={folds}"))
+    never = ("tune.refit=never", f"judge.out_of_fold={folds}")
+    made = plan(recipe_of(labelled, tiny_model, *never))
     assert bool(made.uncounted) == bool(words)
     assert words in "".join(made.uncounted)
+
+
+@pytest.mark.parametrize(("fraction", "said"), [(0.2, True), (0, False)])
+def test_a_plan_says_that_the_final_model_is_tuned_anew(
+    fraction: float, said: bool, labelled: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kilotune.workflows.plan, "measure_speed", lambda *_: Speed(1e11, 1e10))
+    made = plan(recipe_of(labelled, tiny_model, f"data.validation_fraction={fraction}"))
+    assert ("final model" in "".join(made.uncounted)) is said
 
 
 def test_a_run_takes_the_micro_batch_that_was_planned(
@@ -89,7 +99,7 @@ def test_images_are_counted_where_a_processor_is_there_and_the_tower_is_said_not
     rows = [f"{file.name},what is it,{'odd' if n % 2 else 'even'}" for n, file in
             enumerate(pictures)]  # fmt: skip
     data.write_text("\n".join(["image,text,label", *rows]) + "\n")
-    made = plan(recipe_of(data, model))
+    made = plan(recipe_of(data, model, "tune.refit=never"))
     seen = made.work.train + made.work.validation
     # 28 by 28 pixels a token: 4 or 6 of an image, as they are split.
     assert made.work.images == seen
@@ -101,7 +111,7 @@ def test_images_are_counted_where_a_processor_is_there_and_the_tower_is_said_not
 
     (tmp_path / "alone").mkdir()
     shutil.copy(model / "config.json", tmp_path / "alone")
-    without = plan(recipe_of(data, tmp_path / "alone"))
+    without = plan(recipe_of(data, tmp_path / "alone", "tune.refit=never"))
     assert (without.work.images, without.work.image_tokens) == (seen, 0)
     assert not without.work.counted
     assert f"the tokens of {seen} images" in without.uncounted[0]

@@ -49,8 +49,8 @@ def recipe(data: Path, model: Path, *overrides: str, preset: str = "auto") -> Re
 def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("finished")
     data = labelled_csv(folder / "films.csv", 80)
-    chosen = recipe(data, tiny_model, "tune.epochs=4", "tune.stopping.patience=4")
-    return kilotune.run(chosen, folder / "run")
+    epochs = ("tune.epochs=4", "tune.stopping.patience=4", "tune.refit=never")
+    return kilotune.run(recipe(data, tiny_model, *epochs), folder / "run")
 
 
 def test_every_record_is_written_and_nothing_else(finished: Run) -> None:
@@ -397,6 +397,7 @@ def test_a_streamed_run_ends_like_one_in_memory_and_says_how_it_stopped(
             tiny_model,
             "tune.layers=top:1",
             "tune.stopping.metric=loss",
+            "tune.refit=never",
             f"tune.streaming={streaming}",
         )
         runs[streaming] = kilotune.run(chosen, tmp_path / streaming)

@@ -77,7 +77,7 @@ def _cleanings(recipe: Recipe, facts: Facts) -> Sequence[Any]:
 # The classic values of the small-data advice are among them: rates of 5e-6 and 1e-5, rank 4 and 8,
 # epochs 2 and 3, batches of 8 and 16.
 LADDER: dict[str, Values] = {
-    "tune.learning_rate": lambda r, f: (5e-6, 1e-5, 1e-4, 2e-4, 5e-4, 1e-3),
+    "tune.learning_rate": lambda r, f: (5e-6, 1e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3),
     "tune.epochs": lambda r, f: (1, 2, 3, 5),
     "tune.rank": lambda r, f: (4, 8, 16, 32),
     "tune.lora_alpha": lambda r, f: (8, 16, 32),

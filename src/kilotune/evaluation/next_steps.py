@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from kilotune.messages.sentences import Phrase, phrase, say
 from kilotune.recipe.schema import LoraSettings, Recipe
 
-# Where LoRA usually works best on short runs: about ten times the rate of full fine-tuning.
-LORA_RATE, FULL_RATE = 5e-4, 5e-5
+# Lower rates than these are too low on short runs, whatever the model's width: LoRA wants about ten
+# times that of full fine-tuning.
+LORA_RATE, FULL_RATE = 2e-4, 5e-5
 LONG_WARMUP = 0.1
 
 
@@ -32,10 +33,9 @@ def _when_underfit(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
     lora = isinstance(tune, LoraSettings)
     steps = []
-    working = LORA_RATE if lora else FULL_RATE
-    if tune.learning_rate < working:
+    if tune.rate < (LORA_RATE if lora else FULL_RATE):
         why = "lora-rate" if lora else "full-rate"
-        steps.append(_step(f"--set tune.learning_rate={working:g}", why))
+        steps.append(_step("--set tune.learning_rate=auto", why))
     if isinstance(tune, LoraSettings) and tune.target_modules != "all-linear":
         why = "all-linear"
         steps.append(_step("--set tune.target_modules=all-linear", why))
@@ -58,7 +58,7 @@ def _when_overfit(recipe: Recipe) -> tuple[NextStep, ...]:
 
 def _when_unstable(recipe: Recipe) -> tuple[NextStep, ...]:
     tune = recipe.tune
-    steps = [_step(f"--set tune.learning_rate={tune.learning_rate / 5:g}", "smaller-rate")]
+    steps = [_step(f"--set tune.learning_rate={tune.rate / 5:g}", "smaller-rate")]
     if tune.warmup_ratio < LONG_WARMUP:
         steps.append(_step(f"--set tune.warmup_ratio={LONG_WARMUP}", "longer-warmup"))
     return tuple(steps)

@@ -268,7 +268,9 @@ class TuneSettings(Settings):
     """What every way of tuning shares."""
 
     affects = "method"
-    learning_rate: Annotated[float, STEPS] = Field(gt=0, le=10**6)
+    learning_rate: Annotated[Annotated[float, Field(gt=0, le=10**6)] | Literal["auto"], STEPS] = (
+        Field(description="auto: by the way of tuning and the model's width")
+    )
     epochs: Annotated[Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"], STEPS] = Field(
         3, description="auto: as many as make about 100 steps, from 3 to 20"
     )
@@ -283,6 +285,10 @@ class TuneSettings(Settings):
     weight_decay: Annotated[float, STEPS] = Field(0.01, ge=0, le=1000)
     max_grad_norm: Annotated[float, STEPS] = Field(1.0, gt=0, le=10**9)
     stopping: StoppingSettings = StoppingSettings()
+    refit: Annotated[Literal["auto", "never"], Affects("run")] = Field(
+        "never",
+        description="auto: tune the final model on validation too, in the steps that were best",
+    )
     report_to: Annotated[tuple[str, ...], FIGURES] = Field(
         (), description="trackers, by transformers' names"
     )
@@ -304,6 +310,13 @@ class TuneSettings(Settings):
         if self.epochs == "auto":
             raise ValueError("tune.epochs is not settled yet: prepare does that")
         return self.epochs
+
+    @property
+    def rate(self) -> float:
+        """The learning rate. Raises ValueError where it is still left to the model."""
+        if self.learning_rate == "auto":
+            raise ValueError("tune.learning_rate is not settled yet: that takes the model's width")
+        return self.learning_rate
 
     @property
     def adapters_alone(self) -> bool:

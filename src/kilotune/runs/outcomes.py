@@ -78,6 +78,7 @@ class JudgementDocument(Document):
     preference: Preference | None = None
     test_opened: str = ""
     tuning: Tuning
+    refit: Tuning | None = None
 
     @model_validator(mode="after")
     def _with_the_tuned_model(self) -> Self:

@@ -103,6 +103,13 @@ def begin_session(
     return Session(prepared, prompting, tunable, progress)
 
 
+def released(session: Session) -> Loaded:
+    """The model of a session as it came, for another: what the session tuned is gone."""
+    prompting = session.prompting
+    vision = None if prompting.eyes is None else prompting.eyes.vision
+    return Loaded(session.tunable.release(), prompting.template, vision)
+
+
 def open_tuned(
     run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
 ) -> tuple[Model, Prompting]:

@@ -22,7 +22,7 @@ from kilotune.runs.cost import Cost, total
 from kilotune.runs.record import RunFolder, fingerprint
 from kilotune.runs.trials import Trial, TrialStore, Unit
 from kilotune.session.judging import Judged, judged
-from kilotune.session.loading import Loaded
+from kilotune.session.loading import released
 from kilotune.session.model_session import Answers, Session
 from kilotune.session.workbench import Workbench, every_epoch, in_steps, untold
 from kilotune.training.tuning_result import Tuning
@@ -117,13 +117,11 @@ def _trials(
     session: Session, source: Source, folds: Sequence[Fold], tuning: Tuning, folder: RunFolder
 ) -> list[Trial]:
     """What the model of each fold answers, tuned in the steps behind which the run's was best."""
-    prepared, prompting = session.prepared, session.prompting
+    prepared = session.prepared
     parts = (*prepared.parts.train, *prepared.parts.validation)
     store = TrialStore(folder / record.OUT_OF_FOLD, fingerprint(parts))
     recipe = _as_tuned(prepared.recipe, tuning)
-    vision = None if prompting.eyes is None else prompting.eyes.vision
-    loaded = Loaded(session.tunable.release(), prompting.template, vision)
-    bench = Workbench(prepared, source, folds, session.progress, loaded)
+    bench = Workbench(prepared, source, folds, session.progress, released(session))
     trials = []
     with session.progress.bar("folds", len(folds)) as bar:
         for place, fold in enumerate(folds):

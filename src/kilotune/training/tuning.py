@@ -315,7 +315,7 @@ def _arguments(job: TuningJob, micro: int) -> TrainingArguments:
         per_device_eval_batch_size=max(micro, 8),
         gradient_accumulation_steps=settings.batch_size // (micro * distributed.count()),
         num_train_epochs=settings.passes,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,

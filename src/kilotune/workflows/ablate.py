@@ -85,7 +85,8 @@ def ablate(
         record.check_new(out)
     prepared = prepare(_without_validation(recipe), progress)
     # What the final run needs is known before the trials.
-    source = preflight(prepared, progress).source
+    ready = preflight(prepared, progress)
+    prepared, source = ready.prepared, ready.source
     folds = _folds(prepared)
     if place:
         ray_cluster.join(place)
@@ -127,7 +128,8 @@ def resume(
         _check_folds(folder, folds)
     if place:
         ray_cluster.join(place)
-    source = preflight(prepared, progress).source
+    ready = preflight(prepared, progress)
+    prepared, source = ready.prepared, ready.source
     check_base(folder, recipe, source)
     with folder.writing():
         for each in (folder, RunFolder(folder / record.FINAL)):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kilotune.ablation.coordinate_search import as_trials
@@ -11,6 +11,7 @@ from kilotune.data.files.writers import PART, remove_leftovers, to_json, write_a
 from kilotune.data.folds import Fold, make_folds
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.adoption import SEEDS, Adoption, Candidate, adopt_among
+from kilotune.models.learning_rate import with_learning_rate
 from kilotune.models.source import locate
 from kilotune.preparation.prepare import Prepared, prepare
 from kilotune.progress import Progress
@@ -81,8 +82,9 @@ def _tried(
     progress: Progress,
     seeds: int,
 ) -> TrialOutcome:
-    recipe = prepared.recipe
-    source = locate(recipe.model)
+    source = locate(prepared.recipe.model)
+    recipe = with_learning_rate(prepared.recipe, source)
+    prepared = replace(prepared, recipe=recipe)
     data = fingerprint(e for fold in folds for e in (*fold.train, *fold.validation))
     # Where a model lies is in no trial's settings: an ablation is bound to its model's identity.
     store = TrialStore(kept, json.dumps([data, base_identity(source)], sort_keys=True))

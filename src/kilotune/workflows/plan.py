@@ -4,10 +4,11 @@ Sizes are exact. Memory and time are estimates: each term stands in `planning` a
 `training.memory` with its formula, and docs/plan.md says how far off they were.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from kilotune.models.learning_rate import with_learning_rate
 from kilotune.models.pretrained import best_device, compute_dtype
 from kilotune.models.size import (
     ModelSize,
@@ -27,6 +28,7 @@ from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import Recipe
 from kilotune.self_training.pool import open_pool
 from kilotune.session.out_of_fold import more_folds
+from kilotune.session.refitting import refits
 from kilotune.training.memory import available_bytes
 from kilotune.workflows.preflight import check_settings
 
@@ -62,9 +64,10 @@ def plan(recipe: Recipe, progress: Progress | None = None) -> Plan:
     """
     progress = progress or Silent()
     prepared = clean(prepare(recipe, progress), progress)
-    recipe = prepared.recipe
     source = locate_config(recipe.model)
     check_settings(prepared, source)
+    recipe = with_learning_rate(prepared.recipe, source)
+    prepared = replace(prepared, recipe=recipe)
     open_pool(prepared, Silent())
     model = empty_model(source.config)
     size = model_size(model)
@@ -105,6 +108,10 @@ def _uncounted(prepared: Prepared, work: Work) -> list[str]:
         left_out.append(
             f"tuning on {folds} more fold{'s' * (folds > 1)} to judge by, each at most as long as "
             "the run's own (judge.out_of_fold)"
+        )
+    if refits(prepared):
+        left_out.append(
+            "tuning the final model on validation too, in at most as many steps (tune.refit)"
         )
     if recipe.augment.operations or recipe.unlabeled.file:
         left_out.append("what augmentation and pseudo-labels add to the training part")

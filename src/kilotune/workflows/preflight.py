@@ -1,10 +1,11 @@
 """What can be refused before anything is written: one place for run, resume, ablate and plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kilotune.errors import KilotuneError, some
 from kilotune.generation.embedding import check_embedder
 from kilotune.models.gguf import is_gguf
+from kilotune.models.learning_rate import with_learning_rate
 from kilotune.models.quantisation import check_installed
 from kilotune.models.size import check_answers, check_trained
 from kilotune.models.source import Source, locate
@@ -36,6 +37,7 @@ def preflight(prepared: Prepared, progress: Progress) -> Ready:
     check_settings(prepared, source)
     check_installed(recipe.model)  # a plan may be of another machine
     source.check_weights()
+    prepared = replace(prepared, recipe=with_learning_rate(recipe, source))
     return Ready(prepared, source, open_pool(prepared, progress))
 
 

@@ -68,6 +68,7 @@ def start(prepared: Prepared, out: Path | None = None, progress: Progress | None
     """The rest of `run`, of data that were read and checked before."""
     progress = progress or Silent()
     ready = preflight(prepared, progress)
+    prepared = ready.prepared
     more, added = augmented(clean(prepared, progress), progress)
     base = base_identity(ready.source)
     folder = _new_folder(out, prepared.recipe.data.train.stem)
@@ -107,6 +108,7 @@ def resume(
     if known := begun(folder):
         check_unchanged(folder, prepared, progress)
     ready = preflight(prepared, progress)
+    prepared = ready.prepared
     check_base(folder, recipe, ready.source)
     more, added = augmented(clean(prepared, progress), progress)
     if known:
@@ -167,7 +169,7 @@ def _go_on(ready: Ready, more: Prepared, folder: RunFolder, progress: Progress) 
         run = Run(
             folder=folder.path,
             verdict=came.verdict,
-            judgements=tuple(came.measured.on_test.judgements.values()),
+            judgements=tuple(came.on_test.judgements.values()),
             tuned_against_base=came.tuned_against_base,
             forgetting=came.forgetting,
             preference=came.preference,

@@ -49,6 +49,7 @@ from kilotune.session.llm_judge import preference
 from kilotune.session.loading import open_session
 from kilotune.session.model_session import Answers, Session
 from kilotune.session.out_of_fold import OutOfFold, more_folds, out_of_fold
+from kilotune.session.refitting import refit, refits, refittable
 from kilotune.session.retention import measure_forgetting
 from kilotune.session.surveying import advise_session
 from kilotune.training.tuning_result import Tuning
@@ -56,8 +57,8 @@ from kilotune.workflows.decode import DecodingTask, save_choice, search
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What was measured of the tuned model, and of all systems beside it.
+class Developed:
+    """What was measured of the model that has not seen validation, and of all systems beside it.
 
     `on_training` is of a sample of its training examples; `scored` are its label probabilities.
     """
@@ -65,16 +66,20 @@ class Measured:
     tuning: Tuning
     on_training: Judgement
     on_validation: Judged | None
-    on_test: Judged
     scored: LabelProbabilities
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run found: what was measured, where its weights are, and what that amounts to."""
+    """What a run found: what was measured, where its weights are, and what that amounts to.
 
-    measured: Measured
+    `refit` is the training of the final model, where that is another than the one developed.
+    """
+
+    developed: Developed
     beyond: OutOfFold | None
+    refit: Tuning | None
+    on_test: Judged
     tuned_against_base: PairedTest
     verdict: Verdict
     forgetting: Forgetting | None
@@ -114,8 +119,17 @@ def run_stages(
             systems = replace(systems, session=session)
             simpler = _answered(systems, prepared.parts.validation)[0] if simpler else {}
     with clock.lap("judge"):
+        developed = _developed(session, tuning, simpler)
+    beyond, refitted = None, None
+    if again := refits(prepared) and refittable(session):
+        with clock.lap("folds"):
+            beyond = _out_of_fold(session, source, developed, folder)
+        with clock.lap("refit"):
+            session, refitted = _refitted(session, tuning, folder, clock)
+            systems = replace(systems, session=session)
+    with clock.lap("judge"):
         progress.stage("Judging: the held-out test is opened now, once")
-        measured = _measured(systems, tuning, simpler, folder)
+        on_test = _tested(systems, folder)
     with clock.lap("forgetting"):
         if prepared.recipe.judge.forgetting != "never":
             progress.stage("Asking general questions, to see what was forgotten")
@@ -124,20 +138,27 @@ def run_stages(
         weights = save(session, folder)
         if prepared.recipe.judge.model:
             progress.stage("Having another model compare the answers of both")
-        preferred = preference(session, measured.on_test, progress)
-    with clock.lap("folds"):
-        beyond = _out_of_fold(session, source, measured, folder)
-    verdict = _verdict(session, measured, beyond)
-    scored, on_test = measured.scored, measured.on_test
-    late = [*_disagreement(on_test), *_doubted(scored, prepared.labels, verdict)]
+        preferred = preference(session, on_test, progress)
+    if not again:
+        with clock.lap("folds"):
+            beyond = _out_of_fold(session, source, developed, folder)
+    verdict = _verdict(session, developed, beyond, on_test)
+    late = [*_disagreement(on_test), *_doubted(developed.scored, prepared.labels, verdict)]
     _say_findings(late, progress)
     folder.write(FindingsDocument(findings=(*prepared.findings, *cut, *late)))
-    spent = beyond.cost if beyond else Cost(0, 0, 0)
-    folder.write(clock.environment(session, tuning, spent))
+    folder.write(clock.environment(session, tuning, _spent(beyond, refitted)))
     paired = sign_test(on_test.scores("base"), on_test.scores("tuned"))
-    outcome = Outcome(measured, beyond, paired, verdict, forgetting, weights, preferred)
+    outcome = Outcome(
+        developed, beyond, refitted, on_test, paired, verdict, forgetting, weights, preferred
+    )
     _record(folder, outcome)
     return outcome
+
+
+def _spent(beyond: OutOfFold | None, refitted: Tuning | None) -> Cost:
+    """What tuning took besides the run's first."""
+    folds = beyond.cost if beyond else Cost(0, 0, 0)
+    return replace(folds, trained=folds.trained + (refitted.tokens if refitted else 0))
 
 
 def _say_model(session: Session, progress: Progress) -> None:
@@ -191,31 +212,56 @@ def _tuned(
     progress.stage("Tuning")
     tuning = fine_tune(session, train, validation, folder, on_save=lambda: clock.note("tune"))
     progress.say(f"Stopped {tuning.stopped}; best at step {tuning.best_step}")
-    proof = session.tunable.prove(tuning.gradients, tuning.best_step)
-    progress.say(f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}")
-    folder.write(FreezeProofDocument(proof=proof))
+    _prove(session, tuning, folder)
     return tuning
 
 
-def _measured(
-    systems: BaselineSystems, tuning: Tuning, simpler: Mapping[str, Answers], folder: RunFolder
-) -> Measured:
-    """All systems on validation and, once, on the test; the tuned model on training examples."""
-    session = systems.session
+def _prove(session: Session, tuning: Tuning, folder: RunFolder) -> None:
+    """Record that what was frozen stayed as it was."""
+    proof = session.tunable.prove(tuning.gradients, tuning.best_step)
+    session.progress.say(
+        f"Unchanged: {len(proof.frozen)} frozen tensors. Moved: {len(proof.moved)}"
+    )
+    folder.write(FreezeProofDocument(proof=proof))
+
+
+def _developed(session: Session, tuning: Tuning, simpler: Mapping[str, Answers]) -> Developed:
+    """All systems on validation; the tuned model on training examples."""
     parts = session.prepared.parts
     on_validation = judge(session, parts.validation, simpler) if simpler else None
+    scored = label_probabilities(session, labelled(parts.train))
+    return Developed(tuning, judge_training(session), on_validation, scored)
+
+
+def _refitted(
+    session: Session, chosen: Tuning, folder: RunFolder, clock: "Clock"
+) -> tuple[Session, Tuning]:
+    """A session of the final model, tuned on all that was labelled, and its proof."""
+    progress, parts = session.progress, session.prepared.parts
+    count = len([*parts.train, *parts.validation])
+    progress.stage(
+        f"Tuning the final model on all {count} examples, validation too, in the "
+        f"{chosen.best_step} steps that were best"
+    )
+    again, tuning = refit(session, chosen, folder, on_save=lambda: clock.note("refit"))
+    _prove(again, tuning, folder)
+    return again, tuning
+
+
+def _tested(systems: BaselineSystems, folder: RunFolder) -> Judged:
+    """All systems on the test; what the simpler ones learnt is kept."""
+    session = systems.session
+    parts = session.prepared.parts
     asked, fitted = _answered(systems, parts.test)
     save_baselines(folder, fitted)
-    on_test = judge(session, parts.test, asked, scored=True)
-    scored = label_probabilities(session, labelled(parts.train))
-    return Measured(tuning, judge_training(session), on_validation, on_test, scored)
+    return judge(session, parts.test, asked, scored=True)
 
 
 def _out_of_fold(
-    session: Session, source: Source, measured: Measured, folder: RunFolder
+    session: Session, source: Source, developed: Developed, folder: RunFolder
 ) -> OutOfFold | None:
     """What folds say where validation is too small to judge by; the session's model is used up."""
-    on_validation = measured.on_validation
+    on_validation = developed.on_validation
     # Streamed, each token of an answer reads the lower layers from disk.
     if on_validation is None or streamed_layers(session.tunable.model):
         return None
@@ -228,7 +274,7 @@ def _out_of_fold(
         f"Tuning on {len(folds)} more fold{'s' * (len(folds) > 1)}: {count} validation examples "
         f"are few to judge by, with {held} answered out of fold they are {count + held}"
     )
-    return out_of_fold(session, source, folds, measured.tuning, on_validation, folder)
+    return out_of_fold(session, source, folds, developed.tuning, on_validation, folder)
 
 
 def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
@@ -249,22 +295,24 @@ def _search(session: Session, folder: RunFolder, progress: Progress) -> Session:
     return replace(session, prompting=prompting.decoding(choice.chosen))
 
 
-def _verdict(session: Session, measured: Measured, beyond: OutOfFold | None) -> Verdict:
+def _verdict(
+    session: Session, developed: Developed, beyond: OutOfFold | None, on_test: Judged
+) -> Verdict:
     """By what the tuned model answers to validation, or out of fold too where that was asked."""
     metrics = TASKS[session.prepared.task]
     closed = metrics.score is None
     metric = metrics.exact if closed else metrics.graded
-    on_test, history = measured.on_test, measured.tuning.history
+    history, validated = developed.tuning.history, developed.on_validation
     test = on_test.judgements
     beside = {name: on_test.gain(name, "tuned") for name in test if name != "tuned"}
     remarks = remarks_on(test, beside)
-    train = measured.on_training.figures[metric]
+    train = developed.on_training.figures[metric]
     losses = logged(history, "loss")
-    if measured.on_validation is None:
+    if validated is None:
         return decide_unvalidated(session.prepared.recipe, metric, train, losses, remarks)
-    held = beyond.judged if beyond else measured.on_validation
+    held = beyond.judged if beyond else validated
     tuned = held.judgements["tuned"]
-    ended, scored = measured.on_validation.judgements["tuned"].stopped, measured.scored
+    ended, scored = validated.judgements["tuned"].stopped, developed.scored
     seen = Observed(
         metric=metric,
         train=train,
@@ -314,8 +362,8 @@ def _doubted(scored: LabelProbabilities, labels: Sequence[str], verdict: Verdict
 
 def _record(folder: RunFolder, outcome: Outcome) -> None:
     """Write what was found, the verdict last: it marks the run as judged."""
-    measured, beyond = outcome.measured, outcome.beyond
-    on_validation, on_test = measured.on_validation, measured.on_test
+    beyond, refitted = outcome.beyond, outcome.refit
+    on_validation, on_test = outcome.developed.on_validation, outcome.on_test
     folder.write_predictions(_prediction_rows(on_test))
     if on_validation:
         folder.write_predictions(_prediction_rows(on_validation), record.VALIDATION)
@@ -331,7 +379,9 @@ def _record(folder: RunFolder, outcome: Outcome) -> None:
         forgetting=outcome.forgetting,
         preference=outcome.preference,
         test_opened="once, after the best checkpoint was chosen",
-        tuning=replace(measured.tuning, history=(), gradients=None),  # they are in the proof
+        # Logs and gradients are in files of their own.
+        tuning=replace(outcome.developed.tuning, history=(), gradients=None),
+        refit=refitted and replace(refitted, history=(), gradients=None),
     )
     folder.write(found)
     folder.write(VerdictDocument(verdict=outcome.verdict))

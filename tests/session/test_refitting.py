@@ -1,0 +1,109 @@
+"""The final model, tuned on validation too: as a plain training on all of it would be."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import kilotune
+from kilotune.data.files.writers import write_table
+from kilotune.recipe.load import load_recipe
+from kilotune.recipe.schema import Recipe
+from kilotune.runs.documents import DataDocument
+from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument
+from kilotune.runs.record import VALIDATION, RunFolder
+from kilotune.training.tuning import Interrupted
+from kilotune.training.watch import Watch
+from kilotune.workflows.run import Run
+from tests.support.tiny import labelled_csv
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def recipe(data: Path, model: Path, *more: str) -> Recipe:
+    settings = {"data": {"train": str(data)}, "model": {"name": str(model)}}
+    always = [
+        "model.precision=float32", "tune.learning_rate=1e-2", "tune.epochs=3", "tune.refit=auto",
+        "judge.bootstrap_samples=200", "judge.forgetting=never", "judge.baselines=[]",
+    ]  # fmt: skip
+    return load_recipe(settings=settings, overrides=[*always, *more])
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("refitted")
+    data = labelled_csv(folder / "films.csv", 60)
+    return kilotune.run(recipe(data, tiny_model), folder / "run")
+
+
+def test_the_final_model_is_that_of_a_plain_training_on_all_that_was_labelled(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = RunFolder(run.folder)
+    judged, split = folder.read(JudgementDocument), folder.read(DataDocument).split
+    assert judged.refit is not None
+    assert judged.refit.steps == judged.tuning.best_step
+    rows = folder.read_recipe().data.train.read_text().splitlines()
+
+    def part(name: str, ids: tuple[str, ...]) -> Path:
+        texts = [rows[int(id.split(":")[1]) - 1].rsplit(",", 1) for id in ids]
+        table = [{"text": text.strip('"'), "label": label} for text, label in texts]
+        write_table(tmp_path / name, ("text", "label"), table)
+        return tmp_path / name
+
+    train = part("train.csv", (*split.train, *split.validation))
+    every = -(-len([*split.train, *split.validation]) // 8)
+    plain = recipe(
+        train, tiny_model, "data.validation_fraction=0",
+        f"data.test={part('test.csv', split.test)}", "tune.refit=never",
+        f"tune.epochs={(judged.refit.steps - 0.5) / every}",
+    )  # fmt: skip
+    alone = kilotune.run(plain, tmp_path / "run")
+    expected, found = (load_file(one.weights / WEIGHTS) for one in (alone, run))
+    assert expected.keys() == found.keys()
+    assert all(expected[name].equal(found[name]) for name in expected)
+    assert [j.figures for j in alone.judgements] == [j.figures for j in run.judgements]
+
+
+def test_validation_was_answered_by_the_model_before_and_the_proof_is_of_the_final_one(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = RunFolder(run.folder).read_recipe().data.train
+    before = kilotune.run(recipe(data, tiny_model, "tune.refit=never"), tmp_path / "run")
+    said = [RunFolder(one.folder).read_predictions(VALIDATION) for one in (before, run)]
+    assert said[0] == said[1]
+    weights = [load_file(one.weights / WEIGHTS) for one in (before, run)]
+    assert any(not weights[0][name].equal(weights[1][name]) for name in weights[0])
+    proofs = [RunFolder(one.folder).read(FreezeProofDocument).proof for one in (before, run)]
+    assert proofs[0].frozen == proofs[1].frozen
+    assert proofs[1].moved
+
+
+def test_a_validation_file_of_its_own_is_not_learnt_from(tiny_model: Path, tmp_path: Path) -> None:
+    data = labelled_csv(tmp_path / "films.csv", 60)
+    other = labelled_csv(tmp_path / "others.csv", 70)
+    given = recipe(data, tiny_model, f"data.validation={other}")
+    assert (
+        RunFolder(kilotune.run(given, tmp_path / "run").folder).read(JudgementDocument).refit
+        is None
+    )
+
+
+def test_one_that_is_stopped_while_the_final_model_is_tuned_goes_on_to_the_same(
+    run: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = RunFolder(run.folder).read_recipe().data.train
+    folder = tmp_path / "run"
+
+    def stop(self: Watch, args: object, state: object, control: object, **rest: object) -> None:
+        if self.folder.name == "refit":
+            self.interrupted = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_step_begin", stop)
+        with pytest.raises(Interrupted):
+            kilotune.run(recipe(data, tiny_model), folder)
+    assert [path.name for path in (folder / "refit").iterdir()] == ["checkpoint-1"]
+    again = kilotune.resume(folder)
+    assert (again.weights / WEIGHTS).read_bytes() == (run.weights / WEIGHTS).read_bytes()
+    assert [j.figures for j in again.judgements] == [j.figures for j in run.judgements]
