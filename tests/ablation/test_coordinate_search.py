@@ -169,7 +169,7 @@ def test_a_value_that_is_worse_is_given_few_trials() -> None:
     found, _ = ran(run, base(), question(only=("tune.learning_rate",)))
     (rung,) = found.rungs
     assert {tried.reason for tried in rung.tried} == {"surely worse after 1 trial"}
-    assert len(run.done) == 15 + 5
+    assert len(run.done) == 15 + 6
     assert found.best == base()
 
 

@@ -39,15 +39,17 @@ def test_loss_gains_by_falling() -> None:
     assert stops_at([1.0, 0.8, 0.9], "loss", 1, 0.0) == 3
 
 
-def chosen(curve: list[tuple[list[int], float]], patience: int = 9) -> tuple[int, int]:
+def chosen(
+    curve: list[tuple[list[int], float]], patience: int = 9, metric: str = "token_f1"
+) -> tuple[int, int]:
     """Of (right answers, validation loss) an evaluation: the best one, and the last."""
-    stopping = EarlyStopping("accuracy", patience, "auto")
+    stopping = EarlyStopping(metric, patience, "auto")
     best = 0
     for number, (right, loss) in enumerate(curve, 1):
         control = TrainerControl()
         stopping = EarlyStopping.from_state(stopping.state())
         scores = [float(value) for value in right]
-        metrics = {"eval_accuracy": sum(right) / len(right), "eval_loss": loss, SCORES: scores}
+        metrics = {f"eval_{metric}": sum(right) / len(right), "eval_loss": loss, SCORES: scores}
         stopping.on_evaluate(None, None, control, metrics)
         best = number if stopping.gained else best
         if control.should_training_stop:
@@ -65,6 +67,16 @@ def test_within_its_noise_a_metric_leaves_the_choice_to_the_loss() -> None:
     assert chosen([(first, 0.1668), (later, 0.1598), (later, 0.1644)]) == (2, 3)
     # By the metric alone the first would be kept, for one example.
     assert stops_at([53 / 60, 52 / 60, 52 / 60], "accuracy", 2, 0.0) == 3
+
+
+def test_of_labels_the_later_of_two_as_good_is_taken() -> None:
+    first, later = answers(list(range(7))), answers([*range(6), 20, 21])
+    curve = [(first, 0.1668), (later, 0.1598), (later, 0.1644)]
+    for metric in ("accuracy", "macro_f1"):
+        assert chosen(curve, 1, metric) == (3, 3)
+    # And none that is surely worse.
+    poor = answers(list(range(20)))
+    assert chosen([(first, 0.2), (poor, 0.1), (poor, 0.1)], 2, "accuracy") == (1, 3)
 
 
 def test_beyond_its_noise_the_metric_decides_whatever_the_loss() -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import kilotune
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.decoding_race import DecodingChoice
+from kilotune.evaluation.evidence import Estimate, Figure
 from kilotune.evaluation.task_metrics import token_f1
 from kilotune.evaluation.verdict import Verdict
 from kilotune.generation.decoding import Generation
@@ -23,6 +24,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import DecodingSettings, Recipe
 from kilotune.rendering.probe import chat_template
 from kilotune.runs.record import RunFolder, code_digest
+from kilotune.session.judging import Judged
 from kilotune.training import tuning
 from kilotune.workflows import stages
 from kilotune.workflows.predict import predict
@@ -582,3 +584,26 @@ def test_what_was_forgotten_is_measured_on_what_the_base_model_says(
     assert found["perplexity"] < found["base_perplexity"]  # it was trained to say this
     assert found["health"]["answers"] == found["base_health"]["answers"] == 10
     assert "What was forgotten" in run.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("low", "asked"), [(0.1, False), (-0.1, True)])
+def test_examples_in_the_prompt_are_not_asked_again_where_they_surely_lose(
+    low: float,
+    asked: bool,
+    labelled: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gain = Judged.gain
+
+    def decided(self: Judged, before: str, after: str) -> Estimate:
+        prompted = (before, after) == ("few_shot", "base")
+        return Figure(0.3, low, 0.5) if prompted else gain(self, before, after)
+
+    monkeypatch.setattr(Judged, "gain", decided)
+    settings = ("judge.forgetting=never", "tune.epochs=1", "judge.baselines=[few_shot]")
+    run = kilotune.run(recipe(labelled, tiny_model, *settings), tmp_path / "run")
+    judged = written(run.folder, "judgement.json")
+    assert "few_shot" in [system["name"] for system in judged["validation"]]
+    assert ("few_shot" in [system["name"] for system in judged["test"]]) is asked

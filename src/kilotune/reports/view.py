@@ -98,9 +98,15 @@ class RunView:
     advice: tuple[Advice, ...]
     metrics: list[dict[str, float]]
     tuning: Tuning
+    refit: Tuning | None
     environment: JudgedEnvironmentDocument
     frozen: int
     moved: int
+
+    @property
+    def learnt(self) -> int:
+        """How many examples the final model has learnt from."""
+        return self.parts["train"] + (self.parts["validation"] if self.refit else 0)
 
 
 def read_run(folder: RunFolder) -> RunView:
@@ -135,6 +141,7 @@ def read_run(folder: RunFolder) -> RunView:
         advice=advised.advice if (advised := folder.read_if_there(AdviceDocument)) else (),
         metrics=folder.read_metrics(),
         tuning=judgement.tuning,
+        refit=judgement.refit,
         environment=folder.read(JudgedEnvironmentDocument),
         frozen=len(proof.frozen),
         moved=len(proof.moved),

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -55,15 +55,15 @@ class BaselineSystems:
     _embedded: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def answers(
-        self, known: Sequence[Example], asked: Sequence[Example]
+        self, known: Sequence[Example], asked: Sequence[Example], without: Collection[str] = ()
     ) -> tuple[dict[str, Answers], FittedBaselines]:
         """Each system's answers to `asked`, with the seconds that it took, and what it learnt.
 
-        One that cannot be asked is said, and left out.
+        Those named in `without` are left out, and one that cannot be asked, which is said.
         """
         found, fitted = {}, FittedBaselines()
         for name, system in self._systems(known, asked).items():
-            if said := self._asked(name, system, known, asked, fitted):
+            if name not in without and (said := self._asked(name, system, known, asked, fitted)):
                 found[name] = said
         return found, fitted
 

@@ -11,6 +11,7 @@ from kilotune.recipe.schema import StoppingSettings
 
 # Among the metrics of an evaluation: the scores of its examples, whose mean is the metric.
 SCORES = "eval_scores"
+OF_LABELS = ("accuracy", "macro_f1")
 
 
 class EarlyStopping(TrainerCallback, ExportableState):
@@ -21,8 +22,10 @@ class EarlyStopping(TrainerCallback, ExportableState):
     where an uninterrupted one does. (Prechelt 1998, "Early stopping - but when?".)
 
     With `auto` the metric decides where it changed by more than its own noise, one standard error
-    of the paired gain; within it the validation loss does, which every labelled token has a part
-    in. Without `SCORES` the noise is none.
+    of the paired gain. Within it, of labels the later weights are taken: the loss of a few wrong
+    ones grows with a model's confidence while it still learns (Guo et al. 2017, section 3), and
+    with a falling rate later weights are the more settled. Of texts the validation loss decides,
+    which every labelled token has a part in. Without `SCORES` the noise is none.
     """
 
     def __init__(self, metric: str, patience: int, minimum_gain: float | Literal["auto"]) -> None:
@@ -72,7 +75,7 @@ class EarlyStopping(TrainerCallback, ExportableState):
         gain = value - self.best
         if not scores or abs(gain) > noise(self.scores, scores):
             return gain > 0
-        return loss < self.best_loss
+        return self.metric in OF_LABELS or loss < self.best_loss
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of this callback."""

@@ -1,7 +1,7 @@
 """The stages of a run in order: loaded, asked, tuned, judged, recorded."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from kilotune.data.example import Example, references
 from kilotune.data.finding import Finding
-from kilotune.evaluation.evidence import PairedTest, sign_test
+from kilotune.evaluation.evidence import Figure, PairedTest, sign_test
 from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.judgement import Judgement, quick_metrics
 from kilotune.evaluation.label_errors import contradicted, labels_doubted, numbers
@@ -129,7 +129,7 @@ def run_stages(
             systems = replace(systems, session=session)
     with clock.lap("judge"):
         progress.stage("Judging: the held-out test is opened now, once")
-        on_test = _tested(systems, folder)
+        on_test = _tested(systems, developed.on_validation, folder)
     with clock.lap("forgetting"):
         if prepared.recipe.judge.forgetting != "never":
             progress.stage("Asking general questions, to see what was forgotten")
@@ -187,16 +187,19 @@ def _baselines(systems: BaselineSystems, progress: Progress) -> dict[str, Answer
 
 
 def _answered(
-    systems: BaselineSystems, examples: Sequence[Example], base: Answers | None = None
+    systems: BaselineSystems,
+    examples: Sequence[Example],
+    base: Answers | None = None,
+    without: Collection[str] = (),
 ) -> tuple[dict[str, Answers], FittedBaselines]:
-    """What every system but the tuned model answers to validation or test, and what it learnt."""
+    """What systems but the tuned model answer to validation or test, and what they learnt."""
     parts = systems.session.prepared.parts
     # What models made of the data, or guessed, is not for them.
     known = [example for example in parts.train if not example.origin.parent]
     if examples is parts.test:
         known += parts.validation
     base = base or systems.session.base_answer(examples)
-    found, fitted = systems.answers(known, examples)
+    found, fitted = systems.answers(known, examples, without)
     return {**found, "base": base}, fitted
 
 
@@ -248,11 +251,21 @@ def _refitted(
     return again, tuning
 
 
-def _tested(systems: BaselineSystems, folder: RunFolder) -> Judged:
-    """All systems on the test; what the simpler ones learnt is kept."""
+def _tested(systems: BaselineSystems, on_validation: Judged | None, folder: RunFolder) -> Judged:
+    """All systems on the test; what the simpler ones learnt is kept.
+
+    Examples in the prompt take longer to read than all else that is asked: where they surely lose
+    to the prompt alone they are not asked again.
+    """
     session = systems.session
     parts = session.prepared.parts
-    asked, fitted = _answered(systems, parts.test)
+    without = []
+    if on_validation and "few_shot" in on_validation.answers:
+        gain = on_validation.gain("few_shot", "base")
+        if isinstance(gain, Figure) and gain.low > 0:
+            session.progress.say(f"few-shot: not asked, the prompt alone is better by {gain}")
+            without.append("few_shot")
+    asked, fitted = _answered(systems, parts.test, without=without)
     save_baselines(folder, fitted)
     return judge(session, parts.test, asked, scored=True)
 
