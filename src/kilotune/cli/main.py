@@ -29,6 +29,7 @@ from kilotune.cli import (
     sample,
     select,
 )
+from kilotune.cli.commands import Command
 from kilotune.cli.option_groups import expanded
 
 EXAMPLES = tomllib.loads((files("kilotune.cli") / "examples.toml").read_text(encoding="utf-8"))
@@ -54,7 +55,7 @@ app = typer.Typer(
 
 
 def _add(command: Callable[..., None], wanting: str = "") -> None:
-    app.command(epilog=_epilog(command.__name__, wanting))(expanded(command))
+    app.command(epilog=_epilog(command.__name__, wanting), cls=Command)(expanded(command))
 
 
 _add(run.run)

@@ -2,8 +2,8 @@
 
 LoRA wants about ten times the rate of full fine-tuning, and the wider a model the smaller a rate:
 for Llamas by a power of its width (Schulman and Thinking Machines Lab 2025, "LoRA Without Regret").
-The rate at the width of SmolLM2-135M was measured (docs/presets.md); at 4,096 the rule then gives
-what that work found there.
+The rate at the width of SmolLM2-135M was measured (docs/concepts/auto.md); at 4,096 the rule then
+gives what that work found there.
 """
 
 from kilotune.models.source import Source

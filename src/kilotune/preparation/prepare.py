@@ -24,7 +24,7 @@ from kilotune.runs.documents import DataDocument, SplitIds
 from kilotune.runs.record import fingerprint
 
 # Of few examples three epochs are too few steps for a model to learn what it is asked: a hundred
-# are not, measured on film reviews, Reuters R8 and 20 Newsgroups (docs/presets.md).
+# are not, measured on film reviews, Reuters R8 and 20 Newsgroups (docs/concepts/auto.md).
 STEPS, EPOCHS = 100, (3, 20)
 
 

@@ -1,8 +1,10 @@
 """What is wrong with a recipe, in words: each setting by its full name, and what was meant."""
 
+import tomllib
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
+from importlib.resources import files
 from reprlib import Repr
 from typing import Any
 
@@ -141,8 +143,25 @@ def _unknown(name: str, detail: ErrorDetails) -> str:
     if name in known:
         methods = [key for key, model in METHODS.items() if name in setting_names(model, "tune.")]
         return f"a setting of tune.method {methods[0]}, not of {detail['loc'][1]}"
+    if found := elsewhere(name.rpartition(".")[2]):
+        return f"no such setting; {found}"
     meant = nearest(name, known)
     return f"no such setting; did you mean {meant}?" if meant else "no such setting"
+
+
+def elsewhere(name: str) -> str | None:
+    """What a setting is called here that other trainers call `name`, or why there is none."""
+    tables = names_elsewhere()
+    if meant := tables["settings"].get(name):
+        return f"here it is {meant}"
+    return tables["instead"].get(name)
+
+
+@cache
+def names_elsewhere() -> dict[str, dict[str, str]]:
+    """What other trainers call `settings`, and what is there `instead` of some of theirs."""
+    source = files("kilotune.recipe") / "names_elsewhere.toml"
+    return tomllib.loads(source.read_text(encoding="utf-8"))
 
 
 def _wanted(detail: ErrorDetails) -> str:

@@ -1,0 +1,35 @@
+"""A command that says what is meant by an option of another program."""
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+from kilotune.recipe.problems import elsewhere, setting_names
+
+
+class Command(TyperCommand):
+    """One whose unknown options are looked for among the settings of a recipe."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does. An option that is a setting's name, here or elsewhere, is said to be."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # typer has its own copy of click's NoSuchOption.
+            name = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+            if name and self._sets() and (meant := _meant(name)):
+                error.message = f"No such option: {error.option_name}; {meant}"  # type: ignore[attr-defined]
+                error.possibilities = None  # type: ignore[attr-defined]
+            raise
+
+    def _sets(self) -> bool:
+        """Whether the command takes settings."""
+        return any("--set" in parameter.opts for parameter in self.params)
+
+
+def _meant(name: str) -> str | None:
+    own = [setting for setting in setting_names() if setting.rpartition(".")[2] == name]
+    found = f"here it is {own[0]}" if own else elsewhere(name)
+    if found and found.startswith("here it is"):
+        return f"{found}: --set {found.rpartition(' ')[2]}=…"
+    return found
