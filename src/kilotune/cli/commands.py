@@ -1,5 +1,6 @@
-"""A command that says what is meant by an option of another program."""
+"""A command that refuses what would be passed over, and says what was meant."""
 
+from collections import Counter
 from typing import Any
 
 from typer.core import TyperCommand
@@ -11,9 +12,12 @@ class Command(TyperCommand):
     """One whose unknown options are looked for among the settings of a recipe."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As typer does. An option that is a setting's name, here or elsewhere, is said to be."""
+        """As typer does, but for options of one value that are given twice: those are refused.
+
+        An option that is a setting's name, here or elsewhere, is said to be.
+        """
         try:
-            return super().parse_args(ctx, args)
+            _, _, given = self.make_parser(ctx).parse_args(list(args))
         except Exception as error:
             # typer has its own copy of click's NoSuchOption.
             name = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
@@ -21,6 +25,13 @@ class Command(TyperCommand):
                 error.message = f"No such option: {error.option_name}; {meant}"  # type: ignore[attr-defined]
                 error.possibilities = None  # type: ignore[attr-defined]
             raise
+        for option, times in Counter(given).items():
+            single = not (
+                option.multiple or option.nargs == -1 or getattr(option, "is_flag", False)
+            )
+            if times > 1 and single and option.param_type_name == "option":
+                ctx.fail(f"{option.opts[0]} is given {times} times, and takes one value")
+        return super().parse_args(ctx, args)
 
     def _sets(self) -> bool:
         """Whether the command takes settings."""
