@@ -1,10 +1,11 @@
 """Supervised fine-tuning on about a thousand labelled examples, with proof of each step.
 
-Every command is a function here: `kilotune.run(recipe)` does the whole job. `Recipe` holds every
-setting of it, `load_recipe` reads one, and `load_examples(path)` reads a labelled file. They are
-loaded on first use, so that importing kilotune (and `kilotune --help`) stays fast.
+Every command is a function here: `kilotune.run("reviews.csv")` does the whole job. `Recipe` holds
+every setting of it, `load_recipe` reads one, and `load_examples(path)` reads a labelled file. They
+are loaded on first use, so that importing kilotune (and `kilotune --help`) stays fast.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,16 @@ if TYPE_CHECKING:
     from kilotune.data.normalise import load_examples
     from kilotune.errors import KilotuneError
     from kilotune.exports import export
+    from kilotune.interface import ablate, advise, plan, render, run
     from kilotune.preparation.inspection import check
     from kilotune.recipe.load import load_recipe
     from kilotune.recipe.schema import Recipe
     from kilotune.runs.comparison import compare
-    from kilotune.workflows.ablate import ablate
-    from kilotune.workflows.advise import advise
     from kilotune.workflows.augment import augment
     from kilotune.workflows.chat import chat
     from kilotune.workflows.decode import decode
-    from kilotune.workflows.plan import plan
     from kilotune.workflows.predict import predict
-    from kilotune.workflows.render import render
-    from kilotune.workflows.run import open_run, resume, run
+    from kilotune.workflows.run import open_run, resume
     from kilotune.workflows.select import select
 
 __version__ = "0.1.0"
@@ -32,8 +30,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "KilotuneError": "kilotune.errors",
     "Recipe": "kilotune.recipe.schema",
-    "ablate": "kilotune.workflows.ablate",
-    "advise": "kilotune.workflows.advise",
+    "ablate": "kilotune.interface",
+    "advise": "kilotune.interface",
     "augment": "kilotune.workflows.augment",
     "chat": "kilotune.workflows.chat",
     "check": "kilotune.preparation.inspection",
@@ -43,11 +41,11 @@ _HOMES = {
     "load_examples": "kilotune.data.normalise",
     "load_recipe": "kilotune.recipe.load",
     "open_run": "kilotune.workflows.run",
-    "plan": "kilotune.workflows.plan",
+    "plan": "kilotune.interface",
     "predict": "kilotune.workflows.predict",
-    "render": "kilotune.workflows.render",
+    "render": "kilotune.interface",
     "resume": "kilotune.workflows.run",
-    "run": "kilotune.workflows.run",
+    "run": "kilotune.interface",
     "select": "kilotune.workflows.select",
 }
 
@@ -78,4 +76,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'kilotune' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    # Where it is installed peft imports it, whatever the model, and it misses a kernel of its own.
+    kernels = logging.getLogger("bitsandbytes")
+    level = kernels.level
+    kernels.setLevel(logging.ERROR)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    finally:
+        kernels.setLevel(level)

@@ -41,10 +41,10 @@ def load_recipe(
 ) -> Recipe:
     """Build a recipe: the preset, over it the file, over it `settings`, over it `overrides`.
 
-    `path` is a YAML file and may name its own `preset`; `settings` is a nested mapping;
-    `overrides` are `a.b=value` strings as given to `--set`. Paths inside a file are relative to
-    its folder, those of `settings` and `overrides` to the current one. Raises KilotuneError that
-    names every wrong field at once.
+    `path` is a YAML file and may name its own `preset`; `settings` is a mapping, nested or by full
+    names (`{"tune.rank": 16}`); `overrides` are `a.b=value` strings as given to `--set`. Paths
+    inside a file are relative to its folder, those of `settings` and `overrides` to the current
+    one. Raises KilotuneError that names every wrong field at once.
 
     A file is data: Python code that it names is refused unless `trust_code`. `runs` are the parts
     of the recipe whose code the caller would run: all, or () to read what it says alone. Code that
@@ -52,7 +52,8 @@ def load_recipe(
     """
     tree = _read(path) if path else {}
     overrides = list(overrides)
-    own = [given_here(layer) for layer in (settings or {}, *map(_override, overrides))]
+    given = (_nested(settings or {}), *map(_override, overrides))
+    own = [given_here(layer) for layer in given]
     layers = [tree, *own]
     name = preset or tree.get("preset") or "auto"
     for layer in layers[1:]:
@@ -77,6 +78,26 @@ def load_recipe(
     return recipe
 
 
+def recipe_of(
+    source: Recipe | str | Path,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The recipe that `source` is, that is in it (.yaml), or for it, a labelled file.
+
+    `settings` of it are changed, by full names. Raises KilotuneError that names every wrong one.
+    """
+    if not isinstance(source, Recipe):
+        return recipe_for(Path(source), data={}, preset=preset, settings=settings or {})
+    if not settings:
+        return source
+    tree = _merge(source.model_dump(mode="json"), given_here(_nested(settings)))
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _refusal(problems(error), None, set()) from error
+
+
 def recipe_for(
     source: Path,
     *,
@@ -84,6 +105,7 @@ def recipe_for(
     model: Mapping[str, str | None] = MappingProxyType({}),
     unlabeled: Path | None = None,
     preset: str | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     overrides: Iterable[str] = (),
     trust_code: bool = False,
     runs: Collection[str] = PARTS,
@@ -91,8 +113,9 @@ def recipe_for(
     """The recipe in `source` (.yaml), or one for the labelled file `source`.
 
     `data` and `model` give settings of those parts, `unlabeled` the file of that one; those that
-    are None are as if not given. Raises KilotuneError that names every wrong field at once, and
-    as `load_recipe` does for code that the file names.
+    are None are as if not given. `settings` are any others, as for `load_recipe`. Raises
+    KilotuneError that names every wrong field at once, and as `load_recipe` does for code that the
+    file names.
     """
     given = {key: value for key, value in data.items() if value is not None}
     named = {key: value for key, value in model.items() if value is not None}
@@ -102,6 +125,7 @@ def recipe_for(
     tree: Tree = {"data": given, "model": named}
     if unlabeled is not None:
         tree["unlabeled"] = {"file": unlabeled}
+    tree = _merge(tree, _nested(settings))
     path = source if is_recipe else None
     return load_recipe(
         path,
@@ -178,6 +202,16 @@ def _check_code(
             fix="Read that code; if you trust it, repeat with --trust-code "
             "(in Python: trust_code=True)",
         )
+
+
+def _nested(settings: Mapping[str, Any]) -> Tree:
+    """Settings by their full names as a tree; what is nested already stays so."""
+    tree: Tree = {}
+    for name, value in settings.items():
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        tree = _merge(tree, value)
+    return tree
 
 
 def _override(argument: str) -> Tree:

@@ -104,7 +104,7 @@ def _predicted(
     asked: Answerer
     pictured = any(example.images for example in examples)
     if system == "tuned":
-        asked = _Tuned(*open_tuned(folder.path, recipe, labels, pictured=pictured), task, labels)
+        asked = Tuned(*open_tuned(folder.path, recipe, labels, pictured=pictured), task, labels)
     else:
         asked = simpler_system(system, folder, recipe, data, pictured=pictured)
     findings = (*dataset.findings, *asked.refusals(examples))
@@ -140,7 +140,7 @@ def _added(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tuned:
+class Tuned:
     """The tuned model, how it is asked, and how its answers are read."""
 
     model: Model
@@ -149,9 +149,11 @@ class _Tuned:
     labels: tuple[str, ...]
 
     def refusals(self, examples: Sequence[Example]) -> list[Finding]:
+        """Those that cannot be asked, by what keeps them from it."""
         return self.prompting.refusals(examples, self.labels)
 
     def answers(self, examples: Sequence[Example], start: int) -> dict[str, Answer]:
+        """What is added to the row of each, by its id; `start` is the number of the first."""
         prompting = replace(self.prompting, seed=self.prompting.seed + start)
         said, scored = prompting.scored_answers(
             self.model, examples, self.labels, Silent(), "answering"

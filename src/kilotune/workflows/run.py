@@ -1,12 +1,14 @@
 """The whole job, stage by stage: from a labelled file to a judged adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kilotune import distributed
 from kilotune.errors import KilotuneError
-from kilotune.evaluation.evidence import PairedTest
+from kilotune.evaluation.evidence import Estimate, PairedTest
 from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.judgement import Judgement
 from kilotune.evaluation.preference import Preference
@@ -19,6 +21,7 @@ from kilotune.progress import Progress, Silent
 from kilotune.recipe.advice import advised
 from kilotune.recipe.schema import Recipe
 from kilotune.reports.build import build_report
+from kilotune.reports.view import system_title
 from kilotune.runs import record, trackers
 from kilotune.runs.outcomes import (
     JudgementDocument,
@@ -34,8 +37,11 @@ from kilotune.workflows.preflight import Ready, preflight
 from kilotune.workflows.resuming import begin, begun, check_unchanged, kept
 from kilotune.workflows.stages import run_stages
 
+if TYPE_CHECKING:
+    from kilotune.workflows.predict_texts import Prediction
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A finished run: its folder, what it found, where its weights and its report are."""
 
@@ -48,6 +54,40 @@ class Run:
     weights: Path
     report: Path
     pseudo_labels: PseudoLabels | None = None
+
+    @property
+    def test(self) -> Mapping[str, Estimate]:
+        """The tuned model's figures on the held-out test by name: `run.test["accuracy"]`."""
+        return next(one.figures for one in self.judgements if one.name == "tuned")
+
+    def predict(
+        self, texts: Sequence[str], *, system: str = "tuned", trust_code: bool = False
+    ) -> "list[Prediction]":
+        """The answer to each of `texts`; the model stays in memory for the next call.
+
+        `system` may be a simpler one that the run has fitted: tfidf, encoder, states, few-shot.
+        Raises KilotuneError for texts that cannot be put to the model.
+        """
+        from kilotune.workflows.predict_texts import predict_texts
+
+        return predict_texts(self.folder, texts, system=system, trust_code=trust_code)
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {figure}" for name, figure in self.test.items())
+        return f"Run {self.folder}: {self.verdict.name.replace('_', ' ')}, {figures} on the test"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, and every system's figures on the test."""
+        names = [*self.test]
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
+        rows = "".join(
+            f"<tr><td>{escape(system_title(one.name, one.figures))}</td>"
+            + "".join(f"<td>{escape(str(one.figures[name]))}</td>" for name in names)
+            + "</tr>"
+            for one in self.judgements
+        )
+        said = f"<p>{escape(self.verdict.summary)}</p><table><tr>{head}</tr>{rows}</table>"
+        return f"{said}<p>{escape(str(self.report))}</p>"
 
 
 def run(recipe: Recipe, out: str | Path | None = None, progress: Progress | None = None) -> Run:
