@@ -11,7 +11,8 @@ from kilotune.recipe.schema import StoppingSettings
 
 # Among the metrics of an evaluation: the scores of its examples, whose mean is the metric.
 SCORES = "eval_scores"
-OF_LABELS = ("accuracy", "macro_f1")
+# Standard errors that a fall must exceed to be one: 95% of chance falls do not.
+SURE = 1.96
 
 
 class EarlyStopping(TrainerCallback, ExportableState):
@@ -21,11 +22,10 @@ class EarlyStopping(TrainerCallback, ExportableState):
     this one keeps the best that counted, and is saved in checkpoints so that a resumed run stops
     where an uninterrupted one does. (Prechelt 1998, "Early stopping - but when?".)
 
-    With `auto` the metric decides where it changed by more than its own noise, one standard error
-    of the paired gain. Within it, of labels the later weights are taken: the loss of a few wrong
-    ones grows with a model's confidence while it still learns (Guo et al. 2017, section 3), and
-    with a falling rate later weights are the more settled. Of texts the validation loss decides,
-    which every labelled token has a part in. Without `SCORES` the noise is none.
+    With `auto` a later evaluation gains unless its metric is surely below the highest so far: by
+    more than 1.96 standard errors of the paired gain. While the rate is high a metric of a few
+    examples falls and rises again, and the weights at its end are the settled ones. Without
+    `SCORES` the noise is none.
     """
 
     def __init__(self, metric: str, patience: int, minimum_gain: float | Literal["auto"]) -> None:
@@ -33,7 +33,6 @@ class EarlyStopping(TrainerCallback, ExportableState):
         self.patience = patience
         self.minimum_gain = minimum_gain
         self.best: float | None = None
-        self.best_loss = 0.0
         self.scores: list[float] = []
         self.gained = False
         self.waited = 0
@@ -57,29 +56,27 @@ class EarlyStopping(TrainerCallback, ExportableState):
             return
         value = metrics[f"eval_{self.metric}"]
         value = value if self.metric != "loss" else -value
-        loss, scores = metrics.get("eval_loss", 0.0), list(metrics.get(SCORES, []))
-        self.gained = self._gains(value, loss, scores)
-        if self.gained:
-            self.best, self.best_loss, self.scores, self.waited = value, loss, scores, 0
-            return
-        self.waited += 1
+        scores = list(metrics.get(SCORES, []))
+        self.gained = self._gains(value, scores)
+        if self.gained and (self.best is None or value > self.best):
+            self.best, self.scores = value, scores
+        self.waited = 0 if self.gained else self.waited + 1
         if self.waited >= self.patience:
             self.stopped = True
             control.should_training_stop = True
 
-    def _gains(self, value: float, loss: float, scores: Sequence[float]) -> bool:
+    def _gains(self, value: float, scores: Sequence[float]) -> bool:
         if self.best is None:
             return True
         if self.minimum_gain != "auto":
             return value > self.best + self.minimum_gain
-        gain = value - self.best
-        if not scores or abs(gain) > noise(self.scores, scores):
-            return gain > 0
-        return self.metric in OF_LABELS or loss < self.best_loss
+        if not scores:
+            return value > self.best
+        return value >= self.best - SURE * noise(self.scores, scores)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of this callback."""
-        kept = ("best", "best_loss", "scores", "gained", "waited", "stopped")
+        kept = ("best", "scores", "gained", "waited", "stopped")
         return {
             "args": {
                 "metric": self.metric,
