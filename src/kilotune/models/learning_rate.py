@@ -10,6 +10,9 @@ from kilotune.models.source import Source
 from kilotune.recipe.schema import BitFitSettings, LoraSettings, Method, Recipe
 
 WIDTH, RATE, POWER = 576, 2e-3, -0.78
+# A model that writes freely, or chats, is also used for what it could do before, and keeps far more
+# of that at this rate.
+FREELY, OF_FREE_TEXT = ("generate", "chat"), 5e-4
 BIASES, WEIGHTS = 5e-4, 5e-5
 
 
@@ -20,12 +23,14 @@ def with_learning_rate(recipe: Recipe, source: Source) -> Recipe:
     """
     if recipe.tune.learning_rate != "auto":
         return recipe
-    rate = learning_rate(recipe.tune, int(source.config.get_text_config().hidden_size))
+    width = int(source.config.get_text_config().hidden_size)
+    rate = learning_rate(recipe.tune, width, recipe.data.task)
     return recipe.with_settings({"tune.learning_rate": rate})
 
 
-def learning_rate(settings: Method, width: int) -> float:
-    """That of a way of tuning a model with hidden states of `width`, to two digits."""
+def learning_rate(settings: Method, width: int, task: str) -> float:
+    """That of a way of tuning a model with hidden states of `width` on a `task`, to two digits."""
     if isinstance(settings, LoraSettings):
-        return float(f"{RATE * (width / WIDTH) ** POWER:.1e}")
+        rate = float(f"{RATE * (width / WIDTH) ** POWER:.1e}")
+        return min(rate, OF_FREE_TEXT) if task in FREELY else rate
     return BIASES if isinstance(settings, BitFitSettings) else WEIGHTS
