@@ -11,7 +11,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.documents import DataDocument
 from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument
-from kilotune.runs.record import VALIDATION, RunFolder
+from kilotune.runs.record import HELD_OUT, VALIDATION, RunFolder
 from kilotune.training.tuning import Interrupted
 from kilotune.training.watch import Watch
 from kilotune.workflows.run import Run
@@ -36,33 +36,56 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return kilotune.run(recipe(data, tiny_model), folder / "run")
 
 
-def test_the_final_model_is_that_of_a_plain_training_on_all_that_was_labelled(
-    run: Run, tiny_model: Path, tmp_path: Path
-) -> None:
-    folder = RunFolder(run.folder)
-    judged, split = folder.read(JudgementDocument), folder.read(DataDocument).split
+def trained_plainly(run: Run, folder: Path, *more: str) -> Run:
+    """A run of its own on the training and validation examples of `run`, in that order."""
+    held = RunFolder(run.folder)
+    judged, split = held.read(JudgementDocument), held.read(DataDocument).split
     assert judged.refit is not None
-    assert judged.refit.steps == judged.tuning.best_step
-    rows = folder.read_recipe().data.train.read_text().splitlines()
+    before = held.read_recipe()
+    rows = before.data.train.read_text().splitlines()
 
     def part(name: str, ids: tuple[str, ...]) -> Path:
         texts = [rows[int(id.split(":")[1]) - 1].rsplit(",", 1) for id in ids]
-        table = [{"text": text.strip('"'), "label": label} for text, label in texts]
-        write_table(tmp_path / name, ("text", "label"), table)
-        return tmp_path / name
+        table = [{"text": text, "label": label} for text, label in texts]
+        write_table(folder / name, ("text", "label"), table)
+        return folder / name
 
     train = part("train.csv", (*split.train, *split.validation))
     every = -(-len([*split.train, *split.validation]) // 8)
     plain = recipe(
-        train, tiny_model, "data.validation_fraction=0",
+        train, Path(before.model.name), "data.validation_fraction=0",
         f"data.test={part('test.csv', split.test)}", "tune.refit=never",
-        f"tune.epochs={(judged.refit.steps - 0.5) / every}",
+        f"tune.epochs={(judged.refit.steps - 0.5) / every}", *more,
     )  # fmt: skip
-    alone = kilotune.run(plain, tmp_path / "run")
+    return kilotune.run(plain, folder / "plain")
+
+
+def test_the_final_model_is_that_of_a_plain_training_on_all_that_was_labelled(
+    run: Run, tmp_path: Path
+) -> None:
+    judged = RunFolder(run.folder).read(JudgementDocument)
+    assert judged.refit is not None
+    assert judged.refit.steps == judged.tuning.best_step
+    alone = trained_plainly(run, tmp_path)
     expected, found = (load_file(one.weights / WEIGHTS) for one in (alone, run))
     assert expected.keys() == found.keys()
     assert all(expected[name].equal(found[name]) for name in expected)
     assert [j.figures for j in alone.judgements] == [j.figures for j in run.judgements]
+
+
+def test_so_it_is_behind_folds_and_of_whole_layers(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # States from the cache are rounded as they were computed, in other batches.
+    layers = ("tune.method=top_layers", "tune.layers=top:1", "tune.cache=never")
+    data = labelled_csv(tmp_path / "films.csv", 60)
+    with monkeypatch.context() as patch:
+        patch.setattr("kilotune.session.out_of_fold.ENOUGH", 24)
+        run = kilotune.run(recipe(data, tiny_model, *layers), tmp_path / "run")
+    assert (run.folder / HELD_OUT).exists()
+    alone = trained_plainly(run, tmp_path, *layers)
+    expected, found = (load_file(one.weights / "model.safetensors") for one in (alone, run))
+    assert all(expected[name].equal(found[name]) for name in expected)
 
 
 def test_validation_was_answered_by_the_model_before_and_the_proof_is_of_the_final_one(
