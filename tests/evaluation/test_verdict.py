@@ -57,7 +57,9 @@ def doubt(found: Verdict) -> str:
     [
         ((98, 100), (54, 60), FALLING, [0.5, 0.3], "healthy"),
         ((60, 100), (35, 60), FALLING, [0.5, 0.3], "underfit"),
-        ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.4], "overfit"),
+        ((200, 200), (76, 120), FALLING, [0.5, 0.3, 0.4], "overfit"),
+        # A loss that rises while answers do not get worse is confidence.
+        ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.4], "healthy"),
         # The same gap while validation was still gaining is no harm done.
         ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.31], "healthy"),
         ((99, 100), (33, 60), FALLING, [0.5, 0.6], "no_signal"),
@@ -73,6 +75,13 @@ def test_rules(
     name: str,
 ) -> None:
     assert verdict(train, validation, losses, validation_losses).name == name
+
+
+def test_answers_that_got_worse_are_overfitting_at_any_gap() -> None:
+    risen = ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.4])
+    assert verdict(*risen, worsened=True).name == "overfit"
+    assert verdict(*risen, worsened=False).name == "healthy"
+    assert verdict(*risen, metric="token_f1").name == "overfit"  # its loss is all there is
 
 
 @pytest.mark.parametrize(
@@ -214,7 +223,7 @@ def test_an_underfit_article_run_is_told_to_raise_the_rate_first() -> None:
     ("case", "others"),
     [
         ((60, 35), {}),
-        ((100, 45), {}),
+        ((100, 45), {"worsened": True}),
         ((99, 33), {}),
         ((60, 35), {"losses": [1.0, 9.0, 9.0]}),
         ((99, 54), {"unended": 1.0}),

@@ -28,7 +28,9 @@ FITTED_LOSS_RATIO = 0.8
 # A model of any size knows a few hundred examples by heart and may be better for it: a gap is
 # overfitting where its interval lies above the first, *and* validation loss rose by the second
 # from its lowest, so that the later steps did harm.
-OVERFIT_GAP = 0.05
+# Of labels the loss rises with a model's confidence while its answers still gain: there the answers
+# must have got worse, or the gap be so wide that examples were learnt by heart.
+OVERFIT_GAP, BY_HEART_GAP = 0.05, 0.25
 RISEN_LOSS_RATIO = 1.1
 # The last tenth of the steps against the first: a loss that rose has diverged.
 DIVERGED_LOSS_RATIO = 1.1
@@ -74,7 +76,8 @@ class Observed:
     how often the tuned model finds another label likelier than the given one.
 
     Where `folds` is not 0, `validation`, `gain` and `over_base` are of as many folds' answers
-    together, `held_out` of them, each by a model that had not seen the example.
+    together, `held_out` of them, each by a model that had not seen the example. `worsened`: answers
+    to validation surely got worse behind the step whose weights were kept.
     """
 
     metric: str
@@ -91,6 +94,7 @@ class Observed:
     contradicted: Contradicted | None = None
     folds: int = 0
     held_out: int = 0
+    worsened: bool = False
 
     @property
     def risen(self) -> float:
@@ -358,7 +362,8 @@ def _learnt(seen: Observed, judged: JudgedRun) -> Name:
     over_base = seen.over_base.value
     if judged.gain.low <= 0 or (over_base is not None and over_base <= 0):
         return "no_signal"
-    if judged.gap.low > OVERFIT_GAP and seen.risen > RISEN_LOSS_RATIO:
+    harmed = not closed or seen.worsened or judged.gap.low > BY_HEART_GAP
+    if harmed and judged.gap.low > OVERFIT_GAP and seen.risen > RISEN_LOSS_RATIO:
         return "overfit"
     return "healthy"
 

@@ -342,6 +342,7 @@ def _verdict(
         and contradicted(numbers(scored[0], session.prepared.labels), scored[1]),
         folds=beyond.folds if beyond else 0,
         held_out=len(held.examples),
+        worsened=developed.tuning.best_step < developed.tuning.steps,
     )
     return decide(session.prepared.recipe, seen, remarks)
 
