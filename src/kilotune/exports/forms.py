@@ -17,7 +17,9 @@ from kilotune.exports.shell_scripts import (
     create_script,
     serve_script,
 )
+from kilotune.models.hub import file_of
 from kilotune.models.identity import PROCESSOR_FILES
+from kilotune.models.interchange import add_older_settings
 from kilotune.models.merge import write_merged
 from kilotune.models.pretrained import compute_dtype
 from kilotune.models.public import CARD, name_base
@@ -30,6 +32,7 @@ from kilotune.runs.record import RunFolder, check_new
 from kilotune.session.loading import check_run
 
 TEMPLATE = "chat_template.jinja"
+SENTENCE_PIECE = ("tokenizer.model", "spiece.model")
 
 
 def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = False) -> Path:
@@ -77,6 +80,7 @@ def _adapter(finished: Finished, out: Path) -> None:
     """As it is, with tokenizer, template and decoding."""
     _check_adapter(finished)
     _copy_tuned(finished, out)
+    _add_what_others_read(finished, out)
     name_base(out, finished.recipe.model.name)
 
 
@@ -85,6 +89,7 @@ def _merged(finished: Finished, out: Path) -> None:
     tuned, settings = finished.tuned, finished.recipe.model
     if not finished.has_adapter:
         _copy_tuned(finished, out)  # it is whole already
+        _add_what_others_read(finished, out)
         return
     settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
     base = replace(finished.source, settings=settings).model(compute_dtype(settings.precision))
@@ -94,6 +99,7 @@ def _merged(finished: Finished, out: Path) -> None:
     for name in PROCESSOR_FILES:  # of a model that sees images
         if (tuned / name).exists():
             shutil.copy(tuned / name, out / name)
+    _add_what_others_read(finished, out)
 
 
 def _qwen_adapter(finished: Finished, out: Path) -> None:
@@ -163,6 +169,18 @@ def _copy_tuned(finished: Finished, out: Path) -> None:
         finished.tuned, out, ignore=ignored, dirs_exist_ok=True, copy_function=shutil.copyfile
     )
     out.chmod(mode)
+
+
+def _add_what_others_read(finished: Finished, out: Path) -> None:
+    """Settings where other programs look for them, and SentencePiece's own file of the tokenizer.
+
+    Converters read that one where there is one, and transformers writes it no more.
+    """
+    add_older_settings(out)
+    for name in SENTENCE_PIECE:
+        file = file_of(finished.source.place, name)
+        if file is not None and not (out / name).exists():
+            shutil.copyfile(file, out / name)
 
 
 def _write_template(finished: Finished, folder: Path) -> None:
