@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, print_result
+from kilotune.cli.terminal import command, log, print_result, put
 from kilotune.cli.trust import TrustCode, read_run
 
 
@@ -31,6 +31,11 @@ def export(
         read_run(run, trust_code, MODEL)  # a wrong folder is said before the libraries load
 
         from kilotune.exports import export as write
+        from kilotune.exports import remarks
+        from kilotune.messages.sentences import say
 
         path = write(run, to, folder, trust_code=trust_code)
-        print_result({"out": str(path), "to": to}, str(path), as_json=as_json)
+        said = [say(remark) for remark in remarks(run, to, trust_code=trust_code)]
+        for line in said:
+            put(log, f"{line}.", lead="  ")
+        print_result({"out": str(path), "to": to, "remarks": said}, str(path), as_json=as_json)

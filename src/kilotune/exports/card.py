@@ -105,12 +105,12 @@ def _base(finished: Finished, source: str) -> tuple[str | None, str | None]:
 
 def _messages(finished: Finished, sees: bool) -> list[dict[str, Any]]:
     """A conversation as the run put it, `{text}` for the user's own words."""
-    words = finished.wording
+    words, system = finished.wording, finished.system
 
     def content(text: str) -> Any:
         return [{"type": "text", "text": text}] if sees else text
 
-    told = [{"role": "system", "content": content(words.system)}] if words.system else []
+    told = [{"role": "system", "content": content(system)}] if system else []
     asked = content(words.question)
     if sees:
         asked = [{"type": "image", "path": "image.png"}, *asked]

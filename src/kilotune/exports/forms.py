@@ -1,5 +1,6 @@
 """The forms that a finished run's weights are written in."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +32,7 @@ from kilotune.rendering.standalone import standalone
 from kilotune.runs.record import RunFolder, check_new
 from kilotune.session.loading import check_run
 
-TEMPLATE = "chat_template.jinja"
+TEMPLATE, METADATA = "chat_template.jinja", "metadata.json"
 SENTENCE_PIECE = ("tokenizer.model", "spiece.model")
 
 
@@ -131,6 +132,7 @@ def _gguf(finished: Finished, out: Path) -> None:
     model.mkdir()
     _merged(finished, model)
     _write_template(finished, model)
+    _write_metadata(finished, out)
     _write_script(out / "convert.sh", convert_script(finished, sees=finished.source.sees_images))
 
 
@@ -149,6 +151,7 @@ def _ollama(finished: Finished, out: Path) -> None:
     _merged(finished, model)
     _write_template(finished, model)
     (out / "Modelfile").write_text(text, encoding="utf-8")
+    _write_metadata(finished, out)
     _write_script(out / "create.sh", create_script(finished))
 
 
@@ -186,6 +189,12 @@ def _add_what_others_read(finished: Finished, out: Path) -> None:
 def _write_template(finished: Finished, folder: Path) -> None:
     """The template without need of arguments: programs that serve give none."""
     (folder / TEMPLATE).write_text(standalone(finished.template), encoding="utf-8")
+
+
+def _write_metadata(finished: Finished, folder: Path) -> None:
+    """What the converter is to write of decoding: by itself it knows no greedy one."""
+    text = json.dumps(finished.decoding.gguf_metadata, indent=2)
+    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
 
 
 def _write_script(file: Path, text: str) -> None:
