@@ -69,7 +69,7 @@ class Prepared:
         )
 
     def _own_system(self) -> str | None:
-        """The system message of all examples' own, "" where none has one, None where they differ."""
+        """The system message that examples bring along, "" for none, None where they differ."""
         parts = (self.parts.train, self.parts.validation, self.parts.test)
         first = (example.messages[0] for part in parts for example in part)
         found = {message.text if message.role == "system" else "" for message in first}
