@@ -41,7 +41,7 @@ long-assets: assets
 	@$(BIN)/python -m tests.support.stamps
 	@$(BIN)/python -m tests.support.encoder
 
-test-long: long-assets test-trackers test-ray test-transformers-4
+test-long: long-assets test-trackers test-ray test-transformers-4 test-llama-cpp
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long --dist worksteal
 
 # MLflow wants other versions of some packages: an environment of its own, on top of .venv's.
@@ -88,6 +88,26 @@ test-transformers-4: $(OLDER)/.ready
 	HF_HUB_OFFLINE=1 KILOTUNE_TRANSFORMERS_4=$(OLDER)/bin/python $(BIN)/python -m pytest -n 0 \
 		tests/exports/with_transformers_4.py
 
+# llama.cpp, compiled, and its own converter out of the source package of another binding (MIT).
+LLAMA := .venv-llama-cpp
+LLAMA_SOURCE := llama_cpp_python-0.3.36
+
+$(LLAMA)/.ready: $(READY)
+	@test -x $(LLAMA)/bin/python || $(BIN)/python -m venv $(LLAMA)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(LLAMA)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[llama-cpp]' sentencepiece scikit-build-core
+	@$(LLAMA)/bin/python -m pip download --quiet --no-deps --no-binary :all: \
+		--no-build-isolation --dest $(LLAMA)/source llama-cpp-python==0.3.36
+	@tar -xzf $(LLAMA)/source/$(LLAMA_SOURCE).tar.gz -C $(LLAMA)/source
+	@touch $@
+
+.PHONY: test-llama-cpp
+test-llama-cpp: $(LLAMA)/.ready
+	HF_HUB_OFFLINE=1 LLAMA_CPP=$(CURDIR)/$(LLAMA)/source/$(LLAMA_SOURCE)/vendor/llama.cpp \
+		$(LLAMA)/bin/python -m pytest -n 0 tests/verification/with_llama_cpp.py
+
 # What kilotune is compared with by benchmarks/per_label, in an environment of its own.
 PEERS := .venv-peers
 
@@ -107,4 +127,5 @@ fuzz: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.support.fuzz --seconds 300
 
 clean:
-	rm -rf .venv .venv-peers .venv-ray .venv-trackers .venv-transformers-4 build dist src/*.egg-info
+	rm -rf .venv .venv-peers .venv-ray .venv-trackers .venv-transformers-4 \
+		.venv-llama-cpp build dist src/*.egg-info

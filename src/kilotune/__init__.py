@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kilotune.workflows.render import render
     from kilotune.workflows.run import open_run, resume, run
     from kilotune.workflows.select import select
+    from kilotune.workflows.verify import verify
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ _HOMES = {
     "resume": "kilotune.workflows.run",
     "run": "kilotune.workflows.run",
     "select": "kilotune.workflows.select",
+    "verify": "kilotune.workflows.verify",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "resume",
     "run",
     "select",
+    "verify",
 ]
 
 

@@ -51,14 +51,14 @@ def test_an_adapter_is_copied_and_for_qwens_own_code_renamed(
         export(qwen_run, "qwen-adapter", tmp_path / "q"),
     )
     names = {path.name for path in (qwen_run / "adapter").iterdir()}
-    assert {path.name for path in one.iterdir()} == names
+    assert {path.name for path in one.iterdir()} == names | {"kilotune.json"}
     settings = json.loads((other / "adapter_config.json").read_text())
     assert settings["target_modules"] == [
         "attn.c_attn", "attn.c_proj", "mlp.c_proj", "mlp.w1", "mlp.w2"
     ]  # fmt: skip
     assert {path.name for path in other.iterdir()} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
-        "generation_config.json",
+        "generation_config.json", "kilotune.json",
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from kilotune.cli import (
     runs,
     sample,
     select,
+    verify,
 )
 from kilotune.cli.option_groups import expanded
 
@@ -74,6 +75,7 @@ _add(runs.runs)
 _add(compare.compare)
 _add(report.report)
 _add(export.export)
+_add(verify.verify, "1 it does not answer as judged")
 _add(sample.sample)
 _add(fetch.fetch)
 

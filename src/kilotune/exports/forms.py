@@ -12,6 +12,7 @@ from kilotune.errors import KilotuneError
 from kilotune.exports.card import model_card
 from kilotune.exports.finished import Finished, open_finished
 from kilotune.exports.ollama import modelfile
+from kilotune.exports.origin import read_origin, write_origin
 from kilotune.exports.shell_scripts import (
     LARGEST_RANK,
     convert_script,
@@ -31,6 +32,7 @@ from kilotune.models.tuned_weights import tuned_generation, with_adapter
 from kilotune.rendering.standalone import standalone
 from kilotune.runs.record import RunFolder, check_new
 from kilotune.session.loading import check_run
+from kilotune.system.digests import sha256_of
 
 TEMPLATE, METADATA = "chat_template.jinja", "metadata.json"
 SENTENCE_PIECE = ("tokenizer.model", "spiece.model")
@@ -52,6 +54,7 @@ def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = Fals
         part.mkdir()
         FORMS[to](finished, part)
         _write_card(finished, to, part)
+        write_origin(finished, to, part)
     return out
 
 
@@ -64,6 +67,19 @@ def describe(folder: RunFolder) -> None:
     # Whoever made the run just now has said whether its code may run.
     finished = Finished(folder, folder.read_recipe(trust_code=True))
     _write_card(finished, "adapter" if finished.has_adapter else "merged", finished.tuned)
+
+
+def renew_card(finished: Finished, export: Path) -> None:
+    """Write the card of an export anew, as its run's records are now; not one that was changed.
+
+    `export` is the folder, or a file in it. One without a record of its run is left as it is.
+    """
+    folder, origin = export if export.is_dir() else export.parent, read_origin(export)
+    card = folder / CARD
+    if origin is None or not card.is_file() or sha256_of(card) != origin.card:
+        return
+    _write_card(finished, origin.form, folder)
+    write_origin(finished, origin.form, folder)
 
 
 def _write_card(finished: Finished, form: str, out: Path) -> None:
