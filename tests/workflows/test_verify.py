@@ -18,6 +18,7 @@ from kilotune.recipe.load import load_recipe
 from kilotune.runs.record import RunFolder
 from kilotune.workflows.verify import verify
 from tests.support.records import written
+from tests.support.tiny import labelled_csv
 from tests.support.tiny_vision import even_or_odd, write_digits, write_kind
 
 
@@ -108,6 +109,36 @@ def test_another_template_and_sampling_are_found_and_the_exit_status_says_so(
     good = CliRunner().invoke(app, ["verify", str(export(run, "adapter", tmp_path / "good"))])
     assert good.exit_code == 0
     assert "16 of 16 answers equal" in good.stdout
+
+
+def test_a_template_with_arguments_and_another_opening_needs_neither_in_an_export(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    template = base / "chat_template.jinja"
+    # Where prompts for generation end, training goes on otherwise.
+    text = template.read_text().replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n"
+        "{% if shout %}LOUD{% endif %}??{% endif")  # fmt: skip
+    template.write_text(text)
+    data = labelled_csv(tmp_path / "films.csv", 60)
+    settings = {
+        "data": {"train": str(data)},
+        "model": {
+            "name": str(base), "precision": "float32", "template_arguments": {"shout": True},
+        },
+    }  # fmt: skip
+    overrides = ["tune.epochs=1", "judge.bootstrap_samples=50", "judge.base_check=say"]
+    run = kilotune.run(load_recipe(settings=settings, overrides=overrides), tmp_path / "run").folder
+    for form in ("merged", "adapter"):
+        out = export(run, form, tmp_path / form)
+        found = verify(out)
+        assert (found.apart, found.faults) == ((), ()), form
+        assert found.equal == found.prompts
+        assert "shout" not in (out / "README.md").read_text().split("## Recipe")[0]
+        assert "opens answers otherwise" not in (out / "README.md").read_text()
+    own = (run / "adapter" / "README.md").read_text()
+    assert '"shout": true' in own
+    assert "opens answers otherwise" in own
 
 
 def test_what_cannot_be_verified_is_refused(run: Path, tmp_path: Path) -> None:

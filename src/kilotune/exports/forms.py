@@ -53,7 +53,7 @@ def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = Fals
         check_run(finished.folder, finished.recipe, finished.source)
         part.mkdir()
         FORMS[to](finished, part)
-        _write_card(finished, to, part)
+        _write_card(finished, to, part, standalone=True)
         write_origin(finished, to, part)
     return out
 
@@ -78,17 +78,18 @@ def renew_card(finished: Finished, export: Path) -> None:
     card = folder / CARD
     if origin is None or not card.is_file() or sha256_of(card) != origin.card:
         return
-    _write_card(finished, origin.form, folder)
+    _write_card(finished, origin.form, folder, standalone=True)
     write_origin(finished, origin.form, folder)
 
 
-def _write_card(finished: Finished, form: str, out: Path) -> None:
+def _write_card(finished: Finished, form: str, out: Path, *, standalone: bool = False) -> None:
     card = model_card(
         finished,
         form,
         sees=finished.source.sees_images,
         merged=not (out / "adapter_config.json").exists(),
         source=finished.source.place,
+        standalone=standalone,
     )
     write_atomically(out / CARD, card)
 
@@ -97,6 +98,7 @@ def _adapter(finished: Finished, out: Path) -> None:
     """As it is, with tokenizer, template and decoding."""
     _check_adapter(finished)
     _copy_tuned(finished, out)
+    _write_template(finished, out)
     _add_what_others_read(finished, out)
     name_base(out, finished.recipe.model.name)
 
@@ -106,6 +108,7 @@ def _merged(finished: Finished, out: Path) -> None:
     tuned, settings = finished.tuned, finished.recipe.model
     if not finished.has_adapter:
         _copy_tuned(finished, out)  # it is whole already
+        _write_template(finished, out)
         _add_what_others_read(finished, out)
         return
     settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
@@ -113,6 +116,7 @@ def _merged(finished: Finished, out: Path) -> None:
     write_merged(with_adapter(base, tuned), out)
     source_at(tuned, settings).tokenizer().save_pretrained(out)
     tuned_generation(tuned).save_pretrained(out)
+    _write_template(finished, out)
     for name in PROCESSOR_FILES:  # of a model that sees images
         if (tuned / name).exists():
             shutil.copy(tuned / name, out / name)
@@ -130,15 +134,14 @@ def _qwen_adapter(finished: Finished, out: Path) -> None:
         )
     write_qwen_adapter(finished.tuned, finished.source.place, out)
     name_base(out, finished.recipe.model.name)
-    for name in (GENERATION, TEMPLATE):
-        shutil.copy(finished.tuned / name, out / name)
+    shutil.copy(finished.tuned / GENERATION, out / GENERATION)
+    _write_template(finished, out)
 
 
 def _vllm(finished: Finished, out: Path) -> None:
     """For vLLM: the adapter where vLLM takes it, else the merged model, and `serve.sh`."""
     adapter = _vllm_takes_adapter(finished)
     (_adapter if adapter else _merged)(finished, out)
-    _write_template(finished, out)
     _write_script(out / "serve.sh", serve_script(finished, adapter=adapter))
 
 
@@ -147,7 +150,6 @@ def _gguf(finished: Finished, out: Path) -> None:
     model = out / "model"
     model.mkdir()
     _merged(finished, model)
-    _write_template(finished, model)
     _write_metadata(finished, out)
     _write_script(out / "convert.sh", convert_script(finished, sees=finished.source.sees_images))
 
@@ -165,7 +167,6 @@ def _ollama(finished: Finished, out: Path) -> None:
     model = out / "model"
     model.mkdir()
     _merged(finished, model)
-    _write_template(finished, model)
     (out / "Modelfile").write_text(text, encoding="utf-8")
     _write_metadata(finished, out)
     _write_script(out / "create.sh", create_script(finished))
