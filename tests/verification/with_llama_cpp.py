@@ -11,19 +11,23 @@ from pathlib import Path
 
 import pytest
 import xllamacpp  # noqa: F401 (what is tested is not here without)
+from gguf import GGUFReader
+from safetensors import safe_open
 
 import kilotune
 from kilotune.data.samples import write_sample
+from kilotune.errors import KilotuneError
 from kilotune.exports import export
+from kilotune.exports.llama_converter import convert
 from kilotune.recipe.load import load_recipe
 from kilotune.workflows.verify import verify
-
-CONVERTER = Path(os.environ["LLAMA_CPP"]) / "convert_hf_to_gguf.py"
+from tests.support.assets import qwen_ranks
+from tests.support.tiny_vision import even_or_odd, write_digits, write_real_vocabulary
 
 
 @pytest.fixture(scope="module")
-def exported(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2, tuned for a few steps, for llama.cpp."""
+def run(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2, tuned for a few steps."""
     folder = tmp_path_factory.mktemp("llama_cpp")
     train, test = write_sample("movie-reviews", folder)
     for file, count in ((train, 40), (test, 60)):
@@ -36,36 +40,67 @@ def exported(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     overrides = [
         "tune.epochs=2", "tune.layers=top:4", "judge.train_sample=4", "judge.forgetting=never"
     ]  # fmt: skip
-    run = kilotune.run(load_recipe(settings=settings, overrides=overrides), folder / "run").folder
-    return export(run, "gguf-instructions", folder / "out")
+    return kilotune.run(load_recipe(settings=settings, overrides=overrides), folder / "run").folder
 
 
-def converted(out: Path, kind: str) -> Path:
-    """The GGUF file that llama.cpp's converter makes of an export, as its convert.sh does."""
-    file = out / f"{kind}.gguf"
-    asked = ["model", "--outtype", kind, "--metadata", "metadata.json", "--outfile", file]
-    subprocess.run([sys.executable, CONVERTER, *asked], cwd=out, check=True, capture_output=True)
-    return file
+@pytest.fixture(scope="module")
+def instructions(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(run, "gguf-instructions", tmp_path_factory.mktemp("told") / "out")
 
 
-def test_float32_answers_as_judged_and_the_file_itself_is_greedy(exported: Path) -> None:
-    found = verify(converted(exported, "f32"))
+def test_float32_by_the_exports_own_script_answers_as_judged_and_is_greedy(
+    instructions: Path,
+) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        [instructions / "convert.sh"], check=True, capture_output=True,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    found = verify(instructions, program="llama.cpp")
     assert found.form == "GGUF F32"
     assert (found.prompts, found.apart, found.samples) == (60, (), False)
     assert found.faults == ()
     assert found.equal >= 59
 
 
-def test_eight_bits_are_reported(exported: Path) -> None:
-    found = verify(converted(exported, "q8_0"))
-    assert (found.form, found.quantised, found.apart) == ("GGUF Q8_0", True, ())
-    assert found.size < 160e6
-    assert found.faults == ()
-    assert found.equal >= 55
+def test_exported_files_of_16_and_8_bits_are_reported(run: Path, tmp_path: Path) -> None:
+    out = export(run, "gguf", tmp_path / "out")
+    assert {path.name for path in out.iterdir()} == {
+        "README.md", "kilotune.json", "run-F16.gguf", "run-Q8_0.gguf"
+    }  # fmt: skip
+    with pytest.raises(KilotuneError, match="several GGUF files there"):
+        verify(out, run)
+    for kind, most in (("F16", 280e6), ("Q8_0", 160e6)):
+        found = verify(out / f"run-{kind}.gguf")
+        assert (found.form, found.quantised, found.apart) == (f"GGUF {kind}", True, ())
+        assert found.size < most
+        assert found.faults == ()
+        assert found.equal >= 55
+    assert (out / "README.md").read_text().count("of 60 answers equal") == 2
 
 
-def test_a_file_without_the_metadata_is_found_to_sample(exported: Path) -> None:
-    (exported / "metadata.json").write_text("{}")
-    found = verify(converted(exported, "f16"), examples=2)
-    assert found.form == "GGUF F16"
+def test_a_file_without_the_metadata_is_found_to_sample(instructions: Path) -> None:
+    out = instructions
+    (out / "metadata.json").write_text("{}")
+    convert(out / "model", out / "bare.gguf", "--outtype", "f16")
+    found = verify(out / "bare.gguf", examples=2)
     assert [fault["phrase"] for fault in found.faults] == ["verify-samples"]
+
+
+def test_what_turns_images_into_tokens_is_all_there(tmp_path: Path) -> None:
+    model = write_real_vocabulary(tmp_path / "model", qwen_ranks())
+    data = write_digits(tmp_path, range(40), "Is this digit even or odd?", even_or_odd)
+    settings = {
+        "data": {"train": str(data)},
+        "model": {"name": str(model), "precision": "float32", "max_pixels": 3136},
+        "tune": {"epochs": 1, "batch_size": 4},
+        "judge": {"train_sample": 4, "bootstrap_samples": 50, "base_check": "say"},
+    }
+    made = kilotune.run(load_recipe(settings=settings), tmp_path / "run").folder
+    out = export(made, "gguf", tmp_path / "out")
+    with safe_open(model / "model.safetensors", "pt") as file:
+        tower = [name for name in file.keys() if name.startswith("visual.")]  # noqa: SIM118
+    found = len(GGUFReader(out / "mmproj-run.gguf").tensors)
+    # The one that cuts patches out is split by frames, and some join others.
+    assert found > len(tower) / 2 > 10
+    assert len(GGUFReader(out / "run-F16.gguf").tensors) > 20

@@ -16,9 +16,10 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="adapter; merged, a whole checkpoint; vllm, gguf-instructions (llama.cpp) or "
-            "ollama, with the commands that serve or convert it; qwen-adapter, under the module "
-            "names that a first-generation Qwen's own code has."
+            help="adapter; merged, a whole checkpoint; gguf, files of 16 and of 8 bits (after "
+            "`kilotune fetch llama.cpp`); vllm, gguf-instructions (llama.cpp) or ollama, with the "
+            "commands that serve or convert it; qwen-adapter, under the module names that a "
+            "first-generation Qwen's own code has."
         ),
     ] = "adapter",
     trust_code: TrustCode = False,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from kilotune.data.files.writers import write_atomically, written_atomically
 from kilotune.errors import KilotuneError
 from kilotune.exports.card import model_card
 from kilotune.exports.finished import Finished, open_finished
+from kilotune.exports.llama_converter import convert, converter
 from kilotune.exports.ollama import modelfile
 from kilotune.exports.origin import read_origin, write_origin
 from kilotune.exports.shell_scripts import (
@@ -35,6 +37,7 @@ from kilotune.session.loading import check_run
 from kilotune.system.digests import sha256_of
 
 TEMPLATE, METADATA = "chat_template.jinja", "metadata.json"
+GGUF_TYPES = ("F16", "Q8_0")
 SENTENCE_PIECE = ("tokenizer.model", "spiece.model")
 
 
@@ -146,6 +149,21 @@ def _vllm(finished: Finished, out: Path) -> None:
 
 
 def _gguf(finished: Finished, out: Path) -> None:
+    """For llama.cpp, LM Studio and others: the merged model as GGUF files, of 16 and of 8 bits."""
+    converter()  # what is missing is said before the model is merged
+    with tempfile.TemporaryDirectory() as alone:
+        model = Path(alone) / "model"
+        model.mkdir()
+        _merged(finished, model)
+        _write_metadata(finished, Path(alone))
+        told = ("--metadata", Path(alone) / METADATA, "--model-name", finished.title)
+        for kind in GGUF_TYPES:
+            convert(model, out / f"{finished.name}-{kind}.gguf", "--outtype", kind.lower(), *told)
+        if finished.source.sees_images:
+            convert(model, out / f"mmproj-{finished.name}.gguf", "--mmproj")
+
+
+def _gguf_instructions(finished: Finished, out: Path) -> None:
     """For llama.cpp: the merged model, and `convert.sh`."""
     model = out / "model"
     model.mkdir()
@@ -233,6 +251,7 @@ FORMS: dict[str, Callable[[Finished, Path], None]] = {
     "merged": _merged,
     "qwen-adapter": _qwen_adapter,
     "vllm": _vllm,
-    "gguf-instructions": _gguf,
+    "gguf": _gguf,
+    "gguf-instructions": _gguf_instructions,
     "ollama": _ollama,
 }

@@ -21,8 +21,10 @@ from kilotune.exports.finished import Decoding, Finished
 from kilotune.system.extras import extra
 from kilotune.verification.programs import Artefact, Put
 
-# Types of weights that are not rounded further than training knows.
-WHOLE = ("F32", "F16", "BF16")
+# Types of weights that do not round further what was judged in another.
+EXACT = {
+    "float32": {"F32"}, "bfloat16": {"F32", "BF16", "F16"}, "float16": {"F32", "F16"},
+}  # fmt: skip
 # Of so many next tokens probabilities are asked.
 SEEN = 200
 SECONDS = 600
@@ -59,7 +61,8 @@ class LlamaCpp:
         if artefact.at:
             title = f"llama.cpp {props.get('build_info', '')}".strip()
         form = _type(str(props.get("model_ftype", ""))) or file.stem
-        quantised = form not in WHOLE or finished.recipe.model.quantization != "none"
+        exact = form in EXACT.get(finished.dtype, ())
+        quantised = not exact or finished.recipe.model.quantization != "none"
         unasked = props["default_generation_settings"]["params"]
         return cls(
             address=address,
@@ -142,7 +145,8 @@ def _file(path: Path) -> Path:
     raise KilotuneError(
         f"{what} there",
         where=str(path),
-        fix="Give one: kilotune verify FILE.gguf. It is made of an export by its convert.sh",
+        fix=f"Give one: kilotune verify {found[0] if found else 'FILE.gguf'}; "
+        "`kilotune export RUN --to gguf` makes them",
     )
 
 
