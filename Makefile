@@ -41,7 +41,8 @@ long-assets: assets
 	@$(BIN)/python -m tests.support.stamps
 	@$(BIN)/python -m tests.support.encoder
 
-test-long: long-assets test-trackers test-ray test-transformers-4 test-llama-cpp
+test-long: long-assets test-trackers test-ray test-transformers-4 test-llama-cpp \
+		test-mlx
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long --dist worksteal
 
 # MLflow wants other versions of some packages: an environment of its own, on top of .venv's.
@@ -88,25 +89,36 @@ test-transformers-4: $(OLDER)/.ready
 	HF_HUB_OFFLINE=1 KILOTUNE_TRANSFORMERS_4=$(OLDER)/bin/python $(BIN)/python -m pytest -n 0 \
 		tests/exports/with_transformers_4.py
 
-# llama.cpp, compiled, and its own converter out of the source package of another binding (MIT).
+# llama.cpp, compiled, and its own converter.
 LLAMA := .venv-llama-cpp
-LLAMA_SOURCE := llama_cpp_python-0.3.36
 
 $(LLAMA)/.ready: $(READY)
 	@test -x $(LLAMA)/bin/python || $(BIN)/python -m venv $(LLAMA)
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
 		$$($(LLAMA)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
 	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--editable '.[llama-cpp]' sentencepiece scikit-build-core
-	@$(LLAMA)/bin/python -m pip download --quiet --no-deps --no-binary :all: \
-		--no-build-isolation --dest $(LLAMA)/source llama-cpp-python==0.3.36
-	@tar -xzf $(LLAMA)/source/$(LLAMA_SOURCE).tar.gz -C $(LLAMA)/source
+		--editable '.[llama-cpp]'
+	@$(LLAMA)/bin/python -m kilotune fetch llama.cpp
 	@touch $@
 
 .PHONY: test-llama-cpp
 test-llama-cpp: $(LLAMA)/.ready
-	HF_HUB_OFFLINE=1 LLAMA_CPP=$(CURDIR)/$(LLAMA)/source/$(LLAMA_SOURCE)/vendor/llama.cpp \
-		$(LLAMA)/bin/python -m pytest -n 0 tests/verification/with_llama_cpp.py
+	HF_HUB_OFFLINE=1 $(LLAMA)/bin/python -m pytest -n 0 tests/verification/with_llama_cpp.py
+
+# Apple's mlx-lm, which runs on a processor under Linux too.
+MLX := .venv-mlx
+
+$(MLX)/.ready: $(READY)
+	@test -x $(MLX)/bin/python || $(BIN)/python -m venv $(MLX)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(MLX)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(MLX)/bin/python -m pip install --quiet --disable-pip-version-check \
+		mlx==0.32.4 mlx-cpu==0.32.4 mlx-lm==0.32.2
+	@touch $@
+
+.PHONY: test-mlx
+test-mlx: $(MLX)/.ready
+	HF_HUB_OFFLINE=1 $(MLX)/bin/python -m pytest -n 0 tests/verification/with_mlx.py
 
 # What kilotune is compared with by benchmarks/per_label, in an environment of its own.
 PEERS := .venv-peers
@@ -128,4 +140,4 @@ fuzz: $(READY)
 
 clean:
 	rm -rf .venv .venv-peers .venv-ray .venv-trackers .venv-transformers-4 \
-		.venv-llama-cpp build dist src/*.egg-info
+		.venv-llama-cpp .venv-mlx build dist src/*.egg-info

@@ -1,7 +1,7 @@
 """Exports in llama.cpp itself: equal prompts, equal answers, greedy decoding from the file.
 
-Not collected by itself: `make test-llama-cpp` makes an environment with `xllamacpp` and runs this
-with LLAMA_CPP, a folder with llama.cpp's own converter.
+Not collected by itself: `make test-llama-cpp` makes an environment with `xllamacpp`, fetches
+llama.cpp's own converter, and runs this.
 """
 
 import os
@@ -18,7 +18,7 @@ import kilotune
 from kilotune.data.samples import write_sample
 from kilotune.errors import KilotuneError
 from kilotune.exports import export
-from kilotune.exports.llama_converter import convert
+from kilotune.exports.llama_converter import convert, converter
 from kilotune.recipe.load import load_recipe
 from kilotune.workflows.verify import verify
 from tests.support.assets import qwen_ranks
@@ -49,14 +49,15 @@ def instructions(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_float32_by_the_exports_own_script_answers_as_judged_and_is_greedy(
+    run: Path,
     instructions: Path,
 ) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(
         [instructions / "convert.sh"], check=True, capture_output=True,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "LLAMA_CPP": str(converter().parent)},
     )  # fmt: skip
-    found = verify(instructions, program="llama.cpp")
+    found = verify(instructions, run, program="llama.cpp")
     assert found.form == "GGUF F32"
     assert (found.prompts, found.apart, found.samples) == (60, (), False)
     assert found.faults == ()
@@ -71,7 +72,7 @@ def test_exported_files_of_16_and_8_bits_are_reported(run: Path, tmp_path: Path)
     with pytest.raises(KilotuneError, match="several GGUF files there"):
         verify(out, run)
     for kind, most in (("F16", 280e6), ("Q8_0", 160e6)):
-        found = verify(out / f"run-{kind}.gguf")
+        found = verify(out / f"run-{kind}.gguf", run)
         assert (found.form, found.quantised, found.apart) == (f"GGUF {kind}", True, ())
         assert found.size < most
         assert found.faults == ()
@@ -79,16 +80,16 @@ def test_exported_files_of_16_and_8_bits_are_reported(run: Path, tmp_path: Path)
     assert (out / "README.md").read_text().count("of 60 answers equal") == 2
 
 
-def test_a_file_without_the_metadata_is_found_to_sample(instructions: Path) -> None:
+def test_a_file_without_the_metadata_is_found_to_sample(run: Path, instructions: Path) -> None:
     out = instructions
     (out / "metadata.json").write_text("{}")
     convert(out / "model", out / "bare.gguf", "--outtype", "f16")
-    found = verify(out / "bare.gguf", examples=2)
+    found = verify(out / "bare.gguf", run, examples=2)
     assert [fault["phrase"] for fault in found.faults] == ["verify-samples"]
 
 
 def test_what_turns_images_into_tokens_is_all_there(tmp_path: Path) -> None:
-    model = write_real_vocabulary(tmp_path / "model", qwen_ranks())
+    model = write_real_vocabulary(tmp_path / "model", qwen_ranks(tmp_path), blocks=4)
     data = write_digits(tmp_path, range(40), "Is this digit even or odd?", even_or_odd)
     settings = {
         "data": {"train": str(data)},

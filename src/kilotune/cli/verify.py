@@ -39,7 +39,7 @@ def verify(
         str | None,
         typer.Option(
             "--in",
-            help="transformers (a merged model), peft (an adapter) or llama.cpp (a GGUF file).",
+            help="transformers, mlx (a merged model), peft (an adapter), llama.cpp (GGUF).",
             show_default="the one it is for",
         ),
     ] = None,

@@ -18,7 +18,7 @@ from kilotune.models.identity import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from kilotune.models.integrity import NOT_OF_THE_FILE, first_line
 from kilotune.models.pretrained import Model, best_device, model_kind
 from kilotune.models.quantisation import load_quantised
-from kilotune.verification.programs import Artefact, Put
+from kilotune.verification.programs import Artefact, Put, whole_model
 
 # What stands for each token of a prompt, and for none of an answer's: of images and of texts.
 BY_TOKEN = ("mm_token_type_ids", "token_type_ids")
@@ -41,9 +41,7 @@ class PlainTransformers:
     @classmethod
     def merged(cls, artefact: Artefact) -> Self:
         """The whole model in a folder. Raises KilotuneError where transformers loads none."""
-        finished, path = artefact.finished, artefact.path
-        folder = path if (path / "config.json").is_file() else path / "model"
-        _check(folder, "config.json", "transformers", "--to merged")
+        finished, folder = artefact.finished, whole_model(artefact.path, "transformers")
         kind, size = model_kind(finished.source.config), _size(folder, "model*.safetensors")
         model = _loaded(folder, lambda: kind.from_pretrained(folder, dtype=finished.dtype))
         title = f"transformers {version('transformers')}"
@@ -56,7 +54,12 @@ class PlainTransformers:
     def adapter(cls, artefact: Artefact) -> Self:
         """An adapter beside the run's base model. Raises KilotuneError where peft loads none."""
         finished, folder = artefact.finished, artefact.path
-        _check(folder, ADAPTER_CONFIG, "peft", "--to adapter")
+        if not (folder / ADAPTER_CONFIG).is_file():
+            raise KilotuneError(
+                f"nothing that peft loads: no {ADAPTER_CONFIG}",
+                where=str(folder),
+                fix="Export the adapter: kilotune export RUN --to adapter -o FOLDER",
+            )
         if finished.source.renamed:
             raise KilotuneError(
                 "peft has no class for a first-generation Qwen without that model's own code",
@@ -143,15 +146,6 @@ class PlainTransformers:
             else {"type": "text", "text": part}
             for part in message.parts
         ]
-
-
-def _check(folder: Path, name: str, program: str, form: str) -> None:
-    if not (folder / name).is_file():
-        raise KilotuneError(
-            f"nothing that {program} loads: no {name}",
-            where=str(folder),
-            fix=f"Export that form: kilotune export RUN {form} -o FOLDER",
-        )
 
 
 def _loaded(folder: Path, load: Any) -> Model:

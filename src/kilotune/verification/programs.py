@@ -86,11 +86,30 @@ def _llama_cpp(artefact: Artefact) -> Program:
     return LlamaCpp.of(artefact)
 
 
+def _mlx(artefact: Artefact) -> Program:
+    from kilotune.verification.mlx import Mlx
+
+    return Mlx.of(artefact)
+
+
 PROGRAMS: dict[str, Callable[[Artefact], Program]] = {
     "transformers": _transformers,
     "peft": _peft,
     "llama.cpp": _llama_cpp,
+    "mlx": _mlx,
 }
+
+
+def whole_model(path: Path, program: str) -> Path:
+    """The folder of the whole model in an export at `path`. Raises KilotuneError without one."""
+    folder = path if (path / "config.json").is_file() else path / "model"
+    if not (folder / "config.json").is_file():
+        raise KilotuneError(
+            f"nothing that {program} loads: no config.json",
+            where=str(path),
+            fix="Export the whole model: kilotune export RUN --to merged -o FOLDER",
+        )
+    return folder
 
 
 def natural_program(path: Path) -> str:
