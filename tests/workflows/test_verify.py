@@ -1,6 +1,7 @@
 """`kilotune verify` on tiny runs: exports answer as judged, and what was spoilt is found."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def test_the_runs_own_adapter_can_be_verified_and_cards_that_were_changed_stay(
     (out / "README.md").write_text("Mine.")
     verify(out, examples=3)
     assert (out / "README.md").read_text() == "Mine."
+
+
+def test_an_archived_run_is_verified_and_left_as_it_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = export(run, "merged", tmp_path / "out")
+    before = (run / "report.html").read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != run)
+    assert verify(out, run, examples=2).equal == 2
+    assert not (run / "verification.json").exists()
+    assert (run / "report.html").read_bytes() == before
 
 
 def test_where_an_answer_parts_is_said_with_the_gap(run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Whether an exported model answers in another program as it was judged."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -80,7 +81,10 @@ def verify(
         opened.close()
     grown = max(0, psutil.Process().memory_info().rss - before)
     found = replace(found, export=export.resolve().name, memory=grown)
-    _record(folder, finished, export, found)
+    if os.access(folder.path, os.W_OK):
+        _record(folder, finished, export, found)
+    else:  # an archived run
+        progress.say(f"not kept: {folder.path} cannot be written to")
     return found
 
 
