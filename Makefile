@@ -41,7 +41,8 @@ long-assets: assets
 	@$(BIN)/python -m tests.support.stamps
 	@$(BIN)/python -m tests.support.encoder
 
-test-long: long-assets test-trackers test-ray
+test-long: long-assets test-trackers test-ray test-transformers-4 test-llama-cpp \
+		test-mlx
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long --dist worksteal
 
 # MLflow wants other versions of some packages: an environment of its own, on top of .venv's.
@@ -73,6 +74,52 @@ $(RAY)/.ready: $(READY)
 test-ray: $(RAY)/.ready
 	HF_HUB_OFFLINE=1 $(RAY)/bin/python -m pytest -n 0 tests/ablation/with_ray.py
 
+# What most programs that serve models are built on, without kilotune: torch is .venv's.
+OLDER := .venv-transformers-4
+
+$(OLDER)/.ready: $(READY)
+	@test -x $(OLDER)/bin/python || $(BIN)/python -m venv $(OLDER)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(OLDER)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check transformers==4.57.6
+	@touch $@
+
+.PHONY: test-transformers-4
+test-transformers-4: $(OLDER)/.ready
+	HF_HUB_OFFLINE=1 KILOTUNE_TRANSFORMERS_4=$(OLDER)/bin/python $(BIN)/python -m pytest -n 0 \
+		tests/exports/with_transformers_4.py
+
+# llama.cpp, compiled, and its own converter.
+LLAMA := .venv-llama-cpp
+
+$(LLAMA)/.ready: $(READY)
+	@test -x $(LLAMA)/bin/python || $(BIN)/python -m venv $(LLAMA)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(LLAMA)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(LLAMA)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[llama-cpp]'
+	@$(LLAMA)/bin/python -m kilotune fetch llama.cpp
+	@touch $@
+
+.PHONY: test-llama-cpp
+test-llama-cpp: $(LLAMA)/.ready
+	HF_HUB_OFFLINE=1 $(LLAMA)/bin/python -m pytest -n 0 tests/verification/with_llama_cpp.py
+
+# Apple's mlx-lm, which runs on a processor under Linux too.
+MLX := .venv-mlx
+
+$(MLX)/.ready: $(READY)
+	@test -x $(MLX)/bin/python || $(BIN)/python -m venv $(MLX)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		$$($(MLX)/bin/python -c 'import site; print(site.getsitepackages()[0])')/over.pth
+	@$(MLX)/bin/python -m pip install --quiet --disable-pip-version-check \
+		mlx==0.32.4 mlx-cpu==0.32.4 mlx-lm==0.32.2
+	@touch $@
+
+.PHONY: test-mlx
+test-mlx: $(MLX)/.ready
+	HF_HUB_OFFLINE=1 $(MLX)/bin/python -m pytest -n 0 tests/verification/with_mlx.py
+
 # What kilotune is compared with by benchmarks/per_label, in an environment of its own.
 PEERS := .venv-peers
 
@@ -92,4 +139,5 @@ fuzz: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.support.fuzz --seconds 300
 
 clean:
-	rm -rf .venv .venv-peers .venv-ray .venv-trackers build dist src/*.egg-info
+	rm -rf .venv .venv-peers .venv-ray .venv-trackers .venv-transformers-4 \
+		.venv-llama-cpp .venv-mlx build dist src/*.egg-info

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kilotune.workflows.predict import predict
     from kilotune.workflows.run import open_run, resume
     from kilotune.workflows.select import select
+    from kilotune.workflows.verify import verify
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ _HOMES = {
     "resume": "kilotune.workflows.run",
     "run": "kilotune.interface",
     "select": "kilotune.workflows.select",
+    "verify": "kilotune.workflows.verify",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "resume",
     "run",
     "select",
+    "verify",
 ]
 
 

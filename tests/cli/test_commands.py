@@ -65,7 +65,7 @@ def test_every_command_has_help_with_examples_and_exit_statuses(command: str) ->
     assert f"Example: kilotune {command} " in said.replace("Examples:", "Example:")
     assert "Exit status: 0 done, " in said
     assert ("1 " in said.split("Exit status")[1]) == (
-        command in ("advise", "check", "predict", "render")
+        command in ("advise", "check", "predict", "render", "verify")
     )
 
 

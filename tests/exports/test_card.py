@@ -78,13 +78,19 @@ def test_the_text_says_data_figures_verdict_limits_and_recipe(
     assert str(llama_run.parent) not in text
 
 
+@pytest.mark.usefixtures("converter_stand_in")
 @pytest.mark.parametrize("form", sorted(FORMS))
 def test_every_form_has_a_card_that_says_how_it_is_used(
     form: str, llama_run: Path, qwen_run: Path, tmp_path: Path
 ) -> None:
     run = qwen_run if form == "qwen-adapter" else llama_run
     found = card(export(run, form, tmp_path / "out"))
-    used = {"vllm": "sh serve.sh", "ollama": "sh create.sh", "gguf-instructions": "sh convert.sh"}
+    used = {
+        "gguf": "llama-server -m tiny-films-F16.gguf --jinja",
+        "vllm": "sh serve.sh",
+        "ollama": "sh create.sh",
+        "gguf-instructions": "sh convert.sh",
+    }
     assert used.get(form, "GenerationConfig.from_pretrained(folder)") in found.text
     adapter = form in ("adapter", "qwen-adapter", "vllm")
     assert found.data.library_name == ("peft" if adapter else "transformers")

@@ -51,14 +51,14 @@ def test_an_adapter_is_copied_and_for_qwens_own_code_renamed(
         export(qwen_run, "qwen-adapter", tmp_path / "q"),
     )
     names = {path.name for path in (qwen_run / "adapter").iterdir()}
-    assert {path.name for path in one.iterdir()} == names
+    assert {path.name for path in one.iterdir()} == names | {"kilotune.json"}
     settings = json.loads((other / "adapter_config.json").read_text())
     assert settings["target_modules"] == [
         "attn.c_attn", "attn.c_proj", "mlp.c_proj", "mlp.w1", "mlp.w2"
     ]  # fmt: skip
     assert {path.name for path in other.iterdir()} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja",
-        "generation_config.json",
+        "generation_config.json", "kilotune.json",
     }  # fmt: skip
 
 
@@ -74,8 +74,8 @@ def test_copies_of_an_archived_run_can_be_written_to(qwen_run: Path, tmp_path: P
 def test_nothing_is_overwritten_and_what_has_no_such_form_is_refused(
     qwen_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(KilotuneError, match="no form 'gguf'") as caught:
-        export(qwen_run, "gguf", tmp_path / "x")
+    with pytest.raises(KilotuneError, match="no form 'onnx'") as caught:
+        export(qwen_run, "onnx", tmp_path / "x")
     assert "adapter, merged, qwen-adapter" in caught.value.fix
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("kept")
@@ -100,6 +100,35 @@ def test_nothing_is_overwritten_and_what_has_no_such_form_is_refused(
         export(other, "merged", tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "other"]
+
+
+def test_gguf_files_need_llama_cpps_converter_and_say_how_to_get_it(
+    qwen_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILOTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    with pytest.raises(KilotuneError, match="converter is not there") as caught:
+        export(qwen_run, "gguf", tmp_path / "out")
+    assert "kilotune fetch llama.cpp" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_gguf_files_are_of_16_and_8_bits_with_the_decoding_inside(
+    qwen_run: Path, tmp_path: Path, converter_stand_in: Path
+) -> None:
+    out = export(qwen_run, "gguf", tmp_path / "out")
+    assert {path.name for path in out.iterdir()} == {
+        "README.md", "kilotune.json", "tiny-films-F16.gguf", "tiny-films-Q8_0.gguf"
+    }  # fmt: skip
+    for kind in ("F16", "Q8_0"):
+        told = json.loads((out / f"tiny-films-{kind}.gguf").read_text())
+        assert told[0] == kind.lower()
+        assert told[1]["general.sampling.temp"] == 0
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(told[2])
+    converter_stand_in.write_text("import sys\nsys.exit('NotImplementedError: no such model')")
+    with pytest.raises(KilotuneError, match="no such model"):
+        export(qwen_run, "gguf", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_command_says_where_and_exits_2_on_a_wrong_form(qwen_run: Path, tmp_path: Path) -> None:

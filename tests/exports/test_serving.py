@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -9,14 +10,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from gguf.constants import Keys
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from typer.testing import CliRunner
 
+import kilotune
+from kilotune.cli.main import app
 from kilotune.errors import KilotuneError
-from kilotune.exports import export
+from kilotune.exports import export, remarks
 from kilotune.exports.finished import open_finished
 from kilotune.exports.jinja_templates import render_template
 from kilotune.models.identity import tuned_digest
 from kilotune.models.public import on_hub, public_name
+from kilotune.recipe.load import load_recipe
 from kilotune.rendering.go_template import go_template
 from kilotune.runs.record import RunFolder
 
@@ -115,9 +121,16 @@ def test_gguf_files_are_converted_by_llama_cpp_from_the_merged_model(
     assert executed(out / "convert.sh", LLAMA_CPP="/opt/llama.cpp") == [
         shlex.split(
             "python3 /opt/llama.cpp/convert_hf_to_gguf.py model --outtype f32 "
-            "--outfile tiny-films.gguf"
+            "--metadata metadata.json --outfile tiny-films.gguf"
         )
     ]
+    # By itself the converter would leave greedy out, and llama.cpp would sample.
+    metadata = json.loads((out / "metadata.json").read_text())
+    assert metadata == {
+        "general.sampling.temp": 0.0, "general.sampling.top_k": 0, "general.sampling.top_p": 1.0,
+        "general.sampling.min_p": 0.0, "general.sampling.penalty_repeat": 1.0,
+    }  # fmt: skip
+    assert set(metadata) <= {key for key in vars(Keys.General).values() if isinstance(key, str)}
     assert AutoModelForCausalLM.from_pretrained(out / "model").config.model_type == "llama"
 
 
@@ -143,6 +156,57 @@ def test_ollama_gets_template_system_message_ends_and_decoding(
         "PARAMETER num_ctx 2048",
         'PARAMETER stop """<|im_end|>"""',
     ]
+
+
+def chats(folder: Path, systems: list[str], model: Path) -> Path:
+    """A finished run of chats in which every example brings one of `systems` along, in turn."""
+    folder.mkdir()
+    words = ("river", "lamp", "stone", "moss", "tin", "fern")
+    with (folder / "chats.jsonl").open("w") as file:
+        for number in range(60):
+            system = systems[number % len(systems)]
+            word = words[number % len(words)]
+            told = [{"role": "system", "content": system}] if system else []
+            asked = {"role": "user", "content": f"{word} {number}"}
+            turns = [*told, asked, {"role": "assistant", "content": f"{word} {number} it is"}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+    settings = {
+        "data": {"train": str(folder / "chats.jsonl")},
+        "model": {"name": str(model), "precision": "float32"},
+    }
+    overrides = ["tune.epochs=1", "judge.bootstrap_samples=50", "judge.base_check=say"]
+    recipe = load_recipe(settings=settings, overrides=overrides)
+    return kilotune.run(recipe, folder / "run").folder
+
+
+def test_the_system_message_of_the_data_goes_along(tiny_model: Path, tmp_path: Path) -> None:
+    run = chats(tmp_path / "one", ["Be brief."], tiny_model)
+    out = export(run, "ollama", tmp_path / "o")
+    assert '\nSYSTEM """Be brief."""\n' in (out / "Modelfile").read_text()
+    card = (export(run, "merged", tmp_path / "m") / "README.md").read_text()
+    assert '[{"role": "system", "content": "Be brief."}, {"role": "user"' in card
+    assert [said["phrase"] for said in remarks(run, "ollama")] == ["export-room"]
+    assert [said["phrase"] for said in remarks(run, "merged")] == [
+        "export-room", "export-prompts-told"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("systems", [["Be brief.", "Be long."], ["Be brief.", ""]])
+def test_system_messages_that_differ_are_said_to_be_missing(
+    systems: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    run = chats(tmp_path / "two", systems, tiny_model)
+    text = (export(run, "ollama", tmp_path / "o") / "Modelfile").read_text()
+    assert "SYSTEM" not in text
+    assert "which differ: send with each prompt its own\n" in text
+    card = (export(run, "adapter", tmp_path / "a") / "README.md").read_text()
+    assert "system messages of their own, which differ" in card
+    asked = ["export", str(run), "--to", "merged", "-o", str(tmp_path / "m"), "--json"]
+    done = CliRunner().invoke(app, asked)
+    room, differ = json.loads(done.stdout)["remarks"]
+    assert re.search(r"at most \d+ tokens, the run's max_new_tokens", room)
+    assert "send with each prompt its own" in differ
+    assert room in done.stderr
 
 
 def test_texts_that_end_an_answer_are_said_to_every_program(

@@ -65,6 +65,7 @@ def test_the_saved_weights_and_the_page_name_no_place(home: Path, method: str, s
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.usefixtures("converter_stand_in")
 @pytest.mark.parametrize("form", sorted(FORMS))
 def test_no_export_names_a_place(home: Path, method: str, form: str, tmp_path: Path) -> None:
     out = tmp_path / "out"

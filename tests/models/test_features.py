@@ -4,8 +4,12 @@ from typing import Any
 import pytest
 import torch
 
+from kilotune.generation.decoding import inputs_of
+from kilotune.generation.prefix import NONE
+from kilotune.generation.prompts import Prompts
 from kilotune.models.features import _owners, obstacle, open_eyes
 from kilotune.models.freeze import Tunable
+from kilotune.models.pretrained import takes_argument
 from kilotune.models.vision import Eyes, Vision
 from kilotune.training.batches import collate
 from kilotune.training.loss import LabelledLoss
@@ -47,6 +51,29 @@ def test_remembered_features_give_the_same_loss_and_open_each_image_once(
         again = loss.sum(model, collate(renderings, 0, eyes=Eyes(vision, model))).item()
     assert again == pytest.approx(plain, rel=1e-6)
     assert "pixel_values" in pack(renderings, eyes=eyes).images
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_generation_that_remembers_features_predicts_what_the_plain_model_does(
+    kind: str, tmp_path: Path, images: Any
+) -> None:
+    """Positions behind an image are counted by its grid, be it shown as pixels or by number."""
+    folder = write_kind(kind, tmp_path / kind)
+    vision, model = vision_of(folder), model_of(folder)
+    Tunable(model, LORA, 0)
+    renderings = [one for one in rendered(folder, vision, images) if one.images]
+    assert len(renderings) > 1
+    eyes = open_eyes(vision, model, 10**9)
+    for rendering in renderings:
+        asked = Prompts([rendering.token_ids], [rendering.images], eyes)
+        ids = torch.tensor([rendering.token_ids])
+        shown = {**vision.pixels(rendering.images), "input_ids": ids}
+        if takes_argument(model, "mm_token_type_ids"):
+            shown["mm_token_type_ids"] = (ids == vision.token_id).long()
+        with torch.no_grad():
+            plain = model(**shown).logits
+            found = model(**inputs_of(model, asked, 0, NONE)).logits
+        assert (found - plain).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)

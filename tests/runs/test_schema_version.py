@@ -33,6 +33,7 @@ from kilotune.runs.outcomes import (
     AdviceDocument,
     PseudoLabelsDocument,
     VerdictDocument,
+    VerificationDocument,
 )
 from kilotune.runs.record import RunFolder
 from kilotune.runs.schema_version import SCHEMA_VERSION, Document, DocumentFaultError
@@ -95,8 +96,8 @@ def test_every_kind_of_document_is_kept_of_every_version() -> None:
     for version in VERSIONS:
         here = set(files(version).values())
         missing = {*DOCUMENTS, TrialDocument, StageDocument} - here - {JudgedEnvironmentDocument}
-        # Which free texts alone have, and which is younger than all of these.
-        assert missing == {BaseScoresDocument, AdviceDocument}
+        # Which free texts alone have, and which are younger than all of these.
+        assert missing == {BaseScoresDocument, AdviceDocument, VerificationDocument}
 
 
 @pytest.mark.parametrize("place", sorted(files(0)))

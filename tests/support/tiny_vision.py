@@ -245,9 +245,14 @@ def write_kind(kind: str, folder: Path, *, layers: int = 2, seed: int = 0) -> Pa
     return _write(folder, *KINDS[kind](layers), seed)
 
 
-def write_real_vocabulary(folder: Path, ranks: Path) -> Path:
-    """A random Qwen2-VL with the real vocabulary and its image tokens at the published ids."""
-    return _write(folder, *_qwen2_vl(2, real_qwen_tokenizer(ranks)), 0)
+def write_real_vocabulary(folder: Path, ranks: Path, *, blocks: int = 2) -> Path:
+    """A random Qwen2-VL with the real vocabulary and its image tokens at the published ids.
+
+    Its vision tower has so many `blocks`.
+    """
+    config, processor = _qwen2_vl(2, real_qwen_tokenizer(ranks))
+    config.vision_config.depth = blocks
+    return _write(folder, config, processor, 0)
 
 
 def _write(folder: Path, config: Any, processor: Any, seed: int) -> Path:

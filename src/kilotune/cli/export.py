@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kilotune.cli import options
-from kilotune.cli.terminal import command, print_result
+from kilotune.cli.terminal import command, log, print_result, put
 from kilotune.cli.trust import TrustCode, read_run
 
 
@@ -16,9 +16,10 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="adapter; merged, a whole checkpoint; vllm, gguf-instructions (llama.cpp) or "
-            "ollama, with the commands that serve or convert it; qwen-adapter, under the module "
-            "names that a first-generation Qwen's own code has."
+            help="adapter; merged, a whole checkpoint; gguf, files of 16 and of 8 bits (after "
+            "`kilotune fetch llama.cpp`); vllm, gguf-instructions (llama.cpp) or ollama, with the "
+            "commands that serve or convert it; qwen-adapter, under the module names that a "
+            "first-generation Qwen's own code has."
         ),
     ] = "adapter",
     trust_code: TrustCode = False,
@@ -31,6 +32,11 @@ def export(
         read_run(run, trust_code, MODEL)  # a wrong folder is said before the libraries load
 
         from kilotune.exports import export as write
+        from kilotune.exports import remarks
+        from kilotune.messages.sentences import say
 
         path = write(run, to, folder, trust_code=trust_code)
-        print_result({"out": str(path), "to": to}, str(path), as_json=as_json)
+        said = [say(remark) for remark in remarks(run, to, trust_code=trust_code)]
+        for line in said:
+            put(log, f"{line}.", lead="  ")
+        print_result({"out": str(path), "to": to, "remarks": said}, str(path), as_json=as_json)

@@ -1,4 +1,4 @@
-"""`kilotune fetch`: get a built-in model or a dictionary before going offline."""
+"""`kilotune fetch`: get a built-in model, a dictionary or a converter before going offline."""
 
 from typing import Annotated
 
@@ -13,12 +13,12 @@ def fetch(
         str,
         typer.Argument(
             help="A built-in model: smollm2; a sentence encoder: minilm; or a dictionary: wordnet "
-            "(English synonyms), cilin (Chinese)."
+            "(English synonyms), cilin (Chinese); or llama.cpp, its converter to GGUF files."
         ),
     ] = "smollm2",
     as_json: options.Json = False,
 ) -> None:
-    """Fetch a built-in model or a dictionary into the cache, so that runs need no network."""
+    """Fetch a built-in model, a dictionary or a converter into the cache: runs need no network."""
     with command(as_json):
         from kilotune.augmentation.dictionaries import DICTIONARIES, fetch_dictionary
 
@@ -26,6 +26,12 @@ def fetch(
         if kind == "dictionary":
             with log.status(f"fetching {name}"):
                 folder = fetch_dictionary(name)
+        elif name == "llama.cpp":
+            from kilotune.exports.llama_converter import fetch_converter
+
+            kind = "converter"
+            with log.status(f"fetching the converter of {name}"):
+                folder = fetch_converter()
         else:
             from kilotune.models.builtin import make_builtin
 

@@ -28,6 +28,7 @@ from kilotune.cli import (
     runs,
     sample,
     select,
+    verify,
 )
 from kilotune.cli.commands import Command
 from kilotune.cli.option_groups import expanded
@@ -75,6 +76,7 @@ _add(runs.runs)
 _add(compare.compare)
 _add(report.report)
 _add(export.export)
+_add(verify.verify, "1 it does not answer as judged")
 _add(sample.sample)
 _add(fetch.fetch)
 

@@ -15,6 +15,7 @@ from kilotune.exports.finished import Finished
 from kilotune.exports.jinja_templates import render_template
 from kilotune.models.builtin import ORIGINS
 from kilotune.models.public import CARD, on_hub, public_name
+from kilotune.rendering.template import Opening
 from kilotune.reports.view import RunView, read_run
 
 # The Hub's names of metrics, by ours.
@@ -26,11 +27,14 @@ METRICS = {
 FEW = 20
 
 
-def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, source: str) -> str:
+def model_card(
+    finished: Finished, form: str, *, sees: bool, merged: bool, source: str, standalone: bool
+) -> str:
     """The text of README.md for the run's weights in `form`.
 
     `sees`: the model takes images. `merged`: the weights are a whole model, and not an adapter
-    beside the model at `source`.
+    beside the model at `source`. `standalone`: the chat template there needs no arguments and opens
+    answers as training did.
     """
     view = read_run(finished.folder)
     text = render_template(
@@ -43,7 +47,8 @@ def model_card(finished: Finished, form: str, *, sees: bool, merged: bool, sourc
         base=public_name(finished.recipe.model.name),
         on_hub=on_hub(finished.recipe.model.name),
         messages=_messages(finished, sees),
-        arguments={**finished.template.arguments},
+        arguments={} if standalone else {**finished.template.arguments},
+        opening=Opening() if standalone else finished.template.opening,
         few=[row for row in view.tuned.classes if row.support < FEW],
         few_below=FEW,
         json=lambda value: to_json(value, indent=None),
@@ -105,12 +110,12 @@ def _base(finished: Finished, source: str) -> tuple[str | None, str | None]:
 
 def _messages(finished: Finished, sees: bool) -> list[dict[str, Any]]:
     """A conversation as the run put it, `{text}` for the user's own words."""
-    words = finished.wording
+    words, system = finished.wording, finished.system
 
     def content(text: str) -> Any:
         return [{"type": "text", "text": text}] if sees else text
 
-    told = [{"role": "system", "content": content(words.system)}] if words.system else []
+    told = [{"role": "system", "content": content(system)}] if system else []
     asked = content(words.question)
     if sees:
         asked = [{"type": "image", "path": "image.png"}, *asked]

@@ -18,6 +18,11 @@ from kilotune.rendering.wording import Wording
 from kilotune.runs.documents import DataDocument, JudgedEnvironmentDocument
 from kilotune.runs.record import RunFolder
 
+# What they are called in the metadata of a GGUF file.
+GGUF_SAMPLING = {
+    "temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}  # fmt: skip
 # Which decoding parameters serving programs know, and the values that do nothing.
 NEUTRAL = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
 
@@ -34,6 +39,14 @@ class Decoding:
     max_new_tokens: int
     stops: tuple[str, ...]
     stop_strings: tuple[str, ...] = ()
+
+    @property
+    def gguf_metadata(self) -> dict[str, float]:
+        """The same as metadata of a GGUF file, which programs take their defaults from."""
+        return {
+            f"general.sampling.{GGUF_SAMPLING[name]}": value
+            for name, value in self.sampling.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,18 @@ class Finished:
     def wording(self) -> Wording:
         """The system message, and the form of the user's turn."""
         return self.data.wording
+
+    @property
+    def system(self) -> str:
+        """The system message of every prompt: the data's own, else that of the wording."""
+        own = self.data.own_system
+        return (own.text if own else None) or self.wording.system
+
+    @property
+    def systems_differ(self) -> bool:
+        """Whether prompts had system messages of their own, and not all the same."""
+        own = self.data.own_system
+        return own is not None and own.text is None
 
     @cached_property
     def template(self) -> ChatTemplate:

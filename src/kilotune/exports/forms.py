@@ -1,6 +1,8 @@
 """The forms that a finished run's weights are written in."""
 
+import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +12,18 @@ from kilotune.data.files.writers import write_atomically, written_atomically
 from kilotune.errors import KilotuneError
 from kilotune.exports.card import model_card
 from kilotune.exports.finished import Finished, open_finished
+from kilotune.exports.llama_converter import convert, converter
 from kilotune.exports.ollama import modelfile
+from kilotune.exports.origin import read_origin, write_origin
 from kilotune.exports.shell_scripts import (
     LARGEST_RANK,
     convert_script,
     create_script,
     serve_script,
 )
+from kilotune.models.hub import file_of
 from kilotune.models.identity import PROCESSOR_FILES
+from kilotune.models.interchange import add_older_settings
 from kilotune.models.merge import write_merged
 from kilotune.models.pretrained import compute_dtype
 from kilotune.models.public import CARD, name_base
@@ -28,8 +34,11 @@ from kilotune.models.tuned_weights import tuned_generation, with_adapter
 from kilotune.rendering.standalone import standalone
 from kilotune.runs.record import RunFolder, check_new
 from kilotune.session.loading import check_run
+from kilotune.system.digests import sha256_of
 
-TEMPLATE = "chat_template.jinja"
+TEMPLATE, METADATA = "chat_template.jinja", "metadata.json"
+GGUF_TYPES = ("F16", "Q8_0")
+SENTENCE_PIECE = ("tokenizer.model", "spiece.model")
 
 
 def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = False) -> Path:
@@ -47,7 +56,8 @@ def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = Fals
         check_run(finished.folder, finished.recipe, finished.source)
         part.mkdir()
         FORMS[to](finished, part)
-        _write_card(finished, to, part)
+        _write_card(finished, to, part, standalone=True)
+        write_origin(finished, to, part)
     return out
 
 
@@ -62,13 +72,27 @@ def describe(folder: RunFolder) -> None:
     _write_card(finished, "adapter" if finished.has_adapter else "merged", finished.tuned)
 
 
-def _write_card(finished: Finished, form: str, out: Path) -> None:
+def renew_card(finished: Finished, export: Path) -> None:
+    """Write the card of an export anew, as its run's records are now; not one that was changed.
+
+    `export` is the folder, or a file in it. One without a record of its run is left as it is.
+    """
+    folder, origin = export if export.is_dir() else export.parent, read_origin(export)
+    card = folder / CARD
+    if origin is None or not card.is_file() or sha256_of(card) != origin.card:
+        return
+    _write_card(finished, origin.form, folder, standalone=True)
+    write_origin(finished, origin.form, folder)
+
+
+def _write_card(finished: Finished, form: str, out: Path, *, standalone: bool = False) -> None:
     card = model_card(
         finished,
         form,
         sees=finished.source.sees_images,
         merged=not (out / "adapter_config.json").exists(),
         source=finished.source.place,
+        standalone=standalone,
     )
     write_atomically(out / CARD, card)
 
@@ -77,6 +101,8 @@ def _adapter(finished: Finished, out: Path) -> None:
     """As it is, with tokenizer, template and decoding."""
     _check_adapter(finished)
     _copy_tuned(finished, out)
+    _write_template(finished, out)
+    _add_what_others_read(finished, out)
     name_base(out, finished.recipe.model.name)
 
 
@@ -85,15 +111,19 @@ def _merged(finished: Finished, out: Path) -> None:
     tuned, settings = finished.tuned, finished.recipe.model
     if not finished.has_adapter:
         _copy_tuned(finished, out)  # it is whole already
+        _write_template(finished, out)
+        _add_what_others_read(finished, out)
         return
     settings = settings.model_copy(update={"quantization": "none"})  # merged into whole weights
     base = replace(finished.source, settings=settings).model(compute_dtype(settings.precision))
     write_merged(with_adapter(base, tuned), out)
     source_at(tuned, settings).tokenizer().save_pretrained(out)
     tuned_generation(tuned).save_pretrained(out)
+    _write_template(finished, out)
     for name in PROCESSOR_FILES:  # of a model that sees images
         if (tuned / name).exists():
             shutil.copy(tuned / name, out / name)
+    _add_what_others_read(finished, out)
 
 
 def _qwen_adapter(finished: Finished, out: Path) -> None:
@@ -107,24 +137,38 @@ def _qwen_adapter(finished: Finished, out: Path) -> None:
         )
     write_qwen_adapter(finished.tuned, finished.source.place, out)
     name_base(out, finished.recipe.model.name)
-    for name in (GENERATION, TEMPLATE):
-        shutil.copy(finished.tuned / name, out / name)
+    shutil.copy(finished.tuned / GENERATION, out / GENERATION)
+    _write_template(finished, out)
 
 
 def _vllm(finished: Finished, out: Path) -> None:
     """For vLLM: the adapter where vLLM takes it, else the merged model, and `serve.sh`."""
     adapter = _vllm_takes_adapter(finished)
     (_adapter if adapter else _merged)(finished, out)
-    _write_template(finished, out)
     _write_script(out / "serve.sh", serve_script(finished, adapter=adapter))
 
 
 def _gguf(finished: Finished, out: Path) -> None:
+    """For llama.cpp, LM Studio and others: the merged model as GGUF files, of 16 and of 8 bits."""
+    converter()  # what is missing is said before the model is merged
+    with tempfile.TemporaryDirectory() as alone:
+        model = Path(alone) / "model"
+        model.mkdir()
+        _merged(finished, model)
+        _write_metadata(finished, Path(alone))
+        told = ("--metadata", Path(alone) / METADATA, "--model-name", finished.title)
+        for kind in GGUF_TYPES:
+            convert(model, out / f"{finished.name}-{kind}.gguf", "--outtype", kind.lower(), *told)
+        if finished.source.sees_images:
+            convert(model, out / f"mmproj-{finished.name}.gguf", "--mmproj")
+
+
+def _gguf_instructions(finished: Finished, out: Path) -> None:
     """For llama.cpp: the merged model, and `convert.sh`."""
     model = out / "model"
     model.mkdir()
     _merged(finished, model)
-    _write_template(finished, model)
+    _write_metadata(finished, out)
     _write_script(out / "convert.sh", convert_script(finished, sees=finished.source.sees_images))
 
 
@@ -141,8 +185,8 @@ def _ollama(finished: Finished, out: Path) -> None:
     model = out / "model"
     model.mkdir()
     _merged(finished, model)
-    _write_template(finished, model)
     (out / "Modelfile").write_text(text, encoding="utf-8")
+    _write_metadata(finished, out)
     _write_script(out / "create.sh", create_script(finished))
 
 
@@ -165,9 +209,27 @@ def _copy_tuned(finished: Finished, out: Path) -> None:
     out.chmod(mode)
 
 
+def _add_what_others_read(finished: Finished, out: Path) -> None:
+    """Settings where other programs look for them, and SentencePiece's own file of the tokenizer.
+
+    Converters read that one where there is one, and transformers writes it no more.
+    """
+    add_older_settings(out)
+    for name in SENTENCE_PIECE:
+        file = file_of(finished.source.place, name)
+        if file is not None and not (out / name).exists():
+            shutil.copyfile(file, out / name)
+
+
 def _write_template(finished: Finished, folder: Path) -> None:
     """The template without need of arguments: programs that serve give none."""
     (folder / TEMPLATE).write_text(standalone(finished.template), encoding="utf-8")
+
+
+def _write_metadata(finished: Finished, folder: Path) -> None:
+    """What the converter is to write of decoding: by itself it knows no greedy one."""
+    text = json.dumps(finished.decoding.gguf_metadata, indent=2)
+    (folder / METADATA).write_text(text + "\n", encoding="utf-8")
 
 
 def _write_script(file: Path, text: str) -> None:
@@ -189,6 +251,7 @@ FORMS: dict[str, Callable[[Finished, Path], None]] = {
     "merged": _merged,
     "qwen-adapter": _qwen_adapter,
     "vllm": _vllm,
-    "gguf-instructions": _gguf,
+    "gguf": _gguf,
+    "gguf-instructions": _gguf_instructions,
     "ollama": _ollama,
 }

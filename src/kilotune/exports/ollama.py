@@ -36,6 +36,8 @@ def modelfile(finished: Finished, config: Any) -> str:
         title=" ".join(finished.title.split()),
         template=go_template(finished.template),
         wording=finished.wording,
+        system=finished.system,
+        systems_differ=finished.systems_differ,
         parameters=parameters,
         stops=(*decoding.stops, *decoding.stop_strings),
         quoted=_quoted,

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.variants import DoraLinearVariant
 from safetensors.torch import save_file
+from transformers.core_model_loading import revert_weight_conversion
 
 from kilotune import distributed
 from kilotune.errors import KilotuneError, some
@@ -19,30 +21,36 @@ from kilotune.models.sharding import whole
 
 # Bytes of a shard: so much is in memory besides the model.
 SHARD = 2_000_000_000
+# A name as far as the number of its layer.
+LAYER = re.compile(r"^.+?\.\d+\.")
 
 
 def write_merged(model: Model, out: Path, shard: int = SHARD) -> None:
     """Write `model` (a PeftModel of LoRA or DoRA) with its adapters merged into the folder `out`.
 
-    Every process of several must call it, as a sharded model is whole in none; one writes.
-    Weights are summed in float32 and written in their own type, at most `shard` bytes a file
-    unless one tensor is larger; `model` stays as it is. Raises KilotuneError for other adapters.
+    Tensors have the names and the layout of published checkpoints, which may be others than in
+    memory: towers by their own names, experts one by one. Every process of several must call it,
+    as a sharded model is whole in none; one writes. Weights are summed in float32 and written in
+    their own type, at most `shard` bytes a file unless one layer is larger; `model` stays as it is.
+    Raises KilotuneError for other adapters.
     """
     _check_plain(model)
     base = model.get_base_model()
-    shards = list(_shards(_sizes(base), shard))
+    shards = list(_shards(_units(base), shard))
     places: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         single = len(shards) == 1
         file = WHOLE if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {name: merged_weight(base, name) for name in names}
         if distributed.leads():
-            save_file(tensors, out / file, {"format": "pt"})
-        places |= dict.fromkeys(names, file)
+            published = _published(base, tensors)
+            save_file(published, out / file, {"format": "pt"})
+            places |= dict.fromkeys(published, file)
     if not distributed.leads():
         return
     if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(_sizes(base).values())}, "weight_map": places}
+        total = sum(tensor.nbytes for tensor in _tensors(base).values())
+        index = {"metadata": {"total_size": total}, "weight_map": places}
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     config = copy.deepcopy(base.config)
     config.architectures, config.dtype = [type(base).__name__], base.dtype
@@ -80,25 +88,55 @@ def _values(module: torch.nn.Module) -> dict[str, Any]:
     }
 
 
-def _sizes(base: Model) -> dict[str, int]:
-    """Bytes of each tensor of the model without adapters, tied ones left out."""
+def _tensors(base: Model) -> dict[str, torch.Tensor]:
+    """The tensors of the model without adapters, by name and without memory, tied ones left out."""
     tied = set(getattr(base, "all_tied_weights_keys", None) or {})
-    names = {
-        name.replace(".base_layer.", "."): tensor.nbytes
+    named = {
+        name.replace(".base_layer.", "."): torch.empty(
+            tensor.shape, dtype=tensor.dtype, device="meta"
+        )
         for name, tensor in base.state_dict().items()
         if ".lora_" not in name
     }
-    return {name: size for name, size in names.items() if name not in tied}
+    return {name: tensor for name, tensor in named.items() if name not in tied}
 
 
-def _shards(sizes: dict[str, int], most: int) -> Iterator[list[str]]:
+def _published(base: Model, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`tensors` as `base` would be saved: transformers reverts what it changed in loading."""
+    found = revert_weight_conversion(base, tensors)
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def _units(base: Model) -> dict[tuple[str, ...], int]:
+    """Names that are written together, such as a layer's, and the bytes of their tensors.
+
+    Of one layer's tensors several may become one or one several; where it is so across layers,
+    which shows without their numbers, all are a unit.
+    """
+    tensors = _tensors(base)
+    by_layer: dict[str, list[str]] = {}
+    for name in tensors:
+        layer = LAYER.match(name)
+        by_layer.setdefault(layer[0] if layer else name, []).append(name)
+    apart: dict[str, torch.Tensor] = {}
+    for names in by_layer.values():
+        apart |= _published(base, {name: tensors[name] for name in names})
+    together = {name: tensor.shape for name, tensor in _published(base, dict(tensors)).items()}
+    if {name: tensor.shape for name, tensor in apart.items()} != together:
+        by_layer = {"": list(tensors)}
+    return {
+        tuple(names): sum(tensors[name].nbytes for name in names) for names in by_layer.values()
+    }
+
+
+def _shards(sizes: dict[tuple[str, ...], int], most: int) -> Iterator[list[str]]:
     names: list[str] = []
     held = 0
-    for name, size in sizes.items():
+    for unit, size in sizes.items():
         if names and held + size > most:
             yield names
             names, held = [], 0
-        names.append(name)
+        names.extend(unit)
         held += size
     yield names
 

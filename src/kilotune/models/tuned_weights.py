@@ -26,6 +26,7 @@ from kilotune.models.integrity import (
     read_json,
     tensor_names,
 )
+from kilotune.models.interchange import add_older_settings
 from kilotune.models.merge import write_merged
 from kilotune.models.pretrained import Model, compute_dtype
 from kilotune.models.qwen import GENERATION
@@ -72,6 +73,7 @@ def save_tuned(
             vision.save(part, tokenizer)
         tokenizer.save_pretrained(part)
         generation.save_pretrained(part)
+        add_older_settings(part)
     return folder
 
 

@@ -19,7 +19,7 @@ from kilotune.recipe.schema import ModelSettings, Part
 
 # What a processor returns beside what it makes of images.
 TEXT_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-TOKEN_TYPES = "mm_token_type_ids"
+TOKEN_TYPES, GRID = "mm_token_type_ids", "image_grid_thw"
 
 # What stands between a vision tower and the decoder: Qwen's, LLaVA's, Idefics' and SmolVLM's.
 MERGER = re.compile(r"merger|projector|connector")
@@ -156,6 +156,7 @@ class Eyes:
         self._by_number = by_number
         self._rope = rope_index(model)
         self._typed = takes_argument(model, TOKEN_TYPES)
+        self._grid = takes_argument(model, GRID)
 
     def inputs(self, images: Sequence[Image], input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
         """What goes into the model beside `input_ids` (B, L), by name: nothing without images.
@@ -188,7 +189,9 @@ class Eyes:
     def _shown(self, images: Sequence[Image]) -> dict[str, torch.Tensor]:
         if not self._by_number:
             return self.vision.pixels(images)
-        return {"pixel_values": torch.tensor([self.vision.number(image) for image in images])}
+        shown = {"pixel_values": torch.tensor([self.vision.number(image) for image in images])}
+        # Positions are counted by it; without, those behind an image would be of a text alone.
+        return {**shown, GRID: self.vision.grids(images)} if self._grid else shown
 
     def _types(self, input_ids: torch.Tensor) -> torch.Tensor:
         return (input_ids == self.vision.token_id).long()

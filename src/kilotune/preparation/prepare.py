@@ -20,7 +20,7 @@ from kilotune.progress import Progress
 from kilotune.recipe.locations import with_whole_paths
 from kilotune.recipe.schema import DataSettings, Recipe
 from kilotune.rendering.wording import Wording, wording
-from kilotune.runs.documents import DataDocument, SplitIds
+from kilotune.runs.documents import DataDocument, OwnSystem, SplitIds
 from kilotune.runs.record import fingerprint
 
 # Of few examples three epochs are too few steps for a model to learn what it is asked: a hundred
@@ -65,7 +65,15 @@ class Prepared:
             labels=self.labels,
             wording=self.wording,
             split=SplitIds(**self.parts.ids()),
+            own_system=OwnSystem(text=self._own_system()),
         )
+
+    def _own_system(self) -> str | None:
+        """The system message that examples bring along, "" for none, None where they differ."""
+        parts = (self.parts.train, self.parts.validation, self.parts.test)
+        first = (example.messages[0] for part in parts for example in part)
+        found = {message.text if message.role == "system" else "" for message in first}
+        return found.pop() if len(found) == 1 else None
 
 
 def prepare(recipe: Recipe, progress: Progress) -> Prepared:

@@ -8,6 +8,7 @@ from typing import Any
 from kilotune.data.example import Task
 from kilotune.data.finding import Finding
 from kilotune.evaluation.evidence import Estimate, PairedTest
+from kilotune.evaluation.fidelity import Fidelity
 from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.health import Health
 from kilotune.evaluation.judgement import Judgement
@@ -27,6 +28,7 @@ from kilotune.runs.outcomes import (
     PseudoLabels,
     PseudoLabelsDocument,
     VerdictDocument,
+    VerificationDocument,
 )
 from kilotune.runs.record import RunFolder
 from kilotune.training.tuning_result import Tuning
@@ -92,6 +94,7 @@ class RunView:
     paired: PairedTest
     comparisons: dict[str, tuple[Comparison, ...]]
     forgetting: Forgetting | None
+    verified: tuple[Fidelity, ...]
     pseudo_labels: PseudoLabels | None
     preference: Preference | None
     findings: tuple[Finding, ...]
@@ -135,6 +138,7 @@ def read_run(folder: RunFolder) -> RunView:
         paired=judgement.tuned_against_base,
         comparisons=before_after(folder.read_predictions(), shown),
         forgetting=judgement.forgetting,
+        verified=known.found if (known := folder.read_if_there(VerificationDocument)) else (),
         pseudo_labels=_pseudo_labels(folder),
         preference=_preference(judgement.preference),
         findings=folder.read(FindingsDocument).findings,

@@ -18,8 +18,17 @@ class SplitIds(BaseModel):
     test: list[str]
 
 
+class OwnSystem(BaseModel):
+    """The system message that examples bring along: None where they differ, "" where none does."""
+
+    text: str | None
+
+
 class DataDocument(Document):
-    """What a run's examples are: a digest of them, how they are put to the model, their parts."""
+    """What a run's examples are: a digest of them, how they are put to the model, their parts.
+
+    `own_system` is not known of runs of before it was kept.
+    """
 
     FILE = "data.json"
 
@@ -29,6 +38,7 @@ class DataDocument(Document):
     labels: tuple[str, ...]
     wording: Wording
     split: SplitIds
+    own_system: OwnSystem | None = None
 
 
 class EnvironmentDocument(Document):

@@ -15,6 +15,7 @@ from kilotune.evaluation.adoption import Adoption
 from kilotune.evaluation.confidence import Trust
 from kilotune.evaluation.decoding_race import DecodingChoice
 from kilotune.evaluation.evidence import Estimate, PairedTest
+from kilotune.evaluation.fidelity import Fidelity
 from kilotune.evaluation.forgetting import Forgetting
 from kilotune.evaluation.judgement import Judgement
 from kilotune.evaluation.learning_curve import LearningCurve
@@ -161,6 +162,23 @@ class DecodingDocument(Document):
     FILE, SPREAD = record.DECODING, "choice"
 
     choice: DecodingChoice
+
+
+class VerificationDocument(Document):
+    """How exports of a run answered in other programs: the last time for each of both."""
+
+    FILE = record.VERIFICATION
+
+    found: tuple[Fidelity, ...]
+
+    def with_(self, new: Fidelity) -> Self:
+        """With `new` in the place of what was known of the same export in the same program."""
+
+        def key(one: Fidelity) -> tuple[str, str, str]:
+            return one.program, one.export, one.form
+
+        kept = (one for one in self.found if key(one) != key(new))
+        return self.model_copy(update={"found": (*kept, new)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ ADVICE = "advice.json"  # only where there is a validation part
 # The tunings on folds, where validation is too small to judge by, and all that they answered.
 OUT_OF_FOLD, HELD_OUT = "out-of-fold", "out_of_fold.parquet"
 DECODING = "decoding.json"  # only where ways of decoding were tried
+VERIFICATION = "verification.json"  # only where an export was verified
 REPORT, CHECKPOINTS, REFIT, LOCK = "report.html", "checkpoints", "refit", "run.lock"
 # Written before training or in it, and by nothing that comes later.
 MADE_FIRST = {RECIPE, DATA, AUGMENTATION, FOLDS, IDENTITY, METRICS}

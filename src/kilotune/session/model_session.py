@@ -20,14 +20,15 @@ FEW_LABEL_TOKENS = 40
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a system's answers to some examples were read as; what it said, and where it stopped
-    by itself. `scores` are those of closed labels, where they were asked for; `seconds` are what
-    learning and answering took, where that was measured.
+    """What a system's answers to some examples were read as; what it said, as texts and as
+    `token_ids`, and where it stopped by itself. `scores` are those of closed labels, where they
+    were asked for; `seconds` are what learning and answering took, where that was measured.
     """
 
     predictions: tuple[str, ...]
     texts: tuple[str, ...] = ()
     stopped: tuple[bool, ...] = ()
+    token_ids: tuple[tuple[int, ...], ...] = ()
     scores: tuple[LabelScores, ...] = ()
     seconds: float | None = None
 
@@ -74,6 +75,7 @@ class Session:
             predictions=tuple(read(answer.text) for answer in said),
             texts=tuple(answer.text for answer in said),
             stopped=tuple(answer.stopped for answer in said),
+            token_ids=tuple(answer.token_ids for answer in said),
             scores=tuple(scores),
         )
 

@@ -419,6 +419,8 @@ def _prediction_rows(judged: Judged) -> list[dict[str, object]]:
             row[f"{name}_score"] = graded[name][index]
             if said.texts:
                 row[f"{name}_output"] = said.texts[index]
+            if name == "tuned" and said.token_ids:
+                row["tuned_token_ids"] = list(said.token_ids[index])
         rows.append(row)
     return rows
 
