@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from kilotune.data.column_plan import Reading
 from kilotune.data.conversion import convert
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.data.files.writers import write_table
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Reading, load_dataset
+from kilotune.data.normalise import load_dataset
 from kilotune.errors import KilotuneError
 
 # Surrogates are no text. Of the words, ODD are what some format reads as something else than

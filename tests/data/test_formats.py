@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kilotune.data.column_plan import Reading
 from kilotune.data.example import Image, Message
 from kilotune.data.files.writers import write_table
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Dataset, Reading, load_dataset, load_examples
+from kilotune.data.normalise import Dataset, load_dataset, load_examples
 from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError
 
@@ -702,3 +703,19 @@ def test_images_are_classified_without_any_text(tmp_path: Path) -> None:
         ("", "0.png", "a"),
         ("", "1.png", "b"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("prompt", "completion"), ("instruction", "output"), ("query", "response")]
+)
+def test_empty_values_among_json_answers_are_answers(
+    asked: str, said: str, tmp_path: Path
+) -> None:
+    values: list[Any] = [["a"], {"b": 1}, [], {}, [["c"]], ["d"], ["e"], ["f"]]
+    read = dataset(tmp_path, *({asked: f"q{n}", said: value} for n, value in enumerate(values)))
+    assert [json.loads(example.answer or "") for example in read.examples] == values
+    assert read.task == "extract"
+    # Among plain answers an empty list is none.
+    plain: list[Any] = ["a", "b", [], "c"]
+    read = dataset(tmp_path, *({asked: f"q{n}", said: value} for n, value in enumerate(plain)))
+    assert [example.answer for example in read.examples] == ["a", "b", None, "c"]

@@ -70,7 +70,7 @@ def check(
         typer.Argument(metavar="DATA|RECIPE", help="Labelled files or folders, or one .yaml."),
     ],
     *,
-    data: Annotated[DataOptions, Only(*COLUMNS, "task", "val", "test")],
+    data: Annotated[DataOptions, Only(*COLUMNS, "split", "task", "val", "test")],
     further: FurtherChecks,
     fix: Annotated[
         Path | None,

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.data.cells import Cells
+from kilotune.data.column_plan import Reading
 from kilotune.data.example import Example, Image, Message, Part
 from kilotune.data.files.claims import claimed
 from kilotune.data.files.writers import check_writable, write_table
 from kilotune.data.finding import stop_on_errors
 from kilotune.data.formats import FORMATS, Format, detect
 from kilotune.data.images.references import place, placeholders
-from kilotune.data.normalise import Dataset, Reading, load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.row_faults import RowError
 from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError, some

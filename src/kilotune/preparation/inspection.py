@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ from kilotune.data.checks import (
 )
 from kilotune.data.checks.duplicates import components
 from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
+from kilotune.data.column_plan import Reading
+from kilotune.data.columns.own_parts import check_one_each, own_parts
 from kilotune.data.example import Example, Task
 from kilotune.data.files.readers import read_table
 from kilotune.data.finding import Finding, errors_first, finding
-from kilotune.data.normalise import Dataset, Reading, load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.repair import Repair, repair_file
 from kilotune.data.split import split_examples
 from kilotune.errors import KilotuneError, some
 from kilotune.evaluation.baselines import out_of_fold
 from kilotune.evaluation.label_errors import suspicious_labels
+from kilotune.preparation.prepare import reading_of_part
 from kilotune.recipe.schema import DataSettings
 
 # A stratified split leaves no part without a class that has so many examples, each on its own or
@@ -86,10 +89,10 @@ def check(
             fix="Leave --label-errors and --out-of-fold out, or say --task classify",
         )
     examples = [example for dataset in datasets for example in dataset.examples]
-    given = {"validation": validation, "test": test}
-    alike = replace(reading, task=task)
-    parts = {name: load_dataset(path, alike, source=name) for name, path in given.items() if path}
+    parts = _parts(datasets, reading, {"validation": validation, "test": test})
     found = [finding for dataset in datasets for finding in dataset.findings]
+    if reading.split is not None:
+        examples = list(own_parts(datasets[0], reading.split)["train"].examples)
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)
     # Data with errors are not split.
@@ -109,6 +112,28 @@ def check(
         prompt_tokens=summary(lengths, estimated=count_tokens is None) if examples else None,
         findings=tuple(errors_first(found)),
     )
+
+
+def _parts(
+    datasets: Sequence[Dataset], reading: Reading, given: Mapping[str, Path | None]
+) -> dict[str, Dataset]:
+    """The parts beside the training rows: files that are given, and the file's own.
+
+    Raises KilotuneError where several files are to be split by a column.
+    """
+    alike = reading_of_part(reading, datasets[0])
+    parts = {
+        name: load_dataset(path, alike, source=name, judged=False)
+        for name, path in given.items()
+        if path
+    }
+    if reading.split is None:
+        return parts
+    if len(datasets) > 1:
+        raise KilotuneError("--split is of one file", fix="Check the files one by one")
+    own = own_parts(datasets[0], reading.split)
+    check_one_each(parts, own, reading.split)
+    return {**parts, **{name: part for name, part in own.items() if name != "train"}}
 
 
 def mend(files: Sequence[Path], reading: Reading, out: Path) -> list[Repair]:

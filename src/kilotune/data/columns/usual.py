@@ -1,0 +1,203 @@
+"""Which columns a format's fields are read from: by usual names, by what goes together, by content.
+
+Several columns are one text where their names say that they belong together: a context and its
+question, a title and its body, two sentences to compare.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from kilotune.data.columns.joined import Columns, names_in, text_in
+from kilotune.data.columns.profile import NEARLY, Profile, part_of, profile, profiles, sampled
+from kilotune.data.columns.verdict_words import BAD, GOOD, OPEN, word
+from kilotune.data.files.table import Row, Table
+from kilotune.data.images.references import PICTURE_FILE
+
+# Names that people give these columns, the likeliest first. Compared without case.
+TEXTS = (
+    "text", "sentence", "content", "review", "comment", "input", "question", "title", "prompt",
+    "body", "message", "description", "utterance", "tweet", "post", "headline", "abstract",
+    "article", "document", "passage", "subject", "文本", "内容", "正文", "评论", "句子", "标题",
+    "问题", "描述", "nachricht", "beschreibung", "texto", "texte",
+)  # fmt: skip
+LABELS = (
+    "label", "labels", "category", "class", "target", "sentiment", "topic", "intent", "标签",
+    "类别", "分类", "类型", "情感", "意图", "kategorie", "klasse", "thema", "etiqueta",
+)  # fmt: skip
+IMAGES = ("images", "image", "image_path", "image_paths", "img")
+# Columns of the names of picture files, read where they do hold those.
+PICTURES = (
+    "filename", "file_name", "file", "image_file", "image_name", "img_path", "photo", "picture",
+    "path", "图片", "图像",
+)  # fmt: skip
+INSTRUCTIONS = ("instruction", "指令")
+INPUTS = ("input", "context", "输入")
+OUTPUTS = ("output", "response", "answer", "completion", "输出", "回答", "答案")
+PROMPTS = ("prompt", "question", "query", "input", "问题", "提问", "问", "frage", "pregunta")
+COMPLETIONS = (
+    "completion", "response", "answer", "output", "reply", "caption", "答案", "回答", "回复", "答",
+    "antwort", "respuesta",
+)  # fmt: skip
+SYSTEMS = ("system", "system_prompt", "system_message", "系统提示")
+
+# What a question is asked about; it stands before the question.
+CONTEXTS = (
+    "context", "contexts", "passage", "passages", "document", "documents", "article", "paragraph",
+    "background", "evidence", "knowledge", "source_text", "reference_text", "story", "schema",
+    "上下文", "背景", "材料", "文章", "段落", "资料", "kontext", "contexto",
+)  # fmt: skip
+# What stands over a text, and the text under it.
+HEADS = ("title", "subject", "headline", "heading", "betreff", "titel", "标题", "主题")
+BODIES = (
+    "body", "description", "content", "text", "message", "abstract", "article", "details",
+    "正文", "内容", "描述", "beschreibung", "nachricht", "inhalt",
+)  # fmt: skip
+# Two texts that are compared; further ones are numbered or lettered alike.
+PAIRS = (("premise", "hypothesis"), ("前提", "假设"))
+NUMBERED = re.compile(r"(.*?)[ _-]?(?:([12])|([ab]))", re.IGNORECASE)
+
+# The field that other columns are put before, and the field for them where it has its own.
+JOINED_FIELDS = {
+    "text-label": "text",
+    "prompt-completion": "prompt",
+    "query-response": "query",
+    "alpaca": "input",
+}
+# Fewer rows tell nothing about a column.
+LEAST_ROWS = 8
+
+
+def with_companions(
+    name: str, columns: Mapping[str, Columns], given: Mapping[str, Columns], table: Table
+) -> dict[str, Columns]:
+    """The `columns` of a format, with those that belong together joined.
+
+    What is `given` stays as it is, and columns called just text and label are meant alone.
+    """
+    field = JOINED_FIELDS.get(name)
+    found = dict(columns)
+    if field is None or field in given or len(table.rows) < LEAST_ROWS:
+        return found
+    own = columns.get(field)
+    taken = {column for each in columns.values() for column in names_in(each)}
+    free = {column.casefold(): column for column in table.columns if column not in taken}
+    if isinstance(own, tuple) or (own and own.casefold() == "text" and name == "text-label"):
+        return found
+    if own is None and name != "alpaca":
+        return found
+    rows = sampled(table.rows)
+    if own and any(isinstance(row.values.get(own), list) for row in rows):
+        return found  # turns
+    joined = _companions(name, own, free)
+    asked = _texts(rows, [own or str(columns["instruction"])])
+    wanted = [
+        column
+        for column in joined
+        if column == own or _adds(profile(column, table.rows), column, rows, asked)
+    ]
+    if len(wanted) > (1 if own else 0):
+        found[field] = tuple(wanted)
+    return found
+
+
+def _companions(name: str, own: str | None, free: Mapping[str, str]) -> list[str]:
+    """The columns to be joined, in order, `own` among them; there may be none but it."""
+    alone = [] if own is None else [own]
+    if name != "text-label":
+        return [free[each] for each in CONTEXTS if each in free] + alone
+    assert own is not None
+    called = own.casefold()
+    if partner := _partner(called, free):
+        return [own, free[partner]]
+    if called in HEADS:
+        bodies = [free[each] for each in BODIES if each in free]
+        return [own, *bodies[:1]]
+    heads = [free[each] for each in HEADS if each in free]
+    if called in BODIES and heads:
+        return [heads[0], own]
+    if called in PROMPTS:
+        return [free[each] for each in CONTEXTS if each in free] + alone
+    return alone
+
+
+def _partner(called: str, free: Mapping[str, str]) -> str | None:
+    """The name of the second text of two, where `called` is the first."""
+    for first, second in PAIRS:
+        if called == first and second in free:
+            return second
+    match = NUMBERED.fullmatch(called)
+    if not match or called[-1] not in "1a":
+        return None
+    second = called[:-1] + {"1": "2", "a": "b"}[called[-1]]
+    return second if second in free else None
+
+
+def _texts(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    return ["\n".join(text_in(row.values.get(name)) for name in columns) for row in rows]
+
+
+def _adds(column: Profile, name: str, rows: Sequence[Row], asked: Sequence[str]) -> bool:
+    """Whether a column says something that the text has not got already."""
+    if not column.texts or column.is_numeric:
+        return False
+    own = _texts(rows, [name])
+    within = sum(text.strip() in said for text, said in zip(own, asked, strict=True) if text)
+    return within < NEARLY * len(column.texts)
+
+
+def guessed(table: Table, given: Mapping[str, Columns]) -> dict[str, Columns]:
+    """The text and the label of a file whose names say nothing, by content; {} where unsure.
+
+    The label is the one column with few values, of several the one with a usual name; the text is
+    the longest of those that differ by row.
+    """
+    if len(table.rows) < LEAST_ROWS:
+        return {}
+    taken = {column for each in given.values() for column in names_in(each)}
+    found = profiles([name for name in table.columns if name not in taken], table.rows)
+    closed = [name for name, each in found.items() if _is_label(each)]
+    usual = sorted((n for n in closed if _rank(n, LABELS) >= 0), key=lambda n: _rank(n, LABELS))
+    label = given.get("label") or next(iter(usual), None) or (closed[0] if len(closed) == 1 else "")
+    text = given.get("text") or _text(found)
+    return {"text": text, "label": label} if text and label else {}
+
+
+def _is_label(column: Profile) -> bool:
+    """Whether a column has few values, in nearly every row, that are no verdicts and no parts."""
+    if not column.is_closed or column.is_numeric or column.truths:
+        return False
+    judging = {word(value) for value in column.counts} <= GOOD | BAD | OPEN
+    parts = all(part_of(column.name, value) for value in column.counts)
+    return not judging and not parts and len(column.texts) >= NEARLY * len(column.cells)
+
+
+def _text(found: Mapping[str, Profile]) -> Columns | None:
+    """The longest prose; with the second of a pair, or its title, beside it."""
+    prose = [p for p in found.values() if p.is_prose and p.different > 0.5]
+    prose = [p for p in prose if not any(isinstance(cell, list | dict) for cell in p.cells)]
+    names = {p.name.casefold(): p.name for p in found.values() if p.texts and not p.is_closed}
+    for called, name in names.items():
+        if partner := _partner(called, names):
+            return (name, names[partner])
+    if not prose:
+        return None
+    longest = max(prose, key=lambda p: p.length)
+    head = next((names[each] for each in HEADS if each in names), None)
+    return (head, longest.name) if head and head != longest.name else longest.name
+
+
+def _rank(name: str, usual: Sequence[str]) -> int:
+    return usual.index(name.casefold()) if name.casefold() in usual else -1
+
+
+def picture_column(table: Table) -> str | None:
+    """The column of a usual name that holds the names of picture files."""
+    for name in table.columns:
+        if name.casefold() in PICTURES and is_of_pictures(profile(name, table.rows)):
+            return name
+    return None
+
+
+def is_of_pictures(column: Profile) -> bool:
+    """Whether the cells are names of picture files, and no addresses."""
+    return column.share(PICTURE_FILE) >= NEARLY
