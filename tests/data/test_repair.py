@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from kilotune.cli.main import app
 from kilotune.data.column_plan import Reading
+from kilotune.data.files.readers import read_table
 from kilotune.data.normalise import load_dataset
 from kilotune.data.repair import (
     REMOVED,

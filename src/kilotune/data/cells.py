@@ -13,6 +13,8 @@ from kilotune.data.row_faults import RowError
 from kilotune.data.turns import is_turn, kind_of, listed, read_turns, with_inline_images
 
 Values = Mapping[str, Any]
+# A row that counts more than this is a slip.
+MOST_WEIGHT = 1000
 
 
 @dataclass(slots=True)
@@ -104,6 +106,19 @@ class Cells:
             return parse(value)
         except ValueError:
             raise RowError("bad-json-cell", self._shown(field)) from None
+
+    def weight(self) -> float:
+        """How much the row counts; 1 where nothing says. Raises RowError for what is no number."""
+        value = self.get("weight")
+        if value in (None, ""):
+            return 1.0
+        try:
+            weight = float(value)
+        except (TypeError, ValueError):
+            weight = -1.0
+        if not 0 <= weight <= MOST_WEIGHT:
+            raise RowError("bad-weight", repr(value)[:40])
+        return weight
 
     def _shown(self, field: str) -> str:
         return shown(self.columns.get(field, field))

@@ -21,8 +21,8 @@ from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError, some
 from kilotune.progress import Progress, Silent
 
-# What a column of groups is called in what is written.
-GROUP = "group"
+# What columns of groups and of weights are called in what is written.
+GROUP, WEIGHT = "group", "weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,9 @@ def rows_of(
         )
     if any(example.group is not None for example in examples):
         rows = [{**row, GROUP: example.group} for row, example in zip(rows, examples, strict=True)]
+    if any(example.weight != 1 for example in examples):
+        pairs = zip(rows, examples, strict=True)
+        rows = [{**row, WEIGHT: example.weight} for row, example in pairs]
     return rows
 
 
@@ -142,16 +145,18 @@ def _read_back(cells: Cells, form: Format) -> Sequence[Message]:
     return () if counted else place(messages, images)
 
 
-def _bare(messages: Sequence[Message]) -> list[tuple[str, list[Part]]]:
+def _bare(messages: Sequence[Message]) -> list[tuple[str, list[Part], bool]]:
     """Messages for comparison: spaces around a text are no part of it."""
     return [
-        (m.role, [part.strip() if isinstance(part, str) else part for part in m.parts])
+        (m.role, [part.strip() if isinstance(part, str) else part for part in m.parts], m.trained)
         for m in messages
     ]
 
 
 def _reason(example: Example) -> str:
     roles = [message.role for message in example.messages]
+    if not all(message.trained for message in example.messages):
+        return "answers that are not to be trained"
     if roles.count("assistant") > 1:
         return "several answers"
     if "system" in roles:

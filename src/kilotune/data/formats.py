@@ -43,7 +43,9 @@ from kilotune.data.serialise import (
 from kilotune.data.turns import inline_images, is_turn, listed, role_of
 
 # Every conversation format may have these beside its own.
-SHARED = {"system": SYSTEMS, "images": IMAGES, "tools": ("tools",)}
+# Weights are read where a column is named for them: one of that name may be of parcels.
+WEIGHTED: dict[str, tuple[str, ...]] = {"weight": ()}
+SHARED = {"system": SYSTEMS, "images": IMAGES, "tools": ("tools",), **WEIGHTED}
 
 # Rows of a file that are looked at to recognise its format.
 SAMPLE_ROWS = 50
@@ -216,7 +218,7 @@ FORMATS: dict[str, Format] = {
     ),
     "text-label": Format(
         "text and label columns",
-        {"text": TEXTS, "label": LABELS, "images": IMAGES},
+        {"text": TEXTS, "label": LABELS, "images": IMAGES, **WEIGHTED},
         ("text", "label"),
         read_text_label,
         write_text_label,

@@ -187,6 +187,7 @@ def _examples(
         try:
             messages = plan.form.read(cells)
             images = cells.images()
+            weight = cells.weight()
         except RowError as fault:
             faults.add(fault.code, name, fault.shown)
             continue
@@ -204,7 +205,11 @@ def _examples(
         group = _group(row, plan.group)
         if plan.group and group is None:
             faults.add("missing-group", name)
-        examples.append(Example(name, tuple(messages), origin, None, group))
+        said = [message.trained for message in messages if message.role == "assistant"]
+        if weight == 0 or (said and not any(said)):
+            faults.add("no-weight", name)
+            continue
+        examples.append(Example(name, tuple(messages), origin, None, group, weight))
     # A file that never says where its images go means them to go before the text.
     for name, has_placeholders in uneven:
         if has_placeholders or placed:

@@ -12,6 +12,7 @@ from kilotune.data.column_plan import Reading
 from kilotune.data.columns.joined import Columns, names_in, shown
 from kilotune.data.columns.own_parts import check_one_each, own_parts
 from kilotune.data.example import Task
+from kilotune.data.files.readers import no_such_file
 from kilotune.data.files.table import Table
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
@@ -154,11 +155,7 @@ def _check_there(recipe: Recipe) -> None:
     ]
     for name, path in (*named, ("unlabeled.file", recipe.unlabeled.file)):
         if path is not None and not os.path.exists(path):  # as read_table asks
-            raise KilotuneError(
-                "no such file",
-                where=str(path),
-                fix=f"Check the path, or say where it is now: --set {name}=FILE",
-            )
+            raise no_such_file(path, f"Check the path, or say where it is now: --set {name}=FILE")
 
 
 def reading(data: DataSettings) -> Reading:
