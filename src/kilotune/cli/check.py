@@ -133,7 +133,7 @@ def _print(inspection: "Inspection") -> None:
     if inspection.unused:
         put(out, f"columns that are not read: {', '.join(inspection.unused)}")
     out.print()
-    print_findings(inspection.findings)
+    print_findings(inspection.findings, inspection.texts)
     _print_classes(inspection.classes)
     lengths = inspection.prompt_tokens
     if lengths:

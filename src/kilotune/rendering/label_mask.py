@@ -49,8 +49,8 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
 
     `all_assistant` trains every answer; `completion` the last and all that the template writes
     behind it; `auto` every answer where there are several. Each answer is trained with the token
-    that ends it, unless it says that it is not to be `trained`. Raises RenderError when the template
-    does not allow it.
+    that ends it, unless it is not to be `trained`. Raises RenderError when the template does not
+    allow it.
     """
     messages = template.fitting(example.messages[: _end_of_last_answer(example.messages)])
     if not messages:
