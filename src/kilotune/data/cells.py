@@ -13,6 +13,8 @@ from kilotune.data.row_faults import RowError
 from kilotune.data.turns import is_turn, kind_of, listed, read_turns, with_inline_images
 
 Values = Mapping[str, Any]
+# What is asked of pictures that have captions and no questions.
+CAPTION_PROMPT = "Describe the picture."
 # A row that counts more than this is a slip.
 MOST_WEIGHT = 1000
 
@@ -153,10 +155,11 @@ def read_text_label(cells: Cells) -> list[Message]:
 
 
 def read_prompt_completion(cells: Cells) -> list[Message]:
-    """A prompt and a completion, each a text or a list of turns."""
+    """A prompt and a completion, each a text or a list of turns; of captions there is no prompt."""
+    asked = cells.needed("prompt") if "prompt" in cells.columns else CAPTION_PROMPT
     return [
         *_system(cells),
-        *_side(cells, "prompt", "user", cells.needed("prompt")),
+        *_side(cells, "prompt", "user", asked),
         *_side(cells, "completion", "assistant", cells.get("completion")),
     ]
 

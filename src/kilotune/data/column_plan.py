@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from kilotune.data.columns.joined import Columns, names_in
-from kilotune.data.columns.usual import guessed, picture_column, with_companions
+from kilotune.data.columns.usual import captions, guessed, picture_column, with_companions
 from kilotune.data.example import Task
 from kilotune.data.files.table import Table
 from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Format, detect
@@ -58,6 +58,11 @@ class ColumnPlan:
     folder: str
     chosen: Mapping[str, Columns]
     called: Mapping[str, str]
+
+    @property
+    def asks_of_pictures(self) -> bool:
+        """Whether there are pictures with answers, and no question in the file."""
+        return self.name == "prompt-completion" and "prompt" not in self.columns
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -112,14 +117,15 @@ def plan_columns(
         name = detect(table.columns, values, given, answered) or _nearest(given)
     elif name == "auto":
         name = "text-label"
+    lacking = FORMATS[name].lacking(FORMATS[name].columns(table.columns, given), answered)
+    captioned = captions(table, given) if format == "auto" and lacking else {}
+    name = "prompt-completion" if captioned else name
     form = FORMATS[name]
     _check_fields(form, given, table)
-    columns = form.columns(table.columns, given)
-    if form.lacking(columns, answered):
-        if answered:
-            _refuse_others(table)
-        guess = guessed(table, columns) if name == "text-label" and answered else {}
-        columns = {**columns, **guess}
+    columns = {**form.columns(table.columns, given), **captioned}
+    if answered and form.lacking(columns, answered):
+        _refuse_others(table)
+        columns |= guessed(table, columns) if name == "text-label" else {}
     if not {"text", "images"} & columns.keys() and (pictures := picture_column(table)):
         columns = {**columns, "images": pictures}
     _check_needs(form, columns, table, answered)

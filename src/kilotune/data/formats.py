@@ -82,8 +82,9 @@ class Format:
         return {field: column for field, column in found.items() if column is not None}
 
     def lacking(self, columns: Mapping[str, Columns], answered: bool) -> list[str]:
-        """What it needs and has no column; images do without a text, questions without answers."""
-        spared = {*(() if answered else self.answers), *(("text",) if "images" in columns else ())}
+        """What it needs and has no column; pictures need no text, questions no answers."""
+        pictured = ("text", "prompt") if "images" in columns else ()
+        spared = {*(() if answered else self.answers), *pictured}
         return [f for f in self.needs if f not in columns and f not in spared]
 
 

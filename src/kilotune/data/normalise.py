@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
-from kilotune.data.cells import Cells, is_structured
+from kilotune.data.cells import CAPTION_PROMPT, Cells, is_structured
 from kilotune.data.column_plan import (
     ColumnPlan,
     Reading,
@@ -104,6 +104,8 @@ def load_dataset(
     chosen = plans[0].chosen if len(plans) == 1 else {}
     if len(rows) < len(table.rows):
         found.append(finding("rows-kept", kept=len(rows), of=len(table.rows)))
+    if any(plan.asks_of_pictures for plan in plans):
+        found.append(finding("caption-prompt", prompt=CAPTION_PROMPT))
     found += [finding("columns-found", field=f, columns=shown(c)) for f, c in chosen.items()]
     unused = _unused(table, plans, reading)
     if answered:

@@ -191,3 +191,28 @@ def test_paths_lead_into_objects(tmp_path: Path) -> None:
 def test_pictures_by_their_files_names_need_no_text(tmp_path: Path) -> None:
     data = read(tmp_path, lambda n: {"filename": f"p{n}.jpg", "category": "ab"[n % 2]})
     assert [image.source for image in data.examples[0].images] == ["p0.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [("image", "caption"), ("file_name", "text"), ("filename", "caption"), ("图片", "图说")],
+)
+def test_captions_are_answers_to_one_question(picture: str, said: str, tmp_path: Path) -> None:
+    data = read(tmp_path, lambda n: {picture: f"p{n}.png", said: words(n), "width": 640})
+    (message, answer) = data.examples[0].messages
+    assert (message.text, message.images[0].source) == ("Describe the picture.", "p0.png")
+    assert answer.content == words(0)
+    assert "caption-prompt" in {finding.code for finding in data.findings}
+
+
+def test_pictures_with_labels_or_questions_are_no_captions(tmp_path: Path) -> None:
+    def row(n: int) -> dict[str, Any]:
+        return {"file_name": f"{n}.png", "caption": words(n), "category": "ab"[n % 2]}
+
+    assert read(tmp_path, row).examples[0].answer == words(0)
+    labelled = read(tmp_path, row, text="caption", label="category")
+    assert (labelled.format, labelled.examples[0].label) == ("text-label", "a")
+    data = read(tmp_path, lambda n: {"image": f"{n}.png", "text": words(n), "label": "ab"[n % 2]})
+    assert (data.format, data.examples[0].label) == ("text-label", "a")
+    data = read(tmp_path, lambda n: {"image": f"{n}.png", "question": f"{n}?", "answer": words(n)})
+    assert data.examples[0].text == "0?"

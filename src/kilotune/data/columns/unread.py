@@ -108,6 +108,8 @@ class FileReader:
     def read_too(self, column: str, before: bool = True) -> str:
         """The options that read one more column, before the prompt's own or behind it."""
         asked = self.asked
+        if asked is None and self.format == "prompt-completion":
+            return _option("--column prompt=", column)
         if asked is None:
             return f"--column system='{column}'" if " " in column else f"--column system={column}"
         field = JOINED_FIELDS[self.format]

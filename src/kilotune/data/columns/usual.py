@@ -40,6 +40,10 @@ COMPLETIONS = (
 )  # fmt: skip
 SYSTEMS = ("system", "system_prompt", "system_message", "系统提示")
 
+# What is said of a picture that nothing is asked of.
+CAPTIONS = ("caption", "图说")
+# The same, unless there are labels too.
+SAID_OF_PICTURES = ("text", "description", "描述")
 # What a question is asked about; it stands before the question.
 CONTEXTS = (
     "context", "contexts", "passage", "passages", "document", "documents", "article", "paragraph",
@@ -196,6 +200,22 @@ def picture_column(table: Table) -> str | None:
         if name.casefold() in PICTURES and is_of_pictures(profile(name, table.rows)):
             return name
     return None
+
+
+def captions(table: Table, given: Mapping[str, Columns]) -> dict[str, Columns]:
+    """The pictures and what is said of them, in a file of nothing else; {} where it is none.
+
+    A file that asks something of its pictures is no file of captions.
+    """
+    called = {name.casefold(): name for name in table.columns}
+    asked = any(name in called for name in PROMPTS)
+    if asked or set(given) - {"images", "completion", "system", "weight"}:
+        return {}
+    usual = CAPTIONS if any(n in called for n in LABELS) else (*CAPTIONS, *SAID_OF_PICTURES)
+    pictures = given.get("images") or next((called[n] for n in IMAGES if n in called), None)
+    pictures = pictures or picture_column(table)
+    said = given.get("completion") or next((called[n] for n in usual if n in called), None)
+    return {"images": pictures, "completion": said} if pictures and said else {}
 
 
 def is_of_pictures(column: Profile) -> bool:
