@@ -59,6 +59,19 @@ TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
             "labels of single words or spans (column ner_tags)",
             "completion=JSON",
         ),
+        (
+            lambda n: {"text": words(n), "ann_1": "ab"[n % 2], "ann_2": "ab"[n // 2 % 2]},
+            "labels of several annotators (columns ann_1, ann_2)",
+            "--label ann_1",
+        ),
+        (
+            lambda n: {"text": words(n), "sport": n % 3 == 0, "art": n % 3 == 1},
+            "a column of yes and no for each label (sport, art)",
+            "in one column",
+        ),
+        (lambda n: {"tokens": words(n).split(), "label": "ab"[n % 2]}, "cut into words", "joined"),
+        (lambda n: {"audio": {"path": f"{n}.wav"}, "text": words(n)}, "recordings", "as text"),
+        (lambda n: {"chat": f"USER: {words(n)} ASSISTANT: {n}"}, "(Human: / Assistant:)", "turns"),
         (lambda n: {"input_ids": [1, 2], "labels": [1, 2]}, "numbers of tokens", "texts"),
         (
             lambda n: {"translation": {"en": words(n), "de": words(n)}},

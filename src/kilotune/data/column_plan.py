@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from kilotune.data.columns.joined import Columns, names_in
-from kilotune.data.columns.usual import captions, guessed, picture_column, with_companions
+from kilotune.data.columns.usual import captions, derived, guessed, picture_column, with_companions
 from kilotune.data.example import Task
 from kilotune.data.files.table import Table
 from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Format, detect
@@ -118,11 +118,13 @@ def plan_columns(
     elif name == "auto":
         name = "text-label"
     lacking = FORMATS[name].lacking(FORMATS[name].columns(table.columns, given), answered)
-    captioned = captions(table, given) if format == "auto" and lacking else {}
-    name = "prompt-completion" if captioned else name
+    paired: dict[str, Columns] = {}
+    if format == "auto" and lacking:
+        paired = captions(table, given) or derived(table, given)
+    name = "prompt-completion" if paired else name
     form = FORMATS[name]
     _check_fields(form, given, table)
-    columns = {**form.columns(table.columns, given), **captioned}
+    columns = {**form.columns(table.columns, given), **paired}
     if answered and form.lacking(columns, answered):
         _refuse_others(table)
         columns |= guessed(table, columns) if name == "text-label" else {}

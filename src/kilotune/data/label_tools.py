@@ -195,7 +195,8 @@ def _label_list(values: Values) -> str | None:
 def _has_list_of_one(values: Values) -> bool:
     name = _label_list(values)
     items = values[name] if name else [None, None]
-    return len(items) <= 1 and all(isinstance(item, str) for item in items) and "text" in values
+    plain = len(items) <= 1 and all(isinstance(item, str) for item in items)
+    return plain and any(isinstance(value, str) for value in values.values())
 
 
 def _list_of_one(values: Values) -> dict[str, Any]:

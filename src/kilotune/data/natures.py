@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kilotune.data.columns.profile import NEARLY, profiles, sampled
+from kilotune.data.columns.unread import is_of_media
 from kilotune.data.files.table import Table
-from kilotune.data.turns import is_turn
+from kilotune.data.turns import ROLE_NAMES, TOOL_ROLES, is_turn
 from kilotune.errors import some
 
 
@@ -30,8 +31,8 @@ SPEAKERS: dict[str, re.Pattern[str]] = {
         re.DOTALL | re.MULTILINE,
     ),
     "Human: / Assistant:": re.compile(
-        r"^(?:Human|User|Q|Question|Customer|问|用户|用户问)\s*[:：].*"
-        r"^(?:Assistant|AI|Bot|A|Answer|GPT|Agent|答|助手|客服)\s*[:：]",
+        r"(?:^(?:Q|Question|Customer|问|用户|用户问)|\b(?:Human|User|USER))\s*[:：].*"
+        r"(?:^(?:A|Answer|Agent|答|助手|客服)|\b(?:Assistant|ASSISTANT|AI|Bot|GPT))\s*[:：]",
         re.DOTALL | re.MULTILINE,
     ),
 }
@@ -42,6 +43,8 @@ BETTER_AND_WORSE = (
     ("completion_a", "completion_b"), ("preferred_output", "non_preferred_output"),
 )  # fmt: skip
 TAGGED = {"ner_tags", "pos_tags", "tags", "bio", "entities", "spans", "labels_bio"}
+# Columns of texts that are lists of their words.
+CUT = {"tokens", "words", "词"}
 ROLE_COLUMNS = ("role", "speaker", "from", "sender")
 TURN_COLUMNS = ("content", "text", "message", "value")
 
@@ -92,7 +95,7 @@ def _of_single_turns(table: Table) -> Nature | None:
     if role is None or text is None:
         return None
     said = profiles([role], table.rows)[role]
-    if not said.is_closed:
+    if not said.counts or not said.counts.keys() <= ROLE_NAMES.keys() | TOOL_ROLES:
         return None
     return Nature(
         f"a turn in each row (columns '{role}' and '{text}'), where a whole conversation belongs",
@@ -110,6 +113,52 @@ def _of_tags(table: Table) -> Nature | None:
         f"labels of single words or spans (column {some(tagged)})",
         "Write what is to be found as JSON, in a column of answers: --column prompt=TEXT --column "
         "completion=JSON",
+    )
+
+
+def _of_words(table: Table) -> Nature | None:
+    for name, column in profiles(table.columns, table.rows).items():
+        lists = [cell for cell in column.cells if isinstance(cell, list)]
+        cut = [all(isinstance(w, str) and " " not in w for w in each) for each in lists]
+        if name.casefold() in CUT and lists and all(cut):
+            return Nature(
+                f"texts that are cut into words already (column '{name}')",
+                "Write each text as one, its words joined",
+            )
+    return None
+
+
+def _of_recordings(table: Table) -> Nature | None:
+    for name, column in profiles(table.columns, table.rows).items():
+        if is_of_media(column):
+            return Nature(
+                f"recordings or videos (column '{name}'), which kilotune cannot read",
+                "Write what is heard or seen as text, and what is to be answered beside it",
+            )
+    return None
+
+
+def _of_annotators(table: Table) -> Nature | None:
+    every = profiles(table.columns, table.rows)
+    closed = {name: each for name, each in every.items() if each.is_closed and not each.truths}
+    for name, one in closed.items():
+        alike = [other for other, each in closed.items() if each.counts.keys() == one.counts.keys()]
+        if len(alike) > 1:
+            return Nature(
+                f"labels of several annotators (columns {some(alike)})",
+                f"Decide on one label for each row, or take one annotator's: --label {name}",
+            )
+    return None
+
+
+def _of_one_hot(table: Table) -> Nature | None:
+    every = profiles(table.columns, table.rows)
+    flags = [name for name, each in every.items() if len(each.truths) == 2]
+    if len(flags) < 2:
+        return None
+    return Nature(
+        f"a column of yes and no for each label ({some(flags)})",
+        "Write the label's name in one column, such as label; of several labels a JSON list",
     )
 
 
@@ -142,5 +191,9 @@ NATURES: tuple[Callable[[Table], Nature | None], ...] = (
     _of_tags,
     _of_conversations,
     _of_single_turns,
+    _of_recordings,
+    _of_words,
+    _of_annotators,
+    _of_one_hot,
     _of_objects,
 )

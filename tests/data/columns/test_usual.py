@@ -216,3 +216,44 @@ def test_pictures_with_labels_or_questions_are_no_captions(tmp_path: Path) -> No
     assert (data.format, data.examples[0].label) == ("text-label", "a")
     data = read(tmp_path, lambda n: {"image": f"{n}.png", "question": f"{n}?", "answer": words(n)})
     assert data.examples[0].text == "0?"
+
+
+@pytest.mark.parametrize(
+    ("row", "chosen"),
+    [
+        (
+            lambda n: {
+                "review_title": words(n, 4, "t"), "review_body": words(n), "mood": "ab"[n % 2],
+            },
+            {"text": ("review_title", "review_body"), "label": "mood"},
+        ),
+        (
+            lambda n: {"review": words(n), "stars": n % 5 + 1, "lang": ("en", "de")[n % 2]},
+            {"label": "stars"},
+        ),
+        (
+            lambda n: {
+                "qid1": n, "qid2": n + 1, "question1": words(n, 5, "1"),
+                "question2": words(n, 5, "2"), "is_duplicate": n % 2,
+            },
+            {"text": ("question1", "question2"), "label": "is_duplicate"},
+        ),
+        (
+            lambda n: {"From": f"u{n % 4}@x.org", "Message": words(n), "Folder": "xyz"[n % 3]},
+            {"label": "Folder"},
+        ),
+        (
+            lambda n: {"article": words(n, 40), "highlights": words(n, 8, "h"), "id": n},
+            {"prompt": "article", "completion": "highlights"},
+        ),
+    ],
+)  # fmt: skip
+def test_files_of_well_known_shapes_are_read(
+    row: Row, chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    assert read(tmp_path, row).chosen == chosen
+
+
+def test_where_a_text_comes_from_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(KilotuneError, match="looks like the label"):
+        read(tmp_path, lambda n: {"text": words(n), "language": ("en", "de")[n % 2]})

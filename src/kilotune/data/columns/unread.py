@@ -24,6 +24,8 @@ from kilotune.data.files.table import Row
 from kilotune.data.finding import Finding, Severity, finding
 from kilotune.data.turns import is_turn
 
+# Formats with a field for the turns before the question, as pairs.
+WITH_HISTORY = frozenset({"alpaca", "query-response"})
 # Columns that kilotune itself writes into files.
 OWN = frozenset(
     {"prediction", "probability", "not_answered", "rank", "uncertainty", "why", "origin", "check"}
@@ -42,6 +44,7 @@ SHOWN = 60
 VIDEO_OR_SOUND = re.compile(
     r"[^\n]+\.(?:mp4|mkv|mov|avi|webm|mpe?g|flv|wmv|wav|mp3|flac|ogg|opus|m4a|aac)", re.IGNORECASE
 )
+DOCUMENT = re.compile(r"(?!\w+://)[^\n]+\.(?:pdf|docx?|pptx?|odt|rtf|html?)", re.IGNORECASE)
 MEDIA_NAMES = frozenset({"video", "videos", "audio", "audios", "speech", "sound", "视频", "音频"})
 MEDIA_MARKS = re.compile(r"<(?:video|audio|speech|sound)>", re.IGNORECASE)
 PICTURE_NAMES = frozenset({"image", "images", "picture", "photo", "图片"})
@@ -105,17 +108,11 @@ class FileReader:
         found = [names_in(self.columns[name])[0] for name in fields if name in self.columns]
         return found[0] if found else None
 
-    def read_too(self, column: str, before: bool = True) -> str:
-        """The options that read one more column, before the prompt's own or behind it."""
-        asked = self.asked
-        if asked is None and self.format == "prompt-completion":
-            return _option("--column prompt=", column)
-        if asked is None:
-            return f"--column system='{column}'" if " " in column else f"--column system={column}"
-        field = JOINED_FIELDS[self.format]
-        if field not in self.columns and self.format == "alpaca":
-            return _option("--column input=", column)
-        ordered = (column, *names_in(asked)) if before else (*names_in(asked), column)
+    def read_too(self, *columns: str, before: bool = True) -> str:
+        """The options that read more columns, before the prompt's own or behind it."""
+        field = JOINED_FIELDS.get(self.format, "system")
+        own = names_in(self.columns.get(field, ()))
+        ordered = (*columns, *own) if before else (*own, *columns)
         start = "--text " if self.format == "text-label" else f"--column {field}="
         return " ".join(_option(start, name) for name in ordered)
 
@@ -132,12 +129,14 @@ class Seen:
     rows: Sequence[Row]
     sample: Sequence[Row]
     others: Mapping[str, Profile]
+    unread: tuple[str, ...]
 
     @cached_property
     def prompts(self) -> list[str]:
         """What is asked in each sampled row, of any format."""
-        asked = self.reader.asked or self.reader.columns.get("messages") or ()
-        names = names_in(asked)
+        columns = self.reader.columns
+        fields = ("instruction", JOINED_FIELDS.get(self.reader.format, "messages"))
+        names = [name for field in fields for name in names_in(columns.get(field, ()))]
         return ["\n".join(text_in(row.values.get(n)) for n in names) for row in self.sample]
 
     @cached_property
@@ -165,6 +164,7 @@ class Loss:
     option: str = ""
     rows: Callable[[Any], bool] | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    with_columns: tuple[str, ...] = ()
 
 
 Kind = Callable[[Profile, Seen], Loss | None]
@@ -179,11 +179,12 @@ def unread_columns(
     Columns of one kind that are read by one option are one finding. Rows in which the column says
     that they should not be trained on are named.
     """
+    names = tuple(names)
     if len(rows) < LEAST_ROWS:
         return []
     read = [name for columns in reader.columns.values() for name in names_in(columns)]
     every = profiles([*names, *read], rows)
-    seen = Seen(reader, rows, sampled(rows), every)
+    seen = Seen(reader, rows, sampled(rows), every, names)
     found = []
     for name in names:
         column = every[name]
@@ -199,9 +200,9 @@ def unread_columns(
                 judged.code,
                 named,
                 severity=judged.severity,
-                column=name,
+                column=", ".join((name, *judged.with_columns)),
                 option=judged.option,
-                ignore=_option("--ignore ", name),
+                ignore=" ".join(_option("--ignore ", n) for n in (name, *judged.with_columns)),
                 example=_shown(column.texts[0]),
                 **judged.values,
             )
@@ -225,7 +226,9 @@ def _part(column: Profile, seen: Seen) -> Loss | None:
 def _media(column: Profile, seen: Seen) -> Loss | None:
     """Videos, sounds and pictures, by the names of their files."""
     named = column.name.casefold()
-    if named in MEDIA_NAMES or column.share(VIDEO_OR_SOUND) >= NEARLY:
+    if column.share(DOCUMENT) >= NEARLY and seen.reader.format != "text-label":
+        return Loss("unread-media", "warning", rows=_filled)
+    if is_of_media(column):
         marked = any(map(MEDIA_MARKS.search, seen.prompts))
         # Beside a transcript they are where it came from; where there are turns they are asked of.
         asked = marked or seen.reader.asked is None
@@ -233,6 +236,11 @@ def _media(column: Profile, seen: Seen) -> Loss | None:
     if is_of_pictures(column) or (named in PICTURE_NAMES and not column.is_closed):
         return Loss("unread-pictures", "warning", _option("--column images=", column.name))
     return None
+
+
+def is_of_media(column: Profile) -> bool:
+    """Whether a column holds videos or sounds."""
+    return column.name.casefold() in MEDIA_NAMES or column.share(VIDEO_OR_SOUND) >= NEARLY
 
 
 def _filled(cell: Any) -> bool:
@@ -291,7 +299,11 @@ def _same(column: Profile, seen: Seen) -> Loss | None:
         closed = len(forth) <= max(2, len(pairs) // 2)
         if closed and all(forth[a] == b and back[b] == a for a, b in pairs):
             return SILENT
-    alike = [_alike(a, b) for a, b in zip(cells, seen.prompts, strict=True) if a and b]
+    rows = list(zip(cells, seen.prompts, seen.answers, strict=True))
+    whole = [b in a and c in a for a, b, c in rows if a and b and c]
+    if whole and sum(whole) >= NEARLY * len(whole):
+        return SILENT  # all in one, as a template writes it
+    alike = [_alike(a, b) for a, b, _ in rows if a and b]
     if alike and sum(alike) >= NEARLY * len(alike):
         return SILENT
     return None
@@ -333,11 +345,28 @@ def _worse(column: Profile, seen: Seen) -> Loss | None:
 
 
 def _options(column: Profile, seen: Seen) -> Loss | None:
-    """What can be chosen from."""
-    if not OPTIONS.fullmatch(column.name) or column.is_numeric or len(column.counts) < 2:
+    """What can be chosen from: one column of all, or one of each."""
+    if not _is_of_options(column):
         return None
+    every = [name for name in seen.unread if _is_of_options(seen.others[name])]
+    if column.name != every[0]:
+        return SILENT  # told with the first
     severity: Severity = "error" if seen.reader.asked is not None else "warning"
-    return Loss("unread-options", severity, seen.reader.read_too(column.name, before=False))
+    option = seen.reader.read_too(*every, before=False)
+    return Loss("unread-options", severity, option, with_columns=tuple(every[1:]))
+
+
+def _is_of_options(column: Profile) -> bool:
+    return bool(OPTIONS.fullmatch(column.name)) and not column.is_numeric and len(column.counts) > 1
+
+
+def _history(column: Profile, seen: Seen) -> Loss | None:
+    """Turns before the question, where the format has a place for pairs of them."""
+    cells = [cell for cell in column.cells if isinstance(cell, list) and cell]
+    pairs = all(isinstance(pair, list) and len(pair) == 2 for cell in cells for pair in cell)
+    if not cells or not pairs or seen.reader.format not in WITH_HISTORY:
+        return None
+    return Loss("unread-text", "error", _option("--column history=", column.name))
 
 
 def _weight(column: Profile, seen: Seen) -> Loss | None:
@@ -428,6 +457,7 @@ KINDS: tuple[Kind, ...] = (
     _verdict,
     _worse,
     _options,
+    _history,
     _weight,
     _same,
     _rating,

@@ -8,7 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 
 from kilotune.data.columns.joined import Columns, names_in, text_in
-from kilotune.data.columns.profile import NEARLY, Profile, part_of, profile, profiles, sampled
+from kilotune.data.columns.profile import (
+    NEARLY,
+    NO_PROSE,
+    Profile,
+    part_of,
+    profile,
+    profiles,
+    sampled,
+)
 from kilotune.data.columns.verdict_words import BAD, GOOD, OPEN, word
 from kilotune.data.files.table import Row, Table
 from kilotune.data.images.references import PICTURE_FILE
@@ -33,11 +41,18 @@ PICTURES = (
 INSTRUCTIONS = ("instruction", "指令")
 INPUTS = ("input", "context", "输入")
 OUTPUTS = ("output", "response", "answer", "completion", "输出", "回答", "答案")
-PROMPTS = ("prompt", "question", "query", "input", "问题", "提问", "问", "frage", "pregunta")
-COMPLETIONS = (
-    "completion", "response", "answer", "output", "reply", "caption", "答案", "回答", "回复", "答",
-    "antwort", "respuesta",
+PROMPTS = (
+    "prompt", "question", "query", "input", "input_text", "问题", "提问", "问", "frage", "pregunta",
 )  # fmt: skip
+COMPLETIONS = (
+    "completion", "response", "answer", "output", "reply", "caption", "output_text", "answer_text",
+    "answerkey", "answer_key", "答案", "回答", "回复", "答", "antwort", "respuesta",
+)  # fmt: skip
+# A long text, and what is written of it, in files that ask nothing.
+ORIGINALS = (
+    "document", "article", "dialogue", "text", "source", "content", "原文", "文章", "正文", "文本",
+)  # fmt: skip
+DERIVED = ("summary", "highlights", "abstract", "translation", "target_text", "摘要", "译文")
 SYSTEMS = ("system", "system_prompt", "system_message", "系统提示")
 
 # What is said of a picture that nothing is asked of.
@@ -56,6 +71,16 @@ BODIES = (
     "body", "description", "content", "text", "message", "abstract", "article", "details",
     "正文", "内容", "描述", "beschreibung", "nachricht", "inhalt",
 )  # fmt: skip
+# Columns of few values that say where a row comes from, and not what it is.
+METADATA = re.compile(
+    r"lang(?:uage)?|source|model|authors?|user|agent|annotator\w*|date|year|month|day|url|link|domain|"
+    r"country|city|version|license|priority|status|state|channel|\w*id|语言|来源|作者|日期|优先级|状态",
+    re.IGNORECASE,
+)
+# Columns of numbers, or of yes and no, that are labels where there are no others.
+GRADES = re.compile(
+    r"(?:\w+_)?(?:ratings?|stars?|score|grade|polarity|gold)|is_\w+|评分|星级|得分", re.IGNORECASE
+)
 # Two texts that are compared; further ones are numbered or lettered alike.
 PAIRS = (("premise", "hypothesis"), ("前提", "假设"))
 NUMBERED = re.compile(r"(.*?)[ _-]?(?:([12])|([ab]))", re.IGNORECASE)
@@ -113,15 +138,28 @@ def _companions(name: str, own: str | None, free: Mapping[str, str]) -> list[str
     called = own.casefold()
     if partner := _partner(called, free):
         return [own, free[partner]]
-    if called in HEADS:
-        bodies = [free[each] for each in BODIES if each in free]
-        return [own, *bodies[:1]]
-    heads = [free[each] for each in HEADS if each in free]
-    if called in BODIES and heads:
+    if _is_one_of(called, HEADS):
+        return [own, *_of(BODIES, free)[:1]]
+    if _is_one_of(called, BODIES) and (heads := _of(HEADS, free)):
         return [heads[0], own]
     if called in PROMPTS:
         return [free[each] for each in CONTEXTS if each in free] + alone
     return alone
+
+
+def _of(usual: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """The columns that are called so, or something_so, the likeliest first."""
+    found = {name: column for name, column in names.items() if _is_one_of(name, usual)}
+    return [column for each in usual for name, column in found.items() if _last(name) == each]
+
+
+def _is_one_of(called: str, usual: Sequence[str]) -> bool:
+    return _last(called) in usual
+
+
+def _last(called: str) -> str:
+    """The last word of a column's name: what review_title is."""
+    return re.split(r"[ _-]", called)[-1]
 
 
 def _partner(called: str, free: Mapping[str, str]) -> str | None:
@@ -160,6 +198,8 @@ def guessed(table: Table, given: Mapping[str, Columns]) -> dict[str, Columns]:
     taken = {column for each in given.values() for column in names_in(each)}
     found = profiles([name for name in table.columns if name not in taken], table.rows)
     closed = [name for name, each in found.items() if _is_label(each)]
+    grades = [name for name, each in found.items() if each.is_closed and GRADES.fullmatch(name)]
+    closed = closed or grades
     usual = sorted((n for n in closed if _rank(n, LABELS) >= 0), key=lambda n: _rank(n, LABELS))
     label = given.get("label") or next(iter(usual), None) or (closed[0] if len(closed) == 1 else "")
     text = given.get("text") or _text(found)
@@ -170,6 +210,10 @@ def _is_label(column: Profile) -> bool:
     """Whether a column has few values, in nearly every row, that are no verdicts and no parts."""
     if not column.is_closed or column.is_numeric or column.truths:
         return False
+    if METADATA.fullmatch(column.name) or _is_one_of(column.name.casefold(), HEADS):
+        return False
+    if column.share(NO_PROSE) > 0.5:
+        return False
     judging = {word(value) for value in column.counts} <= GOOD | BAD | OPEN
     parts = all(part_of(column.name, value) for value in column.counts)
     return not judging and not parts and len(column.texts) >= NEARLY * len(column.cells)
@@ -179,15 +223,16 @@ def _text(found: Mapping[str, Profile]) -> Columns | None:
     """The longest prose; with the second of a pair, or its title, beside it."""
     prose = [p for p in found.values() if p.is_prose and p.different > 0.5]
     prose = [p for p in prose if not any(isinstance(cell, list | dict) for cell in p.cells)]
-    names = {p.name.casefold(): p.name for p in found.values() if p.texts and not p.is_closed}
+    texts = [p for p in found.values() if p.texts and not p.is_closed and not p.is_numeric]
+    names = {p.name.casefold(): p.name for p in texts}
     for called, name in names.items():
         if partner := _partner(called, names):
             return (name, names[partner])
     if not prose:
         return None
     longest = max(prose, key=lambda p: p.length)
-    head = next((names[each] for each in HEADS if each in names), None)
-    return (head, longest.name) if head and head != longest.name else longest.name
+    heads = [name for name in _of(HEADS, names) if name != longest.name]
+    return (heads[0], longest.name) if heads else longest.name
 
 
 def _rank(name: str, usual: Sequence[str]) -> int:
@@ -216,6 +261,16 @@ def captions(table: Table, given: Mapping[str, Columns]) -> dict[str, Columns]:
     pictures = pictures or picture_column(table)
     said = given.get("completion") or next((called[n] for n in usual if n in called), None)
     return {"images": pictures, "completion": said} if pictures and said else {}
+
+
+def derived(table: Table, given: Mapping[str, Columns]) -> dict[str, Columns]:
+    """A text and what was written of it, such as its summary; {} where there is no such pair."""
+    called = {name.casefold(): name for name in table.columns}
+    if given or any(name in called for name in LABELS):
+        return {}
+    text = next((called[name] for name in ORIGINALS if name in called), None)
+    made = next((called[name] for name in DERIVED if name in called), None)
+    return {"prompt": text, "completion": made} if text and made else {}
 
 
 def is_of_pictures(column: Profile) -> bool:

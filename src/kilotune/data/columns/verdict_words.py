@@ -22,7 +22,10 @@ OPEN = frozenset({
     "未完成", "未审核",
 })  # fmt: skip
 # Of others a column may say something else than the row's worth: tickets are pending too.
-PLAIN = frozenset({"accept", "reject", "accepted", "rejected", "ignore", "接受", "拒绝"})
+PLAIN = frozenset({
+    "accept", "reject", "accepted", "rejected", "ignore", "thumbs_down", "dislike", "disliked",
+    "discarded", "invalid", "incorrect", "接受", "拒绝",
+})  # fmt: skip
 
 
 def word(value: str) -> str:
