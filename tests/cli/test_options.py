@@ -20,7 +20,7 @@ def options(command: str) -> dict[str, Any]:
     return {max(param.opts, key=len): param for param in found}
 
 
-DATA = {"--text", "--label", "--group", "--column", "--format", "--keep", "--ignore"}
+DATA = {"--text", "--label", "--group", "--column", "--format", "--images", "--keep", "--ignore"}
 RENDERED = {
     "--split", "--train-on", "--system", "--model", "--chat-template", "--preset", "--set",
     "--task",

@@ -738,3 +738,8 @@ def test_empty_values_among_json_answers_are_answers(asked: str, said: str, tmp_
     plain: list[Any] = ["a", "b", [], "c"]
     read = dataset(tmp_path, *({asked: f"q{n}", said: value} for n, value in enumerate(plain)))
     assert [example.answer for example in read.examples] == ["a", "b", None, "c"]
+
+
+def test_images_are_looked_for_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    read = dataset(tmp_path, picture_row("<image>q", "sub/x.png"), images=tmp_path / "photos")
+    assert read.examples[0].images[0].path == tmp_path / "photos" / "sub" / "x.png"

@@ -107,7 +107,9 @@ def check(
             _print(inspection)
         if fix:
             changes = mend(files, reading(given), fix)
-            inspection = look([fix])
+            # Paths in the copy lead from its own folder.
+            copied = given.model_copy(update={"images": None})
+            inspection = further.inspector(copied)([fix])
             document = {**shown(inspection), "before": document, "changes": changes}
             if not as_json:
                 _print_repaired(fix, changes, inspection)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kilotune.recipe.schema import Recipe
 
 # Fields that say how a file is read.
-COLUMNS = ("text", "label", "group", "columns", "format", "keep", "ignore")
+COLUMNS = ("text", "label", "group", "columns", "format", "images", "keep", "ignore")
 # Fields that say how its examples are put to a model.
 RENDERED = (
     *COLUMNS, "split", "task", "train_on", "system", "model", "chat_template", "preset", "settings",
@@ -57,6 +57,15 @@ class DataOptions:
             metavar="FIELD=COLUMN",
             help="The column with a field of the format; repeatable, several of one are joined.",
             show_default="by name",
+        ),
+    ] = None
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="The folder that paths of images begin in.",
+            show_default="the data file's",
         ),
     ] = None
     split: Annotated[
@@ -176,7 +185,8 @@ class DataOptions:
         runs = PARTS if runs is None else runs
         data = {
             "text": one_or_more(self.text), "label": self.label, "group": self.group,
-            "format": self.format, "columns": self.column_of() or None, "split": self.split,
+            "format": self.format, "columns": self.column_of() or None, "images": self.images,
+            "split": self.split,
             "keep": self.keep, "ignore": self.ignore, "task": self.task, "validation": self.val,
             "test": self.test, "train_on": self.train_on, "system": self.system,
         }  # fmt: skip
@@ -222,6 +232,7 @@ class DataOptions:
             self.group,
             keep=tuple(self.keep or ()),
             ignore=tuple(self.ignore or ()),
+            images=self.images,
         )
 
 

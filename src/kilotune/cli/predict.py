@@ -22,7 +22,7 @@ def predict(
         Literal["tuned", "tfidf", "encoder", "states", "few-shot"],
         typer.Option("--with", help="The tuned model, or a simpler system that the run fitted."),
     ] = "tuned",
-    data: Annotated[DataOptions, Only("text", "columns")],
+    data: Annotated[DataOptions, Only("text", "columns", "images")],
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
@@ -45,7 +45,7 @@ def predict(
 
         done = answer(
             run,
-            NewRows(file, data.named()),
+            NewRows(file, data.named(), data.images),
             output,
             TerminalProgress(),
             system=system,

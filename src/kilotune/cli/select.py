@@ -59,7 +59,7 @@ def select(
         ),
     ] = None,
     choosing: Choosing,
-    data: Annotated[DataOptions, Only("text", "columns")],
+    data: Annotated[DataOptions, Only("text", "columns", "images")],
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
@@ -80,7 +80,7 @@ def select(
 
         done = choose(
             run,
-            NewRows(file, data.named()),
+            NewRows(file, data.named(), data.images),
             count,
             output,
             strategy=choosing.strategy,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from kilotune.data.columns.joined import Columns, names_in
@@ -27,7 +28,8 @@ class Reading:
     `label` are short for those two), several to be joined in their order; what is not given is
     detected. `keep` says which rows are read (`answer=accept`), `split` is a column that names the
     part of each row, and `ignore` are columns that are meant not to be read. `called` are the names
-    to write before the texts of joined columns, where those are not their own.
+    to write before the texts of joined columns, where those are not their own. `images` is the
+    folder that paths of images begin in, where that is not the file's.
     """
 
     format: str = "auto"
@@ -40,6 +42,7 @@ class Reading:
     split: str | None = None
     ignore: tuple[str, ...] = ()
     called: Mapping[str, str] = field(default_factory=dict)
+    images: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def plan_columns(
     if answered:
         columns = with_companions(name, columns, given, table)
     chosen = {f: c for f, c in columns.items() if f not in given and usual.get(f) != c}
-    folder = str(table.path.parent)
+    folder = str(reading.images or table.path.parent)
     return ColumnPlan(name, form, columns, group, folder, chosen, reading.called)
 
 

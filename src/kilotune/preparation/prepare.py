@@ -45,11 +45,13 @@ class Files:
 class NewRows:
     """A file of rows to be answered or labelled.
 
-    `columns` are those of fields that are called otherwise than in the training file.
+    `columns` are those of fields that are called otherwise than in the training file, `images` is
+    the folder that paths of images begin in, where it is another.
     """
 
     path: Path
     columns: Mapping[str, Columns] = field(default_factory=dict)
+    images: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,8 @@ def reading_of_part(reading: Reading, train: Dataset) -> Reading:
 def _check_there(recipe: Recipe) -> None:
     """Raise KilotuneError for a file that is not there, with the setting that names it."""
     named = [
-        (f"data.{part}", getattr(recipe.data, part)) for part in ("train", "validation", "test")
+        (f"data.{part}", getattr(recipe.data, part))
+        for part in ("train", "validation", "test", "images")
     ]
     for name, path in (*named, ("unlabeled.file", recipe.unlabeled.file)):
         if path is not None and not os.path.exists(path):  # as read_table asks
@@ -162,7 +165,7 @@ def reading(data: DataSettings) -> Reading:
     """How the recipe says that its files are to be read."""
     return Reading(
         data.format, data.columns, data.text, data.label, data.group, data.task, data.keep,
-        data.split, data.ignore,
+        data.split, data.ignore, images=data.images,
     )  # fmt: skip
 
 
@@ -185,6 +188,7 @@ def read_unanswered(
     trained = {**alike.columns, **({"text": alike.text} if alike.text else {})}
     called = _names_trained(trained, rows)
     alike = replace(alike, columns={**trained, **rows.columns}, text=None, called=called)
+    alike = replace(alike, images=rows.images or alike.images)
     dataset = load_dataset(file, alike, source="file", answered=False)
     table = dataset.table
     assert table is not None

@@ -238,6 +238,9 @@ class DataSettings(Settings):
         (), description="which rows are read: answer=accept, rating>=4, status!=draft"
     )
     ignore: tuple[str, ...] = Field((), description="columns that are meant not to be read")
+    images: File | None = Field(
+        None, description="the folder that images' paths begin in; the data file's when absent"
+    )
     task: Literal["auto", "classify", "generate", "extract", "chat"] = "auto"
     train_on: Annotated[Literal["auto", "last", "all_assistant", "completion"], ANSWERS] = Field(
         "auto", description="which tokens are trained; auto: every answer of chats, else the last"
