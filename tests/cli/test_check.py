@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
@@ -180,3 +181,23 @@ def test_what_a_run_would_refuse_of_a_recipe_is_refused(tmp_path: Path) -> None:
     result = runner.invoke(app, ["check", str(tmp_path / "r.yaml")])
     assert result.exit_code == 2
     assert "the question has no {text}" in result.stderr
+
+
+def test_a_repaired_copy_leads_to_pictures_of_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "out").mkdir()
+    rows = []
+    for n in range(12):
+        Image.new("RGB", (8, 8), (n, n, n)).save(tmp_path / "photos" / f"{n}.png")
+        rows.append(
+            {"filename": f"{n}.png", "caption": f"picture number {n}" + "\u0007" * (n == 3)}
+        )
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    photos = ("--images", tmp_path / "photos")
+    assert "missing-image" in invoke(path).stdout
+    assert "missing-image" not in invoke(path, *photos).stdout
+    result = invoke(path, *photos, "--fix", tmp_path / "out" / "b.jsonl")
+    assert result.exit_code == 0, result.output
+    first = json.loads((tmp_path / "out" / "b.jsonl").read_text().splitlines()[0])
+    assert first == {"filename": "../photos/0.png", "caption": "picture number 0"}

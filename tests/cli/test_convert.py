@@ -19,12 +19,12 @@ def invoke(*arguments: str | Path):  # type: ignore[no-untyped-def]
 @pytest.fixture
 def faq(tmp_path: Path) -> Path:
     path = tmp_path / "faq.jsonl"
-    rows = [{"Frage": f"q{i}", "Antwort": f"{i} is the answer to it", "n": i} for i in range(12)]
+    rows = [{"Bitte": f"q{i}", "Danke": f"{i} is the answer to it", "n": i} for i in range(12)]
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
 
 
-COLUMNS = ("--column", "prompt=Frage", "--column", "completion=Antwort")
+COLUMNS = ("--column", "prompt=Bitte", "--column", "completion=Danke")
 
 
 def test_convert_says_what_it_read_and_what_stayed_behind(faq: Path, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_convert_prints_one_document(faq: Path, tmp_path: Path) -> None:
     [
         ((), "no column that looks like the text"),
         (("--column", "prompt"), "cannot read --column prompt"),
-        (("--column", "prompt=Fragen"), "Did you mean 'Frage'?"),
+        (("--column", "prompt=Bitten"), "Did you mean 'Bitte'?"),
         (("--to", "xml", *COLUMNS), "no format 'xml'"),
         (("--format", "alpaca"), "the instruction or the output of Alpaca"),
     ],

@@ -20,8 +20,11 @@ def options(command: str) -> dict[str, Any]:
     return {max(param.opts, key=len): param for param in found}
 
 
-DATA = {"--text", "--label", "--group", "--column", "--format"}
-RENDERED = {"--train-on", "--system", "--model", "--chat-template", "--preset", "--set", "--task"}
+DATA = {"--text", "--label", "--group", "--column", "--format", "--images", "--keep", "--ignore"}
+RENDERED = {
+    "--split", "--train-on", "--system", "--model", "--chat-template", "--preset", "--set",
+    "--task",
+}  # fmt: skip
 
 
 def test_what_is_checked_planned_and_rendered_can_be_run() -> None:
@@ -30,7 +33,7 @@ def test_what_is_checked_planned_and_rendered_can_be_run() -> None:
     assert set(options("plan")) == run | {"--trust-code"}
     assert set(options("render")) == run - {"--val", "--test"} | {"-n", "--trust-code"}
     own = {"--tokenizer", "--label-errors", "--out-of-fold", "--fix"}
-    assert set(options("check")) == run - RENDERED | {"--task", "--set"} | own
+    assert set(options("check")) == run - RENDERED | {"--split", "--task", "--set"} | own
     assert set(options("convert")) == DATA | {"--json", "--to", "--force"}
     own = {"--out", "--op", "--copies", "--alpha", "--balanced", "--translator", "--preview"}
     trial = {"--trial", "--folds", "--seeds"}

@@ -592,7 +592,7 @@ def faulty_turns() -> list[Case]:
         ),
         case(
             "turn_weights.jsonl",
-            as_lines(changed(CHATS, 0, messages=[asked, {**answered, "weight": 0}])),
+            as_lines(changed(CHATS, 0, messages=[asked, {**answered, "loss_scale": 0.5}])),
             "turn-settings-ignored",
         ),
         case(

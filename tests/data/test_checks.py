@@ -182,3 +182,36 @@ def test_labels_that_programs_write_for_none_are_found() -> None:
     (finding,) = missing_value(rows)
     assert (finding.code, finding.severity) == ("missing-value", "warning")
     assert finding.rows == (rows[1].id, rows[3].id)
+
+
+@pytest.mark.parametrize(
+    ("rare", "common"),
+    [
+        ("Acount", "Account"), ("Acccount", "Account"), ("Accuont", "Account"),
+        ("entertianmnet", "entertainment"),
+    ],
+)  # fmt: skip
+def test_misspelt_labels_are_named_beside_the_common_one(rare: str, common: str) -> None:
+    pairs = [(f"text {i}", (common, "b")[i % 2]) for i in range(40)]
+    found = check_examples(made(*pairs, ("one more", rare)))
+    assert [(f.code, f.severity, f.rows) for f in found] == [
+        ("misspelt-label", "warning", ("data:42",))
+    ]
+    assert f"{rare!r} for {common!r}" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("rare", "common"),
+    [
+        ("unrelated", "related"), ("class 2", "class 1"), ("bad", "mad"), ("negative", "positive"),
+        ("refund", "invoice"), ("2024-05", "2024-06"),
+    ],
+)  # fmt: skip
+def test_rare_classes_of_their_own_are_not_misspelt(rare: str, common: str) -> None:
+    pairs = [(f"text {i}", (common, "b")[i % 2]) for i in range(40)]
+    assert list(codes(*pairs, ("one more", rare))) == ["rare-class"]
+
+
+def test_as_many_of_both_are_two_classes() -> None:
+    pairs = [(f"text {i}", ("accept", "except")[i % 2]) for i in range(8)]
+    assert "misspelt-label" not in codes(*pairs)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from kilotune.data.column_plan import Reading
 from kilotune.data.conversion import convert
 from kilotune.data.example import Example, Image, Message, Origin
 from kilotune.data.files.writers import write_table
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Reading, load_dataset
+from kilotune.data.normalise import load_dataset
 from kilotune.errors import KilotuneError
 
 # Surrogates are no text. Of the words, ODD are what some format reads as something else than
@@ -229,3 +230,22 @@ def test_a_file_is_overwritten_by_force_alone_and_never_by_itself(tmp_path: Path
         convert(source, tmp_path / "c.csv", to="openai")
     with pytest.raises(KilotuneError, match=r"cannot write files ending in '\.txt'"):
         convert(source, tmp_path / "c.txt")
+
+
+def test_weights_of_rows_and_answers_go_along(tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "a", "weight": 0},
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "b"},
+    ]
+    rows = [{"messages": turns, "w": weight} for weight in (1, 2)]
+    write_table(tmp_path / "a.jsonl", ("messages", "w"), rows)
+    weighted = Reading(columns={"weight": "w"})
+    convert(tmp_path / "a.jsonl", tmp_path / "b.json", reading=weighted)
+    read = load_dataset(tmp_path / "b.json", Reading(columns={"weight": "weight"}))
+    before = load_dataset(tmp_path / "a.jsonl", weighted)
+    assert [e.weight for e in read.examples] == [1, 2]
+    assert [e.messages for e in read.examples] == [e.messages for e in before.examples]
+    with pytest.raises(KilotuneError, match="answers that are not to be trained"):
+        convert(tmp_path / "a.jsonl", tmp_path / "c.json", to="sharegpt", reading=weighted)

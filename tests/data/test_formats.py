@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kilotune.data.column_plan import Reading
 from kilotune.data.example import Image, Message
 from kilotune.data.files.writers import write_table
 from kilotune.data.finding import Finding
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Dataset, Reading, load_dataset, load_examples
+from kilotune.data.normalise import Dataset, load_dataset, load_examples
 from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError
 
@@ -510,10 +511,31 @@ def test_tools_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 def test_settings_of_single_turns_are_said(tmp_path: Path) -> None:
-    row = {"messages": [*GOOD["messages"][:1], {"role": "assistant", "content": "a", "weight": 0}]}
+    row = {"messages": [*GOOD["messages"][:1], {"role": "assistant", "content": "a", "weight": 2}]}
     assert found(dataset(tmp_path, GOOD, row)) == [
         ("turn-settings-ignored", "warning", ("data:2",))
     ]
+
+
+@pytest.mark.parametrize("setting", [{"weight": 0}, {"loss": False}, {"train": False}])
+def test_answers_of_no_weight_are_context(setting: dict[str, Any], tmp_path: Path) -> None:
+    asked, said = GOOD["messages"]
+    both = {"messages": [asked, {**said, **setting}, asked, {**said, "weight": 1}]}
+    read = dataset(tmp_path, both, {"messages": [asked, {**said, **setting}]})
+    assert [m.trained for m in read.examples[0].messages] == [True, False, True, True]
+    assert found(read) == [("no-weight", "note", ("data:2",))]
+
+
+def test_rows_count_by_their_weight(tmp_path: Path) -> None:
+    rows = [{"text": "q", "label": "a", "w": w} for w in (1, "0.5", None, 2.0, 0, "much", -1)]
+    read = dataset(tmp_path, *rows, columns={"weight": "w"})
+    assert [example.weight for example in read.examples] == [1, 0.5, 1, 2]
+    assert found(read) == [
+        ("bad-weight", "error", ("data:6", "data:7")),
+        ("no-weight", "note", ("data:5",)),
+    ]
+    read = dataset(tmp_path, *({"text": "q", "label": "a", "weight": w} for w in (1, 2)))
+    assert [example.weight for example in read.examples] == [1, 1]
 
 
 def picture_row(text: str, *images: str) -> dict[str, Any]:
@@ -702,3 +724,22 @@ def test_images_are_classified_without_any_text(tmp_path: Path) -> None:
         ("", "0.png", "a"),
         ("", "1.png", "b"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("prompt", "completion"), ("instruction", "output"), ("query", "response")]
+)
+def test_empty_values_among_json_answers_are_answers(asked: str, said: str, tmp_path: Path) -> None:
+    values: list[Any] = [["a"], {"b": 1}, [], {}, [["c"]], ["d"], ["e"], ["f"]]
+    read = dataset(tmp_path, *({asked: f"q{n}", said: value} for n, value in enumerate(values)))
+    assert [json.loads(example.answer or "") for example in read.examples] == values
+    assert read.task == "extract"
+    # Among plain answers an empty list is none.
+    plain: list[Any] = ["a", "b", [], "c"]
+    read = dataset(tmp_path, *({asked: f"q{n}", said: value} for n, value in enumerate(plain)))
+    assert [example.answer for example in read.examples] == ["a", "b", None, "c"]
+
+
+def test_images_are_looked_for_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    read = dataset(tmp_path, picture_row("<image>q", "sub/x.png"), images=tmp_path / "photos")
+    assert read.examples[0].images[0].path == tmp_path / "photos" / "sub" / "x.png"

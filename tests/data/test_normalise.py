@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from kilotune.data.checks import check_examples
-from kilotune.data.normalise import Reading, load_dataset, load_examples
+from kilotune.data.column_plan import Reading
+from kilotune.data.normalise import load_dataset, load_examples
 from kilotune.errors import KilotuneError
 
 

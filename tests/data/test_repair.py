@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
-from kilotune.data.normalise import Reading, load_dataset
+from kilotune.data.column_plan import Reading
+from kilotune.data.files.readers import read_table
+from kilotune.data.normalise import load_dataset
 from kilotune.data.repair import (
     REMOVED,
     plain_text,
@@ -386,3 +389,14 @@ def test_what_follows_the_last_answer_is_cut_and_the_answer_kept(tmp_path: Path)
     assert "and then?" in changes[0].before
     kept = [json.loads(line)["conversations"] for line in out.read_text().splitlines()]
     assert kept == [*chats[:4], chats[4][:2], *chats[5:]]
+
+
+def test_empty_json_answers_are_kept(tmp_path: Path) -> None:
+    values: list[Any] = [[f"found {n}"] for n in range(12)] + [[], {}]
+    rows = [{"prompt": f"what is in number {n}", "completion": v} for n, v in enumerate(values)]
+    rows.append({"prompt": "and nothing", "completion": None})
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = repair_file(Reading(), path, tmp_path / "b.jsonl")
+    assert [(change.row, change.code) for change in changes] == [("data:15", "missing-answer")]
+    assert [r.values["completion"] for r in read_table(tmp_path / "b.jsonl").rows] == values

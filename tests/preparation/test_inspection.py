@@ -146,3 +146,29 @@ def test_unusable_predictions_are_one_clear_error(tmp_path: Path, content: str, 
 def test_files_are_named_by_texts_too_and_read_as_they_are_recognised(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", labelled(80))
     assert check([str(path)]) == check([path], reading=Reading())
+
+
+def test_a_class_of_one_example_accuses_no_others(tmp_path: Path) -> None:
+    words = {"sport": "match goal team", "money": "bank price loan"}
+    lines = ["text,label"]
+    for n in range(80):
+        label = ("sport", "money")[n % 2]
+        said = words[label].split()
+        lines.append(f"the {said[n % 3]} of {said[(n // 3) % 3]} in week {n},{label}")
+    lines.append("the goal of the only one,weather")
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines))
+    found = {f.code: f for f in check([path], label_errors=True).findings}
+    assert "suspicious-label" not in found
+    assert "'weather' (1)" in found["rare-not-judged"].message
+
+
+def test_the_texts_of_a_findings_first_rows_are_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"text number {n} of {n * 7},{'ab'[n % 2]}" for n in range(20)]
+    long = "a long text " * 10
+    path.write_text("\n".join(["text,label", *rows, f"<b>{long}</b>,a", "mail a@b.org,b"]))
+    texts = check([path]).texts
+    assert texts["data:22"].startswith("<b>a long text a long")
+    assert (len(texts["data:22"]), texts["data:22"][-1]) == (60, "…")
+    assert "data:23" not in texts

@@ -112,7 +112,7 @@ def test_another_method_drops_the_fields_that_only_the_presets_method_has() -> N
         ("model.precision=bflaot16", "did you mean bfloat16?"),
         ("model.template_arguments={a: []}", "must be true or false, a whole number or text"),
         ("model.template_arguments={messages: a}", "messages cannot be set: each conversation"),
-        ("data.columns={prompt: 3}", "data.columns.prompt: must be text, not 3"),
+        ("data.columns={prompt: 3}", "data.columns.prompt: must be text or a list, not 3"),
         ("decoding.top_p=2", "decoding.top_p: must be 1 or less, not 2"),
     ],
 )

@@ -35,12 +35,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_path_is_a_location() -> None:
     assert set(LOCATIONS) == {
         "augment.embedding", "augment.masked", "augment.synonyms", "augment.translators",
-        "augment.wordnet", "data.test", "data.train", "data.validation", "judge.encoder",
-        "judge.model", "model.chat_template", "model.name", "unlabeled.file",
+        "augment.wordnet", "data.images", "data.test", "data.train", "data.validation",
+        "judge.encoder", "judge.model", "model.chat_template", "model.name", "unlabeled.file",
     }  # fmt: skip
     # Of the others some may be names too: they are texts to pydantic.
     paths = [mark for mark in LOCATIONS.values() if mark == Location()]
-    assert str(Recipe.model_json_schema()).count("'format': 'path'") == len(paths) == 6
+    assert str(Recipe.model_json_schema()).count("'format': 'path'") == len(paths) == 7
 
 
 def test_the_built_in_models_are_names() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,28 @@ def test_the_answer_and_its_end_are_trained_and_nothing_else() -> None:
 def test_every_assistant_turn_is_trained() -> None:
     example = conversation("hi", "one", "and", "two")
     assert trained_text(example) == "one<|im_end|>two<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("untrained", "text"),
+    [
+        ({1}, "two<|im_end|>six<|im_end|>"),
+        ({3}, "one<|im_end|>six<|im_end|>"),
+        ({1, 5}, "two<|im_end|>"),
+    ],
+)
+def test_answers_that_are_not_to_be_trained_are_context(untrained: set[int], text: str) -> None:
+    whole = conversation("hi", "one", "and", "two", "then", "six")
+    messages = tuple(
+        replace(message, trained=place not in untrained)
+        for place, message in enumerate(whole.messages)
+    )
+    example = replace(whole, messages=messages)
+    assert trained_text(example) == text
+    template = chat_template(byte_tokenizer())
+    rendering = render(template, example)
+    assert rendering.token_ids == render(template, whole).token_ids
+    assert check_renderings(template, [example], [rendering]) == []
 
 
 def test_a_template_without_an_end_gets_the_tokenizers() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kilotune.data.normalise import Reading
+from kilotune.data.column_plan import Reading
 from kilotune.preparation.inspection import check
 from kilotune.recipe.load import load_recipe
 from kilotune.runs.record import RunFolder

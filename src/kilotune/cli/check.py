@@ -70,7 +70,7 @@ def check(
         typer.Argument(metavar="DATA|RECIPE", help="Labelled files or folders, or one .yaml."),
     ],
     *,
-    data: Annotated[DataOptions, Only(*COLUMNS, "task", "val", "test")],
+    data: Annotated[DataOptions, Only(*COLUMNS, "split", "task", "val", "test")],
     further: FurtherChecks,
     fix: Annotated[
         Path | None,
@@ -107,7 +107,9 @@ def check(
             _print(inspection)
         if fix:
             changes = mend(files, reading(given), fix)
-            inspection = look([fix])
+            # Paths in the copy lead from its own folder.
+            copied = given.model_copy(update={"images": None})
+            inspection = further.inspector(copied)([fix])
             document = {**shown(inspection), "before": document, "changes": changes}
             if not as_json:
                 _print_repaired(fix, changes, inspection)
@@ -133,7 +135,7 @@ def _print(inspection: "Inspection") -> None:
     if inspection.unused:
         put(out, f"columns that are not read: {', '.join(inspection.unused)}")
     out.print()
-    print_findings(inspection.findings)
+    print_findings(inspection.findings, inspection.texts)
     _print_classes(inspection.classes)
     lengths = inspection.prompt_tokens
     if lengths:

@@ -33,15 +33,12 @@ def convert(
     """Write a file in another format. Nothing is lost without being said."""
     with command(as_json):
         from kilotune.data.conversion import convert as write
-        from kilotune.data.normalise import Reading
 
         done = write(
             source,
             target,
             to=to or "auto",
-            reading=Reading(
-                data.format or "auto", data.column_of(), data.text, data.label, data.group
-            ),
+            reading=data.reading(),
             force=force,
             progress=TerminalProgress(),
         )

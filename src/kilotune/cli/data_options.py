@@ -12,13 +12,14 @@ from kilotune.cli.trust import TrustCode, say_code
 from kilotune.errors import KilotuneError
 
 if TYPE_CHECKING:
+    from kilotune.data.column_plan import Reading
     from kilotune.recipe.schema import Recipe
 
 # Fields that say how a file is read.
-COLUMNS = ("text", "label", "group", "columns", "format")
+COLUMNS = ("text", "label", "group", "columns", "format", "images", "keep", "ignore")
 # Fields that say how its examples are put to a model.
 RENDERED = (
-    *COLUMNS, "task", "train_on", "system", "model", "chat_template", "preset", "settings",
+    *COLUMNS, "split", "task", "train_on", "system", "model", "chat_template", "preset", "settings",
     "trust_code",
 )  # fmt: skip
 
@@ -31,8 +32,13 @@ class DataOptions:
     """
 
     text: Annotated[
-        str | None,
-        typer.Option("--text", help="The column with the text.", show_default="by name"),
+        list[str] | None,
+        typer.Option(
+            "--text",
+            metavar="COLUMN",
+            help="The column with the text; several (--text Subject --text Body) are joined.",
+            show_default="by name",
+        ),
     ] = None
     label: Annotated[
         str | None,
@@ -49,8 +55,44 @@ class DataOptions:
         typer.Option(
             "--column",
             metavar="FIELD=COLUMN",
-            help="The column with a field of the format; repeatable.",
+            help="The column with a field of the format; repeatable, several of one are joined.",
             show_default="by name",
+        ),
+    ] = None
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="The folder that paths of images begin in.",
+            show_default="the data file's",
+        ),
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="COLUMN",
+            help="The column that says of each row: train, validation or test.",
+            show_default="none",
+        ),
+    ] = None
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="COLUMN=VALUE",
+            help="Read these rows alone: answer=accept, 'rating>=4'; repeatable.",
+            show_default="all",
+        ),
+    ] = None
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore",
+            metavar="COLUMN",
+            help="A column that is meant not to be read; repeatable.",
+            show_default="none",
         ),
     ] = None
     format: Annotated[
@@ -142,8 +184,10 @@ class DataOptions:
 
         runs = PARTS if runs is None else runs
         data = {
-            "text": self.text, "label": self.label, "group": self.group, "format": self.format,
-            "columns": self.column_of() or None, "task": self.task, "validation": self.val,
+            "text": one_or_more(self.text), "label": self.label, "group": self.group,
+            "format": self.format, "columns": self.column_of() or None, "images": self.images,
+            "split": self.split,
+            "keep": self.keep, "ignore": self.ignore, "task": self.task, "validation": self.val,
             "test": self.test, "train_on": self.train_on, "system": self.system,
         }  # fmt: skip
         recipe = recipe_for(
@@ -159,14 +203,41 @@ class DataOptions:
         say_code(recipe, self.trust_code, runs)
         return recipe
 
-    def column_of(self) -> dict[str, str]:
-        """The column that --column names for each field. Raises KilotuneError for another form."""
-        found = {}
+    def column_of(self) -> dict[str, str | tuple[str, ...]]:
+        """The columns that --column names for each field. Raises KilotuneError for other forms."""
+        found: dict[str, list[str]] = {}
         for argument in self.columns or ():
             field, equals, column = argument.partition("=")
             if not (field and equals and column):
                 raise KilotuneError(
                     f"cannot read --column {argument}", fix="Write it as --column prompt=question"
                 )
-            found[field] = column
-        return found
+            found.setdefault(field, []).append(column)
+        return {field: one_or_more(columns) or "" for field, columns in found.items()}
+
+    def named(self) -> dict[str, str | tuple[str, ...]]:
+        """The columns that --text and --column name, by their fields."""
+        text = one_or_more(self.text)
+        return {**self.column_of(), **({"text": text} if text else {})}
+
+    def reading(self) -> "Reading":
+        """How files are read, for commands that make no recipe."""
+        from kilotune.data.column_plan import Reading
+
+        return Reading(
+            self.format or "auto",
+            self.column_of(),
+            one_or_more(self.text),
+            self.label,
+            self.group,
+            keep=tuple(self.keep or ()),
+            ignore=tuple(self.ignore or ()),
+            images=self.images,
+        )
+
+
+def one_or_more(columns: list[str] | None) -> str | tuple[str, ...] | None:
+    """Columns as recipes have them: one by itself, several in their order."""
+    if not columns:
+        return None
+    return columns[0] if len(columns) == 1 else tuple(columns)

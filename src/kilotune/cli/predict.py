@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from kilotune.cli import options
+from kilotune.cli.data_options import DataOptions
 from kilotune.cli.findings import print_each
+from kilotune.cli.option_groups import Only
 from kilotune.cli.terminal import WANTING, TerminalProgress, command, log, print_result, put, shown
 from kilotune.cli.trust import TrustCode, read_run
 
@@ -15,17 +17,20 @@ def predict(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     file: Annotated[Path, typer.Argument(help="Rows to answer, in the format trained on.")],
     output: Annotated[Path, typer.Option("-o", "--out", help="The file to write; must be new.")],
+    *,
     system: Annotated[
         Literal["tuned", "tfidf", "encoder", "states", "few-shot"],
         typer.Option("--with", help="The tuned model, or a simpler system that the run fitted."),
     ] = "tuned",
+    data: Annotated[DataOptions, Only("text", "columns", "images")],
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
     """Answer every row of a file: its columns, a prediction and, for labels, a probability.
 
-    Rows that cannot be put to the model are named; the others are answered. After Ctrl-C the same
-    command goes on where it stopped.
+    The columns are those that were trained on; --text and --column name others. Rows that cannot
+    be put to the model are named; the others are answered. After Ctrl-C the same command goes on
+    where it stopped.
     """
     with command(as_json):
         from kilotune.data.files.readers import read_table
@@ -35,9 +40,17 @@ def predict(
         read_table(file)  # what is wrong with it is said before the libraries load
 
         from kilotune.evaluation.task_metrics import TASKS
+        from kilotune.preparation.prepare import NewRows
         from kilotune.workflows.predict import predict as answer
 
-        done = answer(run, file, output, TerminalProgress(), system=system, trust_code=trust_code)
+        done = answer(
+            run,
+            NewRows(file, data.named(), data.images),
+            output,
+            TerminalProgress(),
+            system=system,
+            trust_code=trust_code,
+        )
         status = WANTING if done.not_answered else 0
         if done.empty:
             why = f"nothing was asked, or the answer was {TASKS[done.task].unreadable}"

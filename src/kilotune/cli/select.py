@@ -1,5 +1,6 @@
 """`kilotune select`: which rows to label next."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,9 @@ import typer
 from rich.text import Text
 
 from kilotune.cli import options
+from kilotune.cli.data_options import DataOptions
 from kilotune.cli.findings import print_each
+from kilotune.cli.option_groups import Only
 from kilotune.cli.tables import new_table
 from kilotune.cli.terminal import (
     TerminalProgress,
@@ -28,9 +31,26 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
+@dataclass(frozen=True)
+class Choosing:
+    """How rows are chosen."""
+
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="auto, diverse, random; of closed labels margin or entropy; else likelihood."
+        ),
+    ] = "auto"
+    seed: Annotated[
+        int | None,
+        typer.Option(help="What chance is drawn by.", show_default="the run's"),
+    ] = None
+
+
 def select(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     file: Annotated[Path, typer.Argument(help="Rows to choose from, in the format trained on.")],
+    *,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many to choose.")] = 50,
     output: Annotated[
         Path | None,
@@ -38,16 +58,8 @@ def select(
             "-o", "--out", help="The file to write; must be new.", show_default="FILE-to-label"
         ),
     ] = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            help="auto, diverse, random; of closed labels margin or entropy; else likelihood."
-        ),
-    ] = "auto",
-    seed: Annotated[
-        int | None,
-        typer.Option(help="What chance is drawn by.", show_default="the run's"),
-    ] = None,
+    choosing: Choosing,
+    data: Annotated[DataOptions, Only("text", "columns", "images")],
     trust_code: TrustCode = False,
     as_json: options.Json = False,
 ) -> None:
@@ -63,15 +75,16 @@ def select(
         read_run(run, trust_code, MODEL)
         read_table(file)  # what is wrong with it is said before the libraries load
 
+        from kilotune.preparation.prepare import NewRows
         from kilotune.workflows.select import select as choose
 
         done = choose(
             run,
-            file,
+            NewRows(file, data.named(), data.images),
             count,
             output,
-            strategy=strategy,
-            seed=seed,
+            strategy=choosing.strategy,
+            seed=choosing.seed,
             progress=TerminalProgress(),
             trust_code=trust_code,
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kilotune.data.columns.joined import Columns, join, names_in, shown, text_in
 from kilotune.data.example import Message
 from kilotune.data.files.json_rows import parse
 from kilotune.data.images.references import read_images
@@ -12,20 +13,27 @@ from kilotune.data.row_faults import RowError
 from kilotune.data.turns import is_turn, kind_of, listed, read_turns, with_inline_images
 
 Values = Mapping[str, Any]
+# What is asked of pictures that have captions and no questions.
+CAPTION_PROMPT = "Describe the picture."
+# A row that counts more than this is a slip.
+MOST_WEIGHT = 1000
 
 
 @dataclass(slots=True)
 class Cells:
     """One row, by the fields of its format.
 
-    `columns` are the file's columns for the fields and `folder` is where images are looked for.
-    Reading notes in `said` what it left out of the row, and in `slots` that there are content
-    parts for images of the row's image column.
+    `columns` are the file's columns for the fields, `folder` is where images are looked for, and
+    `called` has the names to write for joined columns where those are not their own. In a file of
+    `structured` answers an empty list is one. Reading notes in `said` what it left out of the row,
+    and in `slots` that there are content parts for images of the row's image column.
     """
 
     values: Values
-    columns: Mapping[str, str]
+    columns: Mapping[str, Columns]
     folder: str
+    called: Mapping[str, str] = field(default_factory=dict)
+    structured: bool = False
     said: set[str] = field(default_factory=set)
     slots: bool = False
 
@@ -42,16 +50,21 @@ class Cells:
         return read.messages
 
     def get(self, field: str) -> Any:
-        """The value as the file has it; None where there is no such column or cell."""
+        """The value as the file has it; None where there is no such column or cell.
+
+        Of several columns it is their texts, each behind its name.
+        """
         column = self.columns.get(field)
-        return None if column is None else self.values.get(column)
+        if column is None or isinstance(column, str):
+            return None if column is None else self.values.get(column)
+        return join({self.called.get(name, name): self.values.get(name) for name in column})
 
     def needed(self, field: str) -> Any:
         """The value of a field that must be there, if only as null. Raises RowError."""
         column = self.columns[field]
-        if column not in self.values:
-            raise RowError("missing-field", repr(column))
-        return self.values[column]
+        if not any(name in self.values for name in names_in(column)):
+            raise RowError("missing-field", shown(column))
+        return self.get(field)
 
     def text(self, field: str) -> str:
         """The value as text, "" for none. Raises RowError for a list or an object."""
@@ -72,11 +85,16 @@ class Cells:
             return str(int(value))
         if isinstance(value, int | float):
             return str(value)
-        raise RowError("wrong-type", f"{self.columns.get(field)!r} that is {kind_of(value)}")
+        raise RowError("wrong-type", f"{self._shown(field)} that is {kind_of(value)}")
 
     def answer(self, field: str) -> str:
-        """The value of an answer as text: an object is JSON, and written as that."""
+        """The value of an answer as text: an object is JSON, and written as that.
+
+        So is a list that is no list of labels.
+        """
         value = self.get(field)
+        if isinstance(value, list) and field != "label":
+            return as_json(value) if value or self.structured else ""
         return as_json(value) if isinstance(value, dict) else self.as_text(field, value)
 
     def nested(self, field: str) -> Any:
@@ -89,7 +107,23 @@ class Cells:
         try:
             return parse(value)
         except ValueError:
-            raise RowError("bad-json-cell", repr(self.columns[field])) from None
+            raise RowError("bad-json-cell", self._shown(field)) from None
+
+    def weight(self) -> float:
+        """How much the row counts; 1 where nothing says. Raises RowError for what is no number."""
+        value = self.get("weight")
+        if value in (None, ""):
+            return 1.0
+        try:
+            weight = float(value)
+        except (TypeError, ValueError):
+            weight = -1.0
+        if not 0 <= weight <= MOST_WEIGHT:
+            raise RowError("bad-weight", repr(value)[:40])
+        return weight
+
+    def _shown(self, field: str) -> str:
+        return shown(self.columns.get(field, field))
 
     def images(self) -> list[Any]:
         """The images of the row's image column."""
@@ -97,6 +131,11 @@ class Cells:
         if isinstance(value, str) and value.lstrip().startswith("["):
             value = self.nested("images")
         return read_images(value, self.folder)
+
+
+def is_structured(value: Any) -> bool:
+    """Whether a cell of answers is a JSON object or list, and no turns."""
+    return isinstance(value, dict | list) and not any(map(is_turn, value))
 
 
 def as_json(value: Any) -> str:
@@ -116,10 +155,11 @@ def read_text_label(cells: Cells) -> list[Message]:
 
 
 def read_prompt_completion(cells: Cells) -> list[Message]:
-    """A prompt and a completion, each a text or a list of turns."""
+    """A prompt and a completion, each a text or a list of turns; of captions there is no prompt."""
+    asked = cells.needed("prompt") if "prompt" in cells.columns else CAPTION_PROMPT
     return [
         *_system(cells),
-        *_side(cells, "prompt", "user", cells.needed("prompt")),
+        *_side(cells, "prompt", "user", asked),
         *_side(cells, "completion", "assistant", cells.get("completion")),
     ]
 
@@ -133,9 +173,7 @@ def _side(cells: Cells, field: str, role: str, value: Any) -> list[Message]:
             parsed = None
         if isinstance(parsed, list) and all(is_turn(turn) for turn in parsed):
             value = parsed
-    if role == "assistant" and isinstance(value, list) and not any(map(is_turn, value)):
-        return _answer(as_json(value) if value else "")
-    if isinstance(value, list):
+    if isinstance(value, list) and (role == "user" or any(map(is_turn, value))):
         return cells.turns(value)
     if role == "assistant":
         return _answer(cells.answer(field))
@@ -145,7 +183,9 @@ def _side(cells: Cells, field: str, role: str, value: Any) -> list[Message]:
 def read_alpaca(cells: Cells) -> list[Message]:
     """An instruction with its input, and the turns before it."""
     told = cells.as_text("instruction", cells.needed("instruction"))
-    asked = "\n".join(filter(None, (told, cells.text("input"))))
+    given = cells.get("input")
+    given = text_in(given) if isinstance(given, list) else cells.as_text("input", given)
+    asked = "\n".join(filter(None, (told, given)))
     answer = _answer(cells.answer("output"))
     return [*_system(cells), *_history(cells), Message("user", asked), *answer]
 

@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from kilotune.data.cells import Cells
+from kilotune.data.column_plan import Reading
 from kilotune.data.example import Example, Image, Message, Part
 from kilotune.data.files.claims import claimed
 from kilotune.data.files.writers import check_writable, write_table
 from kilotune.data.finding import stop_on_errors
 from kilotune.data.formats import FORMATS, Format, detect
 from kilotune.data.images.references import place, placeholders
-from kilotune.data.normalise import Dataset, Reading, load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.row_faults import RowError
 from kilotune.data.turns import inline_images
 from kilotune.errors import KilotuneError, some
 from kilotune.progress import Progress, Silent
 
-# What a column of groups is called in what is written.
-GROUP = "group"
+# What columns of groups and of weights are called in what is written.
+GROUP, WEIGHT = "group", "weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,9 @@ def rows_of(
         )
     if any(example.group is not None for example in examples):
         rows = [{**row, GROUP: example.group} for row, example in zip(rows, examples, strict=True)]
+    if any(example.weight != 1 for example in examples):
+        pairs = zip(rows, examples, strict=True)
+        rows = [{**row, WEIGHT: example.weight} for row, example in pairs]
     return rows
 
 
@@ -141,16 +145,18 @@ def _read_back(cells: Cells, form: Format) -> Sequence[Message]:
     return () if counted else place(messages, images)
 
 
-def _bare(messages: Sequence[Message]) -> list[tuple[str, list[Part]]]:
+def _bare(messages: Sequence[Message]) -> list[tuple[str, list[Part], bool]]:
     """Messages for comparison: spaces around a text are no part of it."""
     return [
-        (m.role, [part.strip() if isinstance(part, str) else part for part in m.parts])
+        (m.role, [part.strip() if isinstance(part, str) else part for part in m.parts], m.trained)
         for m in messages
     ]
 
 
 def _reason(example: Example) -> str:
     roles = [message.role for message in example.messages]
+    if not all(message.trained for message in example.messages):
+        return "answers that are not to be trained"
     if roles.count("assistant") > 1:
         return "several answers"
     if "system" in roles:

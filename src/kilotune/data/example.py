@@ -49,10 +49,14 @@ def content(parts: Iterable[Part]) -> str | tuple[Part, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation: a text, or texts and images in their order."""
+    """One turn of a conversation: a text, or texts and images in their order.
+
+    An answer that is not to be `trained` is context for what comes behind it.
+    """
 
     role: str
     content: str | tuple[Part, ...]
+    trained: bool = True
 
     @property
     def parts(self) -> tuple[Part, ...]:

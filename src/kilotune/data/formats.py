@@ -3,7 +3,7 @@
 `FORMATS` is the registry; adding a format is adding an entry.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,18 @@ from kilotune.data.cells import (
     read_prompt_completion,
     read_query_response,
     read_text_label,
+)
+from kilotune.data.columns.joined import Columns, names_in
+from kilotune.data.columns.usual import (
+    COMPLETIONS,
+    IMAGES,
+    INPUTS,
+    INSTRUCTIONS,
+    LABELS,
+    OUTPUTS,
+    PROMPTS,
+    SYSTEMS,
+    TEXTS,
 )
 from kilotune.data.example import Example, Message
 from kilotune.data.row_faults import RowError
@@ -30,14 +42,10 @@ from kilotune.data.serialise import (
 )
 from kilotune.data.turns import inline_images, is_turn, listed, role_of
 
-# Names that people give these columns, the likeliest first.
-TEXT_COLUMNS = (
-    "text", "sentence", "content", "review", "comment", "input", "question", "title", "prompt",
-)  # fmt: skip
-LABEL_COLUMNS = ("label", "labels", "category", "class", "target", "sentiment", "topic", "intent")
-IMAGE_COLUMNS = ("images", "image", "image_path", "image_paths", "img")
 # Every conversation format may have these beside its own.
-SHARED = {"system": ("system",), "images": IMAGE_COLUMNS, "tools": ("tools",)}
+# Weights are read where a column is named for them: one of that name may be of parcels.
+WEIGHTED: dict[str, tuple[str, ...]] = {"weight": ()}
+SHARED = {"system": SYSTEMS, "images": IMAGES, "tools": ("tools",), **WEIGHTED}
 
 # Rows of a file that are looked at to recognise its format.
 SAMPLE_ROWS = 50
@@ -59,12 +67,12 @@ class Format:
     read: Callable[[Cells], list[Message]]
     write: Callable[[Sequence[Example]], list[dict[str, Any]]]
     answers: tuple[str, ...] = ()
-    fits: Callable[[Sequence[Values], Mapping[str, str]], bool] = lambda rows, columns: True
+    fits: Callable[[Sequence[Values], Mapping[str, Columns]], bool] = lambda rows, columns: True
 
-    def columns(self, names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    def columns(self, names: Sequence[str], given: Mapping[str, Columns]) -> dict[str, Columns]:
         """The column of each field: the one given, else the first usual name the file has."""
-        free = [name for name in names if name not in given.values()]
-        by_name = {name.casefold(): name for name in reversed(free)}
+        taken = {name for columns in given.values() for name in names_in(columns)}
+        by_name = {name.casefold(): name for name in reversed(names) if name not in taken}
         found = {
             field: given[field]
             if field in given
@@ -73,14 +81,15 @@ class Format:
         }
         return {field: column for field, column in found.items() if column is not None}
 
-    def lacking(self, columns: Mapping[str, str], answered: bool) -> list[str]:
-        """What it needs and has no column; images do without a text, questions without answers."""
-        spared = {*(() if answered else self.answers), *(("text",) if "images" in columns else ())}
+    def lacking(self, columns: Mapping[str, Columns], answered: bool) -> list[str]:
+        """What it needs and has no column; pictures need no text, questions no answers."""
+        pictured = ("text", "prompt") if "images" in columns else ()
+        spared = {*(() if answered else self.answers), *pictured}
         return [f for f in self.needs if f not in columns and f not in spared]
 
 
 def detect(
-    names: Sequence[str], rows: Sequence[Values], given: Mapping[str, str], answered: bool
+    names: Sequence[str], rows: Sequence[Values], given: Mapping[str, Columns], answered: bool
 ) -> str | None:
     """The name of the first format that has its columns and fits the rows; None for none."""
     sample = rows[:SAMPLE_ROWS]
@@ -89,33 +98,37 @@ def detect(
         if (
             set(given) <= set(form.fields)
             and not form.lacking(columns, answered)
-            and _usual({columns[field] for field in form.needs if field in columns}, sample)
+            and _usual([columns[field] for field in form.needs if field in columns], sample)
             and form.fits(sample, columns)
         ):
             return name
     return None
 
 
-def _usual(columns: Set[str], rows: Sequence[Values]) -> bool:
-    """Whether enough rows have all these columns: a stray row makes no format of a file."""
-    having = sum(columns <= values.keys() for values in rows)
+def _usual(columns: Sequence[Columns], rows: Sequence[Values]) -> bool:
+    """Whether enough rows have all these columns: a stray row makes no format of a file.
+
+    Of several that are one field, any will do.
+    """
+    wanted = [names_in(each) for each in columns]
+    having = sum(all(any(name in values for name in names) for names in wanted) for values in rows)
     return having >= USUAL_SHARE * len(rows)
 
 
-def _is_list_of_turns(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:
+def _is_list_of_turns(rows: Sequence[Values], columns: Mapping[str, Columns]) -> bool:
     turns = list(_sample_turns(rows, columns))
     return any(map(is_turn, turns))
 
 
-def _is_sharegpt(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:
+def _is_sharegpt(rows: Sequence[Values], columns: Mapping[str, Columns]) -> bool:
     turns = list(_sample_turns(rows, columns))
     return any(map(is_turn, turns)) and (
-        columns["messages"].casefold() != "messages"
+        str(columns["messages"]).casefold() != "messages"
         or any("from" in turn for turn in turns if is_turn(turn))
     )
 
 
-def _is_llava(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:
+def _is_llava(rows: Sequence[Values], columns: Mapping[str, Columns]) -> bool:
     turns = [turn for turn in _sample_turns(rows, columns) if is_turn(turn)]
     return bool(turns) and ("images" in columns or any(map(_has_inline_image, turns)))
 
@@ -128,7 +141,7 @@ def _has_inline_image(turn: Values) -> bool:
     return any(isinstance(part, dict) and "type" not in part for part in parts)
 
 
-def _sample_turns(rows: Sequence[Values], columns: Mapping[str, str]) -> Iterable[Any]:
+def _sample_turns(rows: Sequence[Values], columns: Mapping[str, Columns]) -> Iterable[Any]:
     for values in rows:
         try:
             turns = listed(Cells(values, columns, "").nested("messages"))
@@ -137,7 +150,7 @@ def _sample_turns(rows: Sequence[Values], columns: Mapping[str, str]) -> Iterabl
         yield from turns if isinstance(turns, list) else []
 
 
-def _has_no_text_and_label(rows: Sequence[Values], columns: Mapping[str, str]) -> bool:
+def _has_no_text_and_label(rows: Sequence[Values], columns: Mapping[str, Columns]) -> bool:
     """Columns called just that are meant, whatever else there is."""
     names = {name.casefold() for values in rows[:1] for name in values}
     return not {"text", "label"} <= names
@@ -180,9 +193,9 @@ FORMATS: dict[str, Format] = {
     "alpaca": Format(
         "Alpaca instructions",
         {
-            "instruction": ("instruction",),
-            "input": ("input", "context"),
-            "output": ("output", "response", "answer", "completion"),
+            "instruction": INSTRUCTIONS,
+            "input": INPUTS,
+            "output": OUTPUTS,
             "history": ("history",),
             **SHARED,
         },
@@ -194,8 +207,8 @@ FORMATS: dict[str, Format] = {
     "prompt-completion": Format(
         "prompt/completion rows",
         {
-            "prompt": ("prompt", "question", "query", "input"),
-            "completion": ("completion", "response", "answer", "output", "reply"),
+            "prompt": PROMPTS,
+            "completion": COMPLETIONS,
             **SHARED,
         },
         ("prompt", "completion"),
@@ -206,7 +219,7 @@ FORMATS: dict[str, Format] = {
     ),
     "text-label": Format(
         "text and label columns",
-        {"text": TEXT_COLUMNS, "label": LABEL_COLUMNS, "images": IMAGE_COLUMNS},
+        {"text": TEXTS, "label": LABELS, "images": IMAGES, **WEIGHTED},
         ("text", "label"),
         read_text_label,
         write_text_label,

@@ -2,25 +2,32 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
-from kilotune.data.cells import Cells
+from kilotune.data.cells import CAPTION_PROMPT, Cells, is_structured
+from kilotune.data.column_plan import (
+    ColumnPlan,
+    Reading,
+    check_named,
+    named_columns,
+    plan_columns,
+)
+from kilotune.data.columns.joined import Columns, names_in, shown
+from kilotune.data.columns.mixed import mixed_labels, timestamps
+from kilotune.data.columns.row_filter import kept_rows, row_condition
+from kilotune.data.columns.unread import FileReader, unread_columns
 from kilotune.data.example import Example, Origin, Task
 from kilotune.data.files.readers import Row, Table, read_table
-from kilotune.data.finding import Finding, stop_on_errors
-from kilotune.data.formats import FORMATS, SAMPLE_ROWS, Format, detect
+from kilotune.data.finding import Finding, finding, stop_on_errors
+from kilotune.data.formats import FORMATS
 from kilotune.data.images.references import place, placeholders
+from kilotune.data.label_tools import as_plain_rows, with_paths
 from kilotune.data.row_faults import Faults, RowError
-from kilotune.data.tasks import detect_task, several_answers
-from kilotune.errors import KilotuneError, shorten
+from kilotune.data.tasks import JSON_SHARE, detect_task, several_answers
 
-# The option of the command line that names a field's column, where it has one of its own.
-OPTIONS = ("text", "label")
-# A column's name of so many words is a text.
-PROSE_WORDS = 5
+# The fields of all formats that hold answers.
+ANSWERS = tuple(dict.fromkeys(name for form in FORMATS.values() for name in form.answers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,8 @@ class Dataset:
 
     `format` is a name of FORMATS (several in a mixed folder), `why` says what the task was told
     from, `unused` are the columns that nothing was read from, `table` holds the rows as they
-    stand in the file, and `answers` are its columns of answers, where those have their own.
+    stand in the file, `answers` are its columns of answers, where those have their own, and
+    `chosen` those of fields that a usual name alone would not find.
     Rows that could not be read into an Example are named by `findings` of severity error.
     """
 
@@ -42,38 +50,12 @@ class Dataset:
     unused: tuple[str, ...] = ()
     table: Table | None = field(default=None, repr=False)
     answers: frozenset[str] = frozenset()
+    chosen: Mapping[str, Columns] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The format in words, as printed."""
         return ", ".join(FORMATS[name].title for name in self.format.split(", "))
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How the rows of one file are read: the format, its columns, and where images are."""
-
-    name: str
-    form: Format
-    columns: Mapping[str, str]
-    group: str | None
-    folder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How files are to be read.
-
-    `format` is a name of FORMATS, `columns` gives the file's columns for its fields (`text` and
-    `label` are short for those two); what is not given is detected.
-    """
-
-    format: str = "auto"
-    columns: Mapping[str, str] = field(default_factory=dict)
-    text: str | None = None
-    label: str | None = None
-    group: str | None = None
-    task: Task | Literal["auto"] = "auto"
 
 
 def load_examples(
@@ -92,26 +74,24 @@ def load_dataset(
     source: str = "data",
     answered: bool = True,
     table: Table | None = None,
+    judged: bool = True,
 ) -> Dataset:
     """Read a file, or a folder of files, into Examples.
 
     `source` begins their ids (`data:2` is line 2 of the file). A text or label that is empty
     becomes an empty text or a label of None, for the checks to report. Without `answered` the file
-    may lack the answers' column; a `table` that is given is taken for the file's. Raises
-    KilotuneError for a file that cannot be read or has no such columns.
+    may lack the answers' column; a `table` that is given is taken for the file's. Columns that are
+    not read are judged by what they hold, if `judged` and `answered`. Raises KilotuneError for a
+    file that cannot be read or has no such columns.
     """
     reading = reading or Reading()
-    table = table or read_table(Path(path), partial=True)
-    short = zip(OPTIONS, (reading.text, reading.label), strict=True)
-    given = {**reading.columns, **{name: column for name, column in short if column}}
-    if not answered:
-        answers = {name for form in FORMATS.values() for name in form.answers}
-        given = {f: c for f, c in given.items() if f not in answers or c in table.columns}
+    table, given = _prepared(table or read_table(Path(path), partial=True), reading, answered)
+    rows = kept_rows(table, reading.keep) if reading.keep and answered else table.rows
     faults = Faults()
     examples: list[Example] = []
-    plans: list[_Plan] = []
-    for part in _files(table):
-        plan = _plan(part, reading.format, given, reading.group, answered)
+    plans: list[ColumnPlan] = []
+    for part in _files(replace(table, rows=rows)):
+        plan = plan_columns(part, reading, given, answered)
         examples += _examples(part.rows, plan, table, source, faults)
         plans.append(plan)
     labelled = all(plan.name == "text-label" for plan in plans)
@@ -121,7 +101,19 @@ def load_dataset(
     if detected == "classify":
         examples = [_with_label(example) for example in examples]
     found = table.faults(source) + faults.findings() + several_answers(examples, detected)
-    used = {name for plan in plans for name in (*plan.columns.values(), plan.group)}
+    chosen = plans[0].chosen if len(plans) == 1 else {}
+    if len(rows) < len(table.rows):
+        found.append(finding("rows-kept", kept=len(rows), of=len(table.rows)))
+    if any(plan.asks_of_pictures for plan in plans):
+        found.append(finding("caption-prompt", prompt=CAPTION_PROMPT))
+    found += [finding("columns-found", field=f, columns=shown(c)) for f, c in chosen.items()]
+    unused = _unused(table, plans, reading)
+    if answered:
+        found += _of_read(plans, rows, detected)
+    if judged and answered:
+        reader = FileReader(plans[0].name, plans[0].columns, detected)
+        wanted = [name for name in unused if name not in reading.ignore]
+        found += unread_columns(wanted, rows, reader, source)
     return Dataset(
         table.path,
         ", ".join(dict.fromkeys(plan.name for plan in plans)),
@@ -129,15 +121,46 @@ def load_dataset(
         tuple(examples),
         (*table.findings, *found),
         why,
-        tuple(name for name in table.columns if name not in used),
+        unused,
         table,
-        answers=frozenset(
-            plan.columns[name]
-            for plan in plans
-            for name in plan.form.answers
-            if name in plan.columns
-        ),
+        answers=frozenset(name for plan in plans for name in plan.answers),
+        chosen=chosen,
     )
+
+
+def _prepared(table: Table, reading: Reading, answered: bool) -> tuple[Table, dict[str, Columns]]:
+    """The table in plain columns, and the columns that are given for fields.
+
+    Raises KilotuneError for columns that are named for anything else and are not there.
+    """
+    given = named_columns(reading)
+    named = [name for columns in given.values() for name in names_in(columns)]
+    if reading.format == "auto" and not set(named) & set(table.columns):
+        table = as_plain_rows(table)
+    table = with_paths(table, named)
+    if not answered:
+        given = {f: c for f, c in given.items() if f not in ANSWERS or c in table.columns}
+    check_named(reading, table)
+    return table, given
+
+
+def _of_read(plans: Sequence[ColumnPlan], rows: Sequence[Row], task: Task) -> list[Finding]:
+    """What is odd about the columns that are read."""
+    flat = [f for f in ("text", "prompt", "query", "instruction", *ANSWERS) if len(plans) == 1]
+    columns = {f: names_in(plans[0].columns[f]) for f in flat if f in plans[0].columns}
+    found = timestamps([name for names in columns.values() for name in names], rows)
+    if task == "classify":
+        labels = [name for f in ANSWERS for name in columns.get(f, ())]
+        found += [said for name in labels for said in mixed_labels(name, rows)]
+    return found
+
+
+def _unused(table: Table, plans: Sequence[ColumnPlan], reading: Reading) -> tuple[str, ...]:
+    """The columns that nothing is read from, nor told by."""
+    read = {n for plan in plans for columns in plan.columns.values() for n in names_in(columns)}
+    told = {reading.group, reading.split, *(row_condition(each).column for each in reading.keep)}
+    inside = {name.partition(".")[0] for name in read}
+    return tuple(name for name in table.columns if name not in read | told | inside)
 
 
 def _files(table: Table) -> Iterable[Table]:
@@ -151,139 +174,22 @@ def _files(table: Table) -> Iterable[Table]:
         yield replace(table, path=table.path / file, columns=columns, rows=part)
 
 
-def _plan(
-    table: Table, format: str, given: Mapping[str, str], group: str | None, answered: bool
-) -> _Plan:
-    if format not in {"auto", *FORMATS}:
-        raise KilotuneError(
-            f"no format '{format}'", fix=f"Choose one of: auto, {', '.join(FORMATS)}"
-        )
-    named = {**given, **({"group": group} if group is not None else {})}
-    _check_columns({name: c for name, c in named.items() if c not in table.columns}, table)
-    fields = {name for form in FORMATS.values() for name in form.fields}
-    name = format
-    if name == "auto" and set(given) <= fields:
-        values = [row.values for row in table.rows[:SAMPLE_ROWS]]
-        # The last format is the one whose missing columns are asked for.
-        name = detect(table.columns, values, given, answered) or _nearest(given)
-    elif name == "auto":
-        name = "text-label"
-    form = FORMATS[name]
-    _check_fields(form, given, table)
-    columns = form.columns(table.columns, given)
-    _check_needs(form, columns, table, answered)
-    return _Plan(name, form, columns, group, str(table.path.parent))
-
-
-def _nearest(given: Mapping[str, str]) -> str:
-    """The format to ask for more columns of: one that knows those given."""
-    return next(
-        (name for name in reversed(FORMATS) if set(given) <= set(FORMATS[name].fields)),
-        "text-label",
-    )
-
-
-def _check_columns(lacking: Mapping[str, str], table: Table) -> None:
-    """Raise KilotuneError if any column is named that is not there."""
-    if not lacking:
-        return
-    names = ", ".join(f"'{column}'" for column in lacking.values())
-    raise KilotuneError(
-        f"no column {names}; {_columns_of(table)}",
-        where=str(table.path),
-        fix=_remedy(lacking, table),
-    )
-
-
-def _remedy(lacking: Mapping[str, str], table: Table) -> str:
-    """What was probably meant by fields with columns that are not there."""
-    fields = {field for form in FORMATS.values() for field in form.fields}
-    swapped = [n for n, column in lacking.items() if n in table.columns and column in fields]
-    if swapped:
-        options = " ".join(f"--column {lacking[name]}={name}" for name in swapped)
-        return f"The field comes first: {options}"
-    near = [get_close_matches(column, table.columns, 1) for column in lacking.values()]
-    meant = [f"'{match[0]}'" for match in near if match]
-    return (f"Did you mean {', '.join(meant)}? " if meant else "") + _how_to_name(list(lacking))
-
-
-def _columns_of(table: Table) -> str:
-    """The names of the columns; or, where those are texts and labels, that they are no names."""
-    columns = f"the columns are {', '.join(map(shorten, table.columns))}"
-    if not _has_data_for_names(table):
-        return columns
-    return f"{columns}: the first row seems to be data, where the names should be"
-
-
-def _has_data_for_names(table: Table) -> bool:
-    """Whether a name is as long as a text, or stands in its own column as a value."""
-    values = [row.values for row in table.rows[:SAMPLE_ROWS]]
-    return any(
-        len(name.split()) >= PROSE_WORDS or any(row.get(name) == name for row in values)
-        for name in table.columns
-    )
-
-
-def _check_fields(form: Format, given: Mapping[str, str], table: Table) -> None:
-    unknown = [name for name in given if name not in form.fields]
-    if unknown:
-        names = ", ".join(f"'{name}'" for name in unknown)
-        raise KilotuneError(
-            f"{form.title} have no field {names}, but {', '.join(form.fields)}",
-            where=str(table.path),
-            fix="Name one of those, or another format with --format",
-        )
-
-
-def _check_needs(form: Format, columns: Mapping[str, str], table: Table, answered: bool) -> None:
-    if needs := form.lacking(columns, answered):
-        headless = _has_data_for_names(table)
-        raise KilotuneError(
-            f"no column that looks like the {' or the '.join(needs)} of {form.title}; "
-            f"{_columns_of(table)}",
-            where=str(table.path),
-            fix=f"Write the names above it, such as {','.join(form.needs)}"
-            if headless
-            else f"{_how_to_name(needs)}{_otherwise(form, needs)}; docs/data.md shows the formats",
-        )
-    both = [f for f in columns if list(columns.values()).count(columns[f]) > 1]
-    if both:
-        raise KilotuneError(
-            f"column '{columns[both[0]]}' cannot be both {' and '.join(both)}",
-            where=str(table.path),
-            fix=f"Name two columns. {_how_to_name(both)}",
-        )
-
-
-def _otherwise(form: Format, needs: Sequence[str]) -> str:
-    """The fields of other formats, where nothing speaks for this one: it was only the last."""
-    if form is not FORMATS["text-label"] or len(needs) < len(form.needs):
-        return ""
-    return (
-        ". If these are no labels: --column prompt=NAME --column completion=NAME, or of "
-        "conversations --column messages=NAME"
-    )
-
-
-def _how_to_name(names: Sequence[str]) -> str:
-    options = ["--group" if name == "group" else f"--column {name}=NAME" for name in names]
-    return f"Name {'one' if len(names) == 1 else 'them'} with {' '.join(options)}"
-
-
 def _examples(
-    rows: Sequence[Row], plan: _Plan, table: Table, source: str, faults: Faults
+    rows: Sequence[Row], plan: ColumnPlan, table: Table, source: str, faults: Faults
 ) -> list[Example]:
     examples: list[Example] = []
     uneven: list[tuple[str, bool]] = []
     waiting: list[str] = []
     placed = False
     takes_images = plan.name == "llava" or "images" in plan.columns
+    structured = _has_structured_answers(rows, plan)
     for row in rows:
-        cells = Cells(row.values, plan.columns, plan.folder)
+        cells = Cells(row.values, plan.columns, plan.folder, plan.called, structured)
         name = row.id(source)
         try:
             messages = plan.form.read(cells)
             images = cells.images()
+            weight = cells.weight()
         except RowError as fault:
             faults.add(fault.code, name, fault.shown)
             continue
@@ -301,7 +207,11 @@ def _examples(
         group = _group(row, plan.group)
         if plan.group and group is None:
             faults.add("missing-group", name)
-        examples.append(Example(name, tuple(messages), origin, None, group))
+        said = [message.trained for message in messages if message.role == "assistant"]
+        if weight == 0 or (said and not any(said)):
+            faults.add("no-weight", name)
+            continue
+        examples.append(Example(name, tuple(messages), origin, None, group, weight))
     # A file that never says where its images go means them to go before the text.
     for name, has_placeholders in uneven:
         if has_placeholders or placed:
@@ -311,6 +221,13 @@ def _examples(
         for name in waiting:
             faults.add("image-word", name)
     return examples
+
+
+def _has_structured_answers(rows: Sequence[Row], plan: ColumnPlan) -> bool:
+    """Whether answers are JSON values of the file's own, so that an empty one is one too."""
+    columns = [name for f in plan.form.answers for name in names_in(plan.columns.get(f, ()))]
+    cells = [row.values[name] for row in rows for name in columns if row.values.get(name)]
+    return bool(cells) and sum(map(is_structured, cells)) >= JSON_SHARE * len(cells)
 
 
 def _group(row: Row, column: str | None) -> str | None:

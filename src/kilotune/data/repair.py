@@ -25,13 +25,14 @@ from kilotune.data.checks.conversation import empty_text
 from kilotune.data.checks.duplicates import exact_repeats
 from kilotune.data.checks.labels import commonest_spellings, label_variants
 from kilotune.data.checks.markup import CODE, HTML, TAGS, html_remains
+from kilotune.data.column_plan import Reading
 from kilotune.data.example import Example
 from kilotune.data.files import claims
 from kilotune.data.files.table import Row, Table
 from kilotune.data.files.writers import check_writable, remove, table_bytes, to_json, write_together
 from kilotune.data.finding import Finding
 from kilotune.data.images.copies import Copy, image_folder
-from kilotune.data.normalise import Dataset, Reading, load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.tasks import is_json
 from kilotune.data.turns import is_turn, role_of
 from kilotune.errors import KilotuneError

@@ -95,6 +95,7 @@ def write_messages(examples: Sequence[Example]) -> Rows:
                     "content": [_part(part) for part in message.parts]
                     if as_parts
                     else message.text,
+                    **({} if message.trained else {"weight": 0}),
                 }
                 for message in example.messages
             ]

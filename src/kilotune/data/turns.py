@@ -23,8 +23,9 @@ TOOL_ROLES = {
     "tool_call", "function_response", "function-response", "tool_response", "tool_result",
 }  # fmt: skip
 TOOL_KEYS = ("tool_calls", "function_call")
-# Settings of single turns in other programs' files: how to train on them, and thoughts.
-SETTINGS = frozenset({"weight", "loss", "loss_scale", "train", "reasoning_content", "thinking"})
+# Settings of single turns in other programs' files: whether an answer is trained, and thoughts.
+TRAINED = ("weight", "loss", "loss_scale", "train", "training")
+SETTINGS = frozenset({*TRAINED, "reasoning_content", "thinking"})
 # Lists, since a file may have anything for a type, even what no set can look up.
 TEXT_TYPES = ["text", "input_text", "output_text"]
 IMAGE_TYPES = [None, "image", "image_url", "input_image"]
@@ -91,10 +92,14 @@ class Turns:
             raise RowError("unknown-role", repr(name[:40]))
         if body is None and "content" not in turn and "value" not in turn:
             raise RowError("missing-field", "'content' of a turn")
-        if any(turn[key] is not None for key in SETTINGS & turn.keys()):
+        settings = {key: turn[key] for key in SETTINGS & turn.keys() if turn[key] is not None}
+        # True and 1 are what happens anyway, False and 0 leave an answer out: all else is a share.
+        if any(key not in TRAINED or value not in (0, 1) for key, value in settings.items()):
             self.said.add("turn-settings-ignored")
+        trained = not any(settings.get(key) == 0 for key in TRAINED)
         text = body if isinstance(body, str) else content(self._parts(body))
-        self.messages.append(Message(ROLE_NAMES[role], text))
+        who = ROLE_NAMES[role]
+        self.messages.append(Message(who, text, trained or who != "assistant"))
 
     def _parts(self, body: Any) -> Iterator[Part]:
         if body is None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,28 @@ from kilotune.data.checks import (
     check_split,
 )
 from kilotune.data.checks.duplicates import components
+from kilotune.data.checks.labels import RARE_CLASS
 from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
+from kilotune.data.column_plan import Reading
+from kilotune.data.columns.own_parts import check_one_each, own_parts
 from kilotune.data.example import Example, Task
 from kilotune.data.files.readers import read_table
 from kilotune.data.finding import Finding, errors_first, finding
-from kilotune.data.normalise import Dataset, Reading, load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.repair import Repair, repair_file
 from kilotune.data.split import split_examples
 from kilotune.errors import KilotuneError, some
 from kilotune.evaluation.baselines import out_of_fold
 from kilotune.evaluation.label_errors import suspicious_labels
+from kilotune.messages.sentences import phrase
+from kilotune.preparation.prepare import reading_of_part
 from kilotune.recipe.schema import DataSettings
 
 # A stratified split leaves no part without a class that has so many examples, each on its own or
 # with few others: what must stay together is less than this share of a part.
 SAFE_CLASS, SAFE_SHARE = 30, 0.1
+# So many rows of a finding are quoted, each by so many characters.
+QUOTED_ROWS, QUOTED = 3, 60
 # What ids begin with in the files beside the labelled one.
 PARTS = ("validation", "test")
 
@@ -39,7 +46,8 @@ PARTS = ("validation", "test")
 class Inspection:
     """What a labelled file is and what is wrong with it; `examples` counts them by part.
 
-    `format` is what --format takes, `title` the same in words.
+    `format` is what --format takes, `title` the same in words; `texts` are how the texts of the
+    first rows of each finding begin.
     """
 
     files: tuple[Path, ...]
@@ -51,6 +59,7 @@ class Inspection:
     classes: dict[str, int]
     prompt_tokens: Lengths | None
     findings: tuple[Finding, ...]
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def check(
@@ -86,10 +95,10 @@ def check(
             fix="Leave --label-errors and --out-of-fold out, or say --task classify",
         )
     examples = [example for dataset in datasets for example in dataset.examples]
-    given = {"validation": validation, "test": test}
-    alike = replace(reading, task=task)
-    parts = {name: load_dataset(path, alike, source=name) for name, path in given.items() if path}
+    parts = _parts(datasets, reading, {"validation": validation, "test": test})
     found = [finding for dataset in datasets for finding in dataset.findings]
+    if reading.split is not None:
+        examples = list(own_parts(datasets[0], reading.split)["train"].examples)
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)
     # Data with errors are not split.
@@ -108,7 +117,41 @@ def check(
         classes=dict(Counter(e.label for e in examples if e.label).most_common()),
         prompt_tokens=summary(lengths, estimated=count_tokens is None) if examples else None,
         findings=tuple(errors_first(found)),
+        texts=_quoted(found, [*examples, *(e for part in parts.values() for e in part.examples)]),
     )
+
+
+def _quoted(findings: Sequence[Finding], examples: Sequence[Example]) -> dict[str, str]:
+    """How the texts of the first rows of each finding begin, by the row."""
+    told = [finding for finding in findings if finding.code != "personal-data"]
+    wanted = {row for finding in told for row in finding.rows[:QUOTED_ROWS]}
+    quoted = {}
+    for example in examples:
+        if example.id in wanted and (text := " ".join(example.text.split())):
+            quoted[example.id] = text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"
+    return quoted
+
+
+def _parts(
+    datasets: Sequence[Dataset], reading: Reading, given: Mapping[str, Path | None]
+) -> dict[str, Dataset]:
+    """The parts beside the training rows: files that are given, and the file's own.
+
+    Raises KilotuneError where several files are to be split by a column.
+    """
+    alike = reading_of_part(reading, datasets[0])
+    parts = {
+        name: load_dataset(path, alike, source=name, judged=False)
+        for name, path in given.items()
+        if path
+    }
+    if reading.split is None:
+        return parts
+    if len(datasets) > 1:
+        raise KilotuneError("--split is of one file", fix="Check the files one by one")
+    own = own_parts(datasets[0], reading.split)
+    check_one_each(parts, own, reading.split)
+    return {**parts, **{name: part for name, part in own.items() if name != "train"}}
 
 
 def mend(files: Sequence[Path], reading: Reading, out: Path) -> list[Repair]:
@@ -178,15 +221,35 @@ def _of_split(
 
 def _of_labels(examples: Sequence[Example], path: Path | None) -> list[Finding]:
     labelled = [example for example in examples if example.label and example.text]
+    if path is None:
+        # A model that has seen a class once or never finds every one of its labels wrong.
+        counts = Counter(example.label for example in labelled)
+        labelled = [e for e in labelled if counts[e.label] >= RARE_CLASS]
+        rare = {label: n for label, n in counts.items() if n < RARE_CLASS}
+        found = [_too_rare(rare)] if rare else []
+        return [*found, *_by_words(labelled)]
+    classes = sorted({str(example.label) for example in labelled})
+    if len(classes) < 2:
+        return []
+    return suspicious_labels(labelled, classes, read_probabilities(path, labelled, classes))
+
+
+def _by_words(labelled: Sequence[Example]) -> list[Finding]:
+    """The labels that a bag of words contradicts, which has not seen their examples."""
     classes = sorted({str(example.label) for example in labelled})
     together = components(labelled) if labelled else []
     if len(classes) < 2 or len(set(together)) < 2:
         return []
-    if path is not None:
-        return suspicious_labels(labelled, classes, read_probabilities(path, labelled, classes))
     texts = [example.text for example in labelled]
     labels = [str(example.label) for example in labelled]
     return suspicious_labels(labelled, classes, out_of_fold(texts, labels, together, seed=0))
+
+
+def _too_rare(counts: Mapping[str | None, int]) -> Finding:
+    classes = [
+        phrase("class", label=label, examples=count) for label, count in sorted(counts.items())
+    ]
+    return finding("rare-not-judged", least=RARE_CLASS, classes=classes)
 
 
 def read_probabilities(

@@ -2,17 +2,21 @@
 
 import math
 import os
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kilotune.data.checks import check_examples, check_leakage, check_part, check_split
 from kilotune.data.cleaning import cleaned
+from kilotune.data.column_plan import Reading
+from kilotune.data.columns.joined import Columns, names_in, shown
+from kilotune.data.columns.own_parts import check_one_each, own_parts
 from kilotune.data.example import Task
+from kilotune.data.files.readers import no_such_file
 from kilotune.data.files.table import Table
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
-from kilotune.data.normalise import Dataset, Reading, load_dataset
+from kilotune.data.normalise import Dataset, load_dataset
 from kilotune.data.split import Split, split_examples
 from kilotune.errors import KilotuneError
 from kilotune.evaluation.task_metrics import TASKS, own_scores
@@ -35,6 +39,19 @@ class Files:
     train: Dataset
     validation: Dataset | None
     test: Dataset | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """A file of rows to be answered or labelled.
+
+    `columns` are those of fields that are called otherwise than in the training file, `images` is
+    the folder that paths of images begin in, where it is another.
+    """
+
+    path: Path
+    columns: Mapping[str, Columns] = field(default_factory=dict)
+    images: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,7 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
     if data.unused:
         progress.say(f"columns that are not read: {', '.join(data.unused)}")
-    recipe = _settled(recipe, data.task)
+    recipe = _settled(recipe, data)
     findings = check_files(files)
     parts = split(recipe, files)
     recipe = _with_epochs(recipe, len(parts.train))
@@ -122,51 +139,65 @@ def read(recipe: Recipe) -> Files:
             )
 
     train = load_dataset(data.train, reading(data))
-    alike = replace(reading(data), task=train.task)
-    return Files(
-        train,
-        *(
-            load_dataset(path, alike, source=name) if path else None
-            for name, path in (("validation", data.validation), ("test", data.test))
-        ),
-    )
+    alike = reading_of_part(reading(data), train)
+    files = {
+        name: load_dataset(path, alike, source=name, judged=False)
+        for name, path in (("validation", data.validation), ("test", data.test))
+        if path
+    }
+    if data.split is None:
+        return Files(train, files.get("validation"), files.get("test"))
+    own = own_parts(train, data.split)
+    check_one_each(files, own, data.split)
+    return Files(own["train"], *(own.get(n) or files.get(n) for n in ("validation", "test")))
+
+
+def reading_of_part(reading: Reading, train: Dataset) -> Reading:
+    """How a validation or test file beside `train` is read: in the same columns."""
+    columns = {**train.chosen, **reading.columns}
+    return replace(reading, task=train.task, columns=columns, split=None, ignore=())
 
 
 def _check_there(recipe: Recipe) -> None:
     """Raise KilotuneError for a file that is not there, with the setting that names it."""
     named = [
-        (f"data.{part}", getattr(recipe.data, part)) for part in ("train", "validation", "test")
+        (f"data.{part}", getattr(recipe.data, part))
+        for part in ("train", "validation", "test", "images")
     ]
     for name, path in (*named, ("unlabeled.file", recipe.unlabeled.file)):
         if path is not None and not os.path.exists(path):  # as read_table asks
-            raise KilotuneError(
-                "no such file",
-                where=str(path),
-                fix=f"Check the path, or say where it is now: --set {name}=FILE",
-            )
+            raise no_such_file(path, f"Check the path, or say where it is now: --set {name}=FILE")
 
 
 def reading(data: DataSettings) -> Reading:
     """How the recipe says that its files are to be read."""
-    return Reading(data.format, data.columns, data.text, data.label, data.group, data.task)
+    return Reading(
+        data.format, data.columns, data.text, data.label, data.group, data.task, data.keep,
+        data.split, data.ignore, images=data.images,
+    )  # fmt: skip
 
 
 def reading_alike(recipe: Recipe, format: str) -> Reading:
     """How new rows are read: in the `format` that the training file had, and without groups."""
     # A folder may have been in several formats.
     read_as = format if format in FORMATS else recipe.data.format
-    return replace(reading(recipe.data), format=read_as, group=None)
+    return replace(reading(recipe.data), format=read_as, group=None, keep=(), split=None, ignore=())
 
 
 def read_unanswered(
-    file: Path, recipe: Recipe, format: str, adding: Collection[str]
+    rows: NewRows, recipe: Recipe, format: str, adding: Collection[str]
 ) -> tuple[Dataset, Table]:
     """New rows, in the `format` that the training file had; they need no answers.
 
     Raises KilotuneError where a column that the caller is `adding` is there already, or where rows
     cannot be read: they could not be written again.
     """
-    dataset = load_dataset(file, reading_alike(recipe, format), source="file", answered=False)
+    file, alike = rows.path, reading_alike(recipe, format)
+    trained = {**alike.columns, **({"text": alike.text} if alike.text else {})}
+    called = _names_trained(trained, rows)
+    alike = replace(alike, columns={**trained, **rows.columns}, text=None, called=called)
+    alike = replace(alike, images=rows.images or alike.images)
+    dataset = load_dataset(file, alike, source="file", answered=False)
     table = dataset.table
     assert table is not None
     stop_on_errors(table.faults("file"), str(file))
@@ -176,6 +207,26 @@ def read_unanswered(
                 f"there is a column '{name}' already", where=str(file), fix="Rename it"
             )
     return dataset, table
+
+
+def _names_trained(trained: Mapping[str, Columns], rows: NewRows) -> dict[str, str]:
+    """What joined columns were called in training, by what they are called in the new rows.
+
+    Raises KilotuneError where there is another number of them.
+    """
+    called: dict[str, str] = {}
+    for name, columns in rows.columns.items():
+        old, new = names_in(trained.get(name, columns)), names_in(columns)
+        if len(old) != len(new):
+            raise KilotuneError(
+                f"the {name} was trained on {len(old)} column{'s' * (len(old) > 1)} "
+                f"({shown(old)}), not on {len(new)}",
+                where=str(rows.path),
+                fix="Name as many, in the same order",
+            )
+        if len(new) > 1:
+            called |= zip(new, old, strict=True)
+    return called
 
 
 def check_files(files: Files) -> list[Finding]:
@@ -236,11 +287,12 @@ def _with_epochs(recipe: Recipe, examples: int) -> Recipe:
     return recipe.with_settings({"tune.epochs": epochs})
 
 
-def _settled(recipe: Recipe, task: Task) -> Recipe:
-    """The recipe with what `auto` leaves to the data: its task, and the metric to stop by.
+def _settled(recipe: Recipe, data: Dataset) -> Recipe:
+    """The recipe with what is left to the data: columns, its task, and the metric to stop by.
 
-    So that a resumed or repeated run does the same.
+    So that a resumed or repeated run does the same, and new rows are read alike.
     """
+    task = data.task
     metric: str = recipe.tune.stopping.metric
     metrics = TASKS[task]
     unchecked = recipe.data.validation is None and recipe.data.validation_fraction == 0
@@ -258,4 +310,7 @@ def _settled(recipe: Recipe, task: Task) -> Recipe:
             where="tune.stopping.metric",
             fix="Set it to none, or data.validation_fraction above 0",
         )
-    return recipe.with_settings({"tune.stopping.metric": metric, "data.task": task})
+    settled: dict[str, object] = {"tune.stopping.metric": metric, "data.task": task}
+    if data.chosen:
+        settled["data.columns"] = {**recipe.data.columns, **data.chosen}
+    return recipe.with_settings(settled)

@@ -209,6 +209,11 @@ LabelWording = Annotated[
 ]
 
 
+# A column of the file, or several whose texts are joined in this order.
+ColumnName = Annotated[str, Field(min_length=1)]
+ColumnNames = ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+
+
 class DataSettings(Settings):
     """Where the examples are and how they are split."""
 
@@ -217,12 +222,25 @@ class DataSettings(Settings):
     validation: Annotated[File | None, PLACE] = None
     test: Annotated[File | None, PLACE] = None
     format: str = Field("auto", description="the schema of the rows, or auto")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="the format's fields, and the file's columns for them"
+    columns: dict[str, ColumnNames] = Field(
+        default_factory=dict,
+        description="the format's fields, and the file's columns for them; several are joined",
     )
-    text: str | None = Field(None, description="column with the text; found by name when absent")
+    text: ColumnNames | None = Field(
+        None, description="column with the text, or several to be joined; found when absent"
+    )
     label: str | None = Field(None, description="column with the label; found by name when absent")
     group: str | None = Field(None, description="column whose values must not be split apart")
+    split: str | None = Field(
+        None, description="column that says of each row: train, validation or test"
+    )
+    keep: tuple[str, ...] = Field(
+        (), description="which rows are read: answer=accept, rating>=4, status!=draft"
+    )
+    ignore: tuple[str, ...] = Field((), description="columns that are meant not to be read")
+    images: File | None = Field(
+        None, description="the folder that images' paths begin in; the data file's when absent"
+    )
     task: Literal["auto", "classify", "generate", "extract", "chat"] = "auto"
     train_on: Annotated[Literal["auto", "last", "all_assistant", "completion"], ANSWERS] = Field(
         "auto", description="which tokens are trained; auto: every answer of chats, else the last"

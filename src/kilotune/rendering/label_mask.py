@@ -49,7 +49,8 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
 
     `all_assistant` trains every answer; `completion` the last and all that the template writes
     behind it; `auto` every answer where there are several. Each answer is trained with the token
-    that ends it. Raises RenderError when the template does not allow it.
+    that ends it, unless it is not to be `trained`. Raises RenderError when the template does not
+    allow it.
     """
     messages = template.fitting(example.messages[: _end_of_last_answer(example.messages)])
     if not messages:
@@ -66,10 +67,10 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
         raise RenderError("turns-rewritten")
     ids, spans = _encode(template, layout, messages)
     mask = [False] * len(ids)
-    for start, end in spans if every else spans[-1:]:
-        mask[start:end] = [True] * (end - start)
-    start, end = spans[-1]
-    if train_on == "completion":
+    for start, end, answer in spans if every else spans[-1:]:
+        mask[start:end] = [messages[answer].trained] * (end - start)
+    start, end, last = spans[-1]
+    if train_on == "completion" and messages[last].trained:
         mask[end:] = [True] * (len(ids) - end)
         end = len(ids)
     return Rendering(
@@ -85,8 +86,8 @@ def render(template: ChatTemplate, example: Example, train_on: TrainOn = "auto")
 
 def _encode(
     template: ChatTemplate, layout: Layout, messages: Sequence[Message]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """The ids, and for each answer where its tokens begin and where its end has come.
+) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """The ids, and for each answer where its tokens begin, where its end has come, and its number.
 
     The control token behind an answer ends it. Where the template writes none, an earlier answer
     ends with its text, and the last is given the tokenizer's own end in place of what follows.
@@ -110,11 +111,11 @@ def _encode(
         end = place.get(slot.end, 0)
         if is_closed:  # an answer itself holds no control token, so the next one is its end
             end = 1 + _next(ends, ids, place[start])
-        spans.append((place[start], end))
+        spans.append((place[start], end, slot.message))
     if not closed[-1]:
-        start, end = spans[-1]
+        start, end, last = spans[-1]
         ids[end:] = [template.stop_id]
-        spans[-1] = (start, end + 1)
+        spans[-1] = (start, end + 1, last)
     return ids, spans
 
 

@@ -11,6 +11,7 @@ from kilotune.rendering.refusals import RenderError
 from kilotune.rendering.template import ChatTemplate
 from kilotune.rendering.template_checks import all_findings, check_rendering, truncated
 from kilotune.rendering.truncation import fit
+from kilotune.rendering.vocabulary_fit import unfamiliar_writing
 from kilotune.rendering.wording import Wording
 
 
@@ -79,5 +80,6 @@ def render_examples(
         *(finding(code, tuple(ids), detail) for (code, detail), ids in refused.items()),
         *all_findings(template, renderings, faults),
         *truncated(cut, max_length),
+        *unfamiliar_writing(template, examples),
     ]
     return Rendered(tuple(worded), tuple(renderings), tuple(errors_first(findings)))

@@ -70,7 +70,8 @@ def _faults(template: ChatTemplate, example: Example, rendering: Rendering) -> I
     answers = [i for i, message in enumerate(example.messages) if message.role == "assistant"]
     if not _prompt_agrees(template, example, rendering, answers[-1]):
         yield "prompt-mismatch"
-    for (start, end), answer in zip(reversed(spans), reversed(answers), strict=False):
+    trained = [answer for answer in answers if example.messages[answer].trained]
+    for (start, end), answer in zip(reversed(spans), reversed(trained), strict=False):
         ids = rendering.token_ids[start:end]
         yield from _answer_faults(template, ids, example.messages[answer].text)
 

@@ -17,6 +17,10 @@ from kilotune.runs.schema_version import Document, DocumentFaultError, NewerDocu
 
 # What a trial is done by: how texts are put and learnt from, on data that were read before.
 FACTORS: set[Effect] = {"resource", "answers", "method", "steps", "rounding"}
+# Settings that trials of earlier versions did not know; they say nothing by default.
+LATER = frozenset({"data.split", "data.keep", "data.ignore", "data.images"})
+# Of a run's final model alone, and what units say.
+OF_RUNS = frozenset({"tune.refit", "seed"})
 # What decides its answers; of data and model an experiment knows digests.
 DECIDING: set[Effect] = {*FACTORS, "run"}
 
@@ -129,6 +133,10 @@ def heeded(setting: str) -> bool:
 
 
 def relevant_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that decide what a trial answers; its seed is the unit's."""
+    """The settings that decide what a trial answers; its seed is the unit's.
+
+    Those that came later count where they say something: trials of before are found again.
+    """
     found = settings_affecting(recipe, DECIDING)
-    return {name: value for name, value in found.items() if name != "seed"}
+    unsaid = {name for name in LATER if not found.get(name)}
+    return {name: value for name, value in found.items() if name not in OF_RUNS | unsaid}

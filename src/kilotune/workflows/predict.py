@@ -15,7 +15,7 @@ from kilotune.evaluation.task_metrics import UNREADABLE, reader
 from kilotune.generation.answer import Prompting
 from kilotune.models.pretrained import Model
 from kilotune.models.tuned_weights import tuned_folder
-from kilotune.preparation.prepare import read_unanswered
+from kilotune.preparation.prepare import NewRows, read_unanswered
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
@@ -58,7 +58,7 @@ class Predictions:
 
 def predict(
     run: str | Path,
-    file: str | Path,
+    file: str | Path | NewRows,
     out: str | Path,
     progress: Progress | None = None,
     *,
@@ -81,21 +81,22 @@ def predict(
     Answers are kept in `OUT.part` as they come; the same call goes on from there, to the same
     file as if it had not been stopped.
     """
-    folder, file, out = RunFolder(Path(run)), Path(file), Path(out)
+    folder, out = RunFolder(Path(run)), Path(out)
+    rows = file if isinstance(file, NewRows) else NewRows(Path(file))
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     remove_served(out)
     with claimed(out):
-        return _predicted(folder, recipe, system, file, out, progress or Silent())
+        return _predicted(folder, recipe, system, rows, out, progress or Silent())
 
 
 def _predicted(
-    folder: RunFolder, recipe: Recipe, system: str, file: Path, out: Path, progress: Progress
+    folder: RunFolder, recipe: Recipe, system: str, new: NewRows, out: Path, progress: Progress
 ) -> Predictions:
     data = folder.read(DataDocument)
     task, labels = data.task, data.labels
     added = (*_added(labels), NOT_ANSWERED)
-    dataset, table = read_unanswered(file, recipe, data.format, added)
+    dataset, table = read_unanswered(new, recipe, data.format, added)
     for finding in dataset.findings:
         if finding.severity != "error":  # errors are given back, with all that was not answered
             progress.say(f"{finding.severity}: {finding}")

@@ -17,7 +17,7 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation.active_learning import Array, diverse, entropy, margin
 from kilotune.generation.answer import Prompting
 from kilotune.models.pretrained import Model
-from kilotune.preparation.prepare import read, read_unanswered
+from kilotune.preparation.prepare import NewRows, read, read_unanswered
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.functions import MODEL
 from kilotune.recipe.schema import Recipe
@@ -71,7 +71,7 @@ class RowSelection:
 
 def select(
     run: str | Path,
-    file: str | Path,
+    file: str | Path | NewRows,
     count: int = 50,
     out: str | Path | None = None,
     *,
@@ -91,19 +91,22 @@ def select(
     unless `trust_code`.
     """
     progress = progress or Silent()
-    folder, file = RunFolder(Path(run)), Path(file)
+    folder = RunFolder(Path(run))
+    rows = file if isinstance(file, NewRows) else NewRows(Path(file))
     recipe = folder.read_recipe(trust_code=trust_code, runs=MODEL)
     folder.check_finished()
     strategy = _known(strategy, folder.read(DataDocument).task)
-    out = Path(out or _place(file))
+    out = Path(out or _place(rows.path))
     with claimed(out):
-        return _selected(folder, recipe, file, count, out, strategy, seed, progress)
+        format = folder.read(DataDocument).format
+        dataset, _ = read_unanswered(rows, recipe, format, ADDED)
+        return _selected(folder, recipe, dataset, count, out, strategy, seed, progress)
 
 
 def _selected(
     folder: RunFolder,
     recipe: Recipe,
-    file: Path,
+    dataset: Dataset,
     count: int,
     out: Path,
     strategy: str,
@@ -111,24 +114,24 @@ def _selected(
     progress: Progress,
 ) -> RowSelection:
     data = folder.read(DataDocument)
-    dataset, table = read_unanswered(file, recipe, data.format, ADDED)
     labelled = _labelled(recipe, progress)
     pool = _pool(dataset, [example for part in labelled for example in part.examples])
     seed = recipe.seed if seed is None else seed
-    _check_any(pool, file)
+    _check_any(pool, dataset.path)
     if strategy == "random":
         examples = random.Random(seed).sample(pool.examples, len(pool.examples))
         unsure = {example.id: Unsure(None, "drawn at random") for example in examples}
     else:
         asked = _Asked.open(folder.path, recipe, data.labels, pool.examples, progress)
         asked.leave_out_refused(pool)
-        _check_any(pool, file)
+        _check_any(pool, dataset.path)
         unsure = asked.unsure(pool.examples, strategy, progress)
         examples = sorted(pool.examples, key=lambda example: -(unsure[example.id].score or 0.0))
     distinct = first_of_each(examples)
     pool.left_out["nearly as another one"] = len(examples) - len(distinct)
     chosen = _chosen(distinct, unsure, count, strategy, seed)
-    _write(out, table, chosen, _answer_column(dataset, labelled, data.format))
+    assert dataset.table is not None
+    _write(out, dataset.table, chosen, _answer_column(dataset, labelled, data.format))
     findings = (*dataset.findings, *pool.refused)
     left_out = {why: rows for why, rows in pool.left_out.items() if rows}
     return RowSelection(out, strategy, data.task, chosen, len(distinct), left_out, findings)

@@ -571,3 +571,11 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(KilotuneError, match="not a regular file"):
         read_table(pipe)
+
+
+def test_a_weight_behind_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "q", "label": "a"}')
+    with pytest.raises(KilotuneError, match=r"files have no weights.*--column weight=NAME"):
+        read_table(tmp_path / "a.jsonl:2")
+    with pytest.raises(KilotuneError, match="no such file"):
+        read_table(tmp_path / "b.jsonl:2")

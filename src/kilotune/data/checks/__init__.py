@@ -15,6 +15,7 @@ from kilotune.data.checks.labels import check_split, check_unseen_labels
 from kilotune.data.checks.language import answer_language
 from kilotune.data.checks.lengths import CountTokens, outliers
 from kilotune.data.checks.markup import html_remains, template_markers
+from kilotune.data.checks.personal import personal_data
 from kilotune.data.example import Example, Task
 from kilotune.data.finding import Finding, errors_first
 
@@ -33,6 +34,7 @@ ROW_CHECKS: tuple[Check, ...] = (
     characters.control_characters,
     html_remains,
     template_markers,
+    personal_data,
 )
 ANSWERED = (conversation.missing_answer, conversation.empty_answer)
 ROW_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
@@ -49,6 +51,7 @@ SET_CHECKS_OF_TASK: dict[Task, tuple[Check, ...]] = {
         conversation.too_few,
         labels.classes,
         labels.label_variants,
+        labels.misspelt_labels,
         duplicates.repeats,
     ),
     "generate": FREE,

@@ -10,6 +10,9 @@ from kilotune.messages.sentences import phrase
 
 # Below this, a class has too few examples to be learnt or measured.
 RARE_CLASS = 5
+# A label of so many letters may be misspelt, by two of them from so many on, where the right one is
+# so many times as common.
+SHORTEST_MISSPELT, LONG_LABEL, MUCH_COMMONER = 5, 9, 5
 # The commonest class against the rarest that is not RARE_CLASS: from here on accuracy says little
 # and macro-F1 is the figure to watch; and from here on the rare class is easily never answered.
 UNEVEN, VERY_UNEVEN = 10, 30
@@ -43,7 +46,8 @@ def classes(examples: Sequence[Example]) -> list[Finding]:
 
 
 def _rare(examples: Sequence[Example], counts: Counter[str]) -> list[Finding]:
-    rare = {label for label, count in counts.items() if count < RARE_CLASS}
+    misspelt = _misspelt(counts)
+    rare = {label for label, n in counts.items() if n < RARE_CLASS and label not in misspelt}
     if not rare:
         return []
     rows = [example.id for example in examples if example.label in rare]
@@ -73,6 +77,62 @@ def _uneven(counts: Counter[str]) -> list[Finding]:
     ]
 
 
+def misspelt_labels(examples: Sequence[Example]) -> list[Finding]:
+    """Rare labels that are a letter or two away from one that is far commoner."""
+    found = _misspelt(Counter(example.label for example in examples if example.label))
+    rows = [example.id for example in examples if example.label in found]
+    spellings = [phrase("spelling", given=given, usual=usual) for given, usual in found.items()]
+    return about_rows("misspelt-label", rows, spellings=spellings)
+
+
+def _misspelt(counts: Counter[str]) -> dict[str, str]:
+    """Each rare label that is probably another one misspelt, and that one."""
+    usual = commonest_spellings_of(counts)
+    found = {}
+    for rare, count in counts.items():
+        if count >= RARE_CLASS or len(rare) < SHORTEST_MISSPELT:
+            continue
+        near = [
+            common
+            for common, times in counts.items()
+            if times >= MUCH_COMMONER * count
+            and usual[common] != usual[rare]
+            and _is_near(rare, common)
+        ]
+        if near:
+            found[rare] = max(near, key=lambda label: counts[label])
+    return found
+
+
+def _is_near(one: str, other: str) -> bool:
+    """Whether one word is the other but for a letter, or two of a long one.
+
+    Not where it differs in a number, nor where one is the other with something before it, as
+    unrelated is with related.
+    """
+    one, other = one.casefold(), other.casefold()
+    digits = [re.sub(r"\D", "", word) for word in (one, other)]
+    if digits[0] != digits[1] or one.endswith(other) or other.endswith(one):
+        return False
+    allowed = 2 if min(len(one), len(other)) >= LONG_LABEL else 1
+    return abs(len(one) - len(other)) <= allowed and _edits(one, other) <= allowed
+
+
+def _edits(one: str, other: str) -> int:
+    """How many letters must be put in, taken out, exchanged or swapped (Damerau 1964)."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            best = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                best = min(best, before[j - 2] + 1)
+            row.append(best)
+        before, last = last, row
+    return last[-1]
+
+
 def label_variants(examples: Sequence[Example]) -> list[Finding]:
     """Several spellings of one label."""
     usual = commonest_spellings(examples)
@@ -86,7 +146,11 @@ def label_variants(examples: Sequence[Example]) -> list[Finding]:
 
 def commonest_spellings(examples: Iterable[Example]) -> dict[str, str]:
     """For each label the commonest of its spellings, the first in the alphabet of several."""
-    counts = Counter(example.label for example in examples if example.label)
+    return commonest_spellings_of(Counter(e.label for e in examples if e.label))
+
+
+def commonest_spellings_of(counts: Counter[str]) -> dict[str, str]:
+    """As `commonest_spellings`, of labels that are counted already."""
     commonest: dict[str, str] = {}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
         commonest.setdefault(_letters(label), label)

@@ -8,7 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from kilotune.data.files.bounds import ROW, VALUE, Room, bounded
+from kilotune.data.files.bounds import COPIES, ROW, VALUE, Room, bounded
+from kilotune.data.files.json_rows import parse
 from kilotune.data.files.table import Read, Row
 from kilotune.data.finding import finding
 from kilotune.errors import KilotuneError
@@ -149,7 +150,7 @@ def _size(column: Any) -> int:
     if types.is_struct(kind):
         return objects + sum(map(_size, column.flatten()))
     if not types.is_dictionary(kind):
-        return objects + int(column.nbytes)
+        return objects + int(column.nbytes) * (COPIES if _is_json(kind) else 1)
     if not _is_sized(kind.value_type):
         return objects + int(column.dictionary_decode().nbytes)
     lengths = pc.binary_length(column.dictionary)
@@ -172,11 +173,50 @@ def _values(column: Any, kind: Any, feature: Any) -> list[Any]:
         # Nanoseconds would need pandas.
         column = column.cast(pa.timestamp("us", kind.tz), safe=False)
     values: list[Any] = column.to_pylist()
+    if _holds_json(kind):
+        values = [_decoded(value, kind) for value in values]
     if not _is_plain(kind):
         values = [_plain(value) for value in values]
     if _has_names(feature):
         values = [_named(value, feature) for value in values]
     return values
+
+
+def _holds_json(kind: Any) -> bool:
+    """Whether a type has Arrow's JSON in it, at any depth."""
+    return _is_json(kind) or any(map(_holds_json, _inner(kind)))
+
+
+def _is_json(kind: Any) -> bool:
+    return getattr(kind, "extension_name", None) == "arrow.json"
+
+
+def _inner(kind: Any) -> list[Any]:
+    """The types that a type is made of: a list's items, a struct's fields, a map's pairs."""
+    return [kind.field(index).type for index in range(kind.num_fields)]
+
+
+def _decoded(value: Any, kind: Any) -> Any:
+    """A value whose texts of Arrow's JSON are what they say; what is no JSON stays text.
+
+    `datasets` stores columns of several types so, from version 4.7 on.
+    """
+    if value is None:
+        return None
+    if _is_json(kind):
+        try:
+            return parse(value)
+        except ValueError:
+            return value
+    if isinstance(value, dict):
+        named = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
+        return {name: _decoded(item, named[name]) for name, item in value.items()}
+    if isinstance(value, list):
+        (item_kind,) = _inner(kind)
+        return [_decoded(item, item_kind) for item in value]
+    if isinstance(value, tuple):  # of a map, whose items are pairs
+        return tuple(_decoded(item, inner) for item, inner in zip(value, _inner(kind), strict=True))
+    return value
 
 
 def _is_plain(kind: Any) -> bool:

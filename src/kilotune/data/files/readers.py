@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from kilotune.data.finding import Finding, finding
 from kilotune.errors import KilotuneError
 from kilotune.messages.sentences import phrase
 
-__all__ = ["READERS", "Row", "Table", "read_table"]
+__all__ = ["READERS", "Row", "Table", "no_such_file", "read_table"]
 
 READERS: dict[str, Callable[[bytes, str], Read]] = {
     ".csv": read_csv,
@@ -42,7 +43,7 @@ def read_table(path: Path, *, partial: bool = False) -> Table:
     `unread`, where others can be read.
     """
     if not os.path.exists(path):  # unlike Path's, false for a name no file can have
-        raise KilotuneError("no such file", where=str(path), fix="Check the path")
+        raise no_such_file(path, "Check the path")
     if not path.is_dir():
         read = _read_file(path, partial)
     elif is_saved_dataset(path):
@@ -53,6 +54,19 @@ def read_table(path: Path, *, partial: bool = False) -> Table:
         raise KilotuneError("no rows in the file", where=str(path), fix="Add labelled examples")
     columns = tuple(dict.fromkeys(name for row in read.rows for name in row.values))
     return Table(path, columns, tuple(read.rows), tuple(read.findings), tuple(read.unread))
+
+
+def no_such_file(path: Path, fix: str) -> KilotuneError:
+    """The error of a file that is not there; one may have been given a weight, as in a.jsonl:2."""
+    file, _, weight = str(path).rpartition(":")
+    if file and re.fullmatch(r"\d+(\.\d+)?", weight) and os.path.exists(file):
+        return KilotuneError(
+            f"files have no weights, and there is no file of that name; {file} is there",
+            where=str(path),
+            fix="Put the files into one folder and give that, with a column of weights in their "
+            "rows: --column weight=NAME",
+        )
+    return KilotuneError("no such file", where=str(path), fix=fix)
 
 
 def _read_file(path: Path, partial: bool) -> Read:

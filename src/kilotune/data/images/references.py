@@ -25,6 +25,10 @@ KINDS = (
 SHORTEST_BASE64 = 64
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 FILE = "file://"
+# The name of a picture file, and no address of one.
+PICTURE_FILE = re.compile(
+    r"(?!\w+://)[^\n]+\.(?:png|jpe?g|jfif|webp|gif|bmp|tiff?|heic|avif)", re.IGNORECASE
+)
 WEB = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
 
 

@@ -1,0 +1,1 @@
+"""Which columns of a file are read, how several become one, and what the others hold."""
