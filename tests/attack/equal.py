@@ -14,7 +14,9 @@ DAY = re.compile(rb"\b20\d\d-\d\d-\d\d\b")
 MANY = 3
 TIMES = ("runtime", "per_second")
 # Neither equal nor left over: which of them are kept depends on where a run was stopped.
-FREE = re.compile(r"checkpoints/checkpoint-\d+(/|$)|cache/activations/.+/[0-9a-f]+\.safetensors$")
+FREE = re.compile(
+    r"(?:checkpoints|refit)/checkpoint-\d+(/|$)|cache/activations/.+/[0-9a-f]+\.safetensors$"
+)
 LEFT_OVER = re.compile(r"\.part$|\.tmp|^\.|/\.|\.lock\.")
 
 

@@ -35,7 +35,7 @@ def test_what_they_are_here_is_a_setting_and_they_are_none() -> None:
         ("lora_r", "here it is tune.rank"),
         ("lora_target", "here it is tune.target_modules"),
         ("cutoff_len", "here it is data.max_length"),
-        ("gradient_accumulation_steps", "here it is tune.batch_size"),
+        ("gradient_accumulation_steps", "tune.batch_size counts the examples of a whole step"),
         ("optim", "it is always AdamW"),
         ("packing", "examples are packed"),
         ("data.neftune_noise_alpha", "noise in embeddings is not there"),

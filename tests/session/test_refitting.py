@@ -1,5 +1,6 @@
 """The final model, tuned on validation too: as a plain training on all of it would be."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,16 @@ from safetensors.torch import load_file
 
 import kilotune
 from kilotune.data.files.writers import write_table
+from kilotune.preparation.prepare import prepare
+from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from kilotune.recipe.schema import Recipe
 from kilotune.runs.documents import DataDocument
 from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument
 from kilotune.runs.record import HELD_OUT, VALIDATION, RunFolder
+from kilotune.session.out_of_fold import more_folds
+from kilotune.session.refitting import refits
+from kilotune.session.workbench import as_tuned, planned_steps
 from kilotune.training.tuning import Interrupted
 from kilotune.training.watch import Watch
 from kilotune.workflows.run import Run
@@ -130,3 +136,34 @@ def test_one_that_is_stopped_while_the_final_model_is_tuned_goes_on_to_the_same(
     again = kilotune.resume(folder)
     assert (again.weights / WEIGHTS).read_bytes() == (run.weights / WEIGHTS).read_bytes()
     assert [j.figures for j in again.judgements] == [j.figures for j in run.judgements]
+
+
+def test_a_training_that_ended_early_was_on_a_number_of_steps_all_the_same(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    made = recipe(labelled_csv(tmp_path / "films.csv", 125), tiny_model, "tune.epochs=10")
+    prepared = prepare(made, Silent())
+    tuning = RunFolder(run.folder).read(JudgementDocument).tuning
+    train = prepared.parts.train
+    each = -(-len(train) // 8)
+    assert planned_steps(made, train) == 10 * each
+    for steps, best in ((10 * each, 10 * each), (5 * each, 3 * each), (6 * each, 2 * each)):
+        again = as_tuned(made, train, replace(tuning, steps=steps, best_step=best))
+        assert planned_steps(again, train) == best
+        assert again.tune.stopping.metric == "none"
+
+
+def test_a_validation_part_that_the_data_name_is_not_learnt_from(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    lines = labelled_csv(tmp_path / "films.csv", 60).read_text().splitlines()
+    parts = ["part", *(("train", "train", "dev", "test")[n // 2 % 4] for n in range(60))]
+    rows = [f"{line},{part}" for line, part in zip(lines, parts, strict=True)]
+    (tmp_path / "parts.csv").write_text("\n".join(rows) + "\n")
+    named = recipe(tmp_path / "parts.csv", tiny_model, "data.split=part")
+    prepared = prepare(named, Silent())
+    assert len(prepared.parts.validation) == parts.count("dev")
+    assert not refits(prepared)
+    assert more_folds(prepared, Silent()) == ()
+    none_split_off = prepare(named.with_settings({"data.validation_fraction": 0}), Silent())
+    assert none_split_off.recipe.tune.stopping.metric == "macro_f1"

@@ -99,7 +99,7 @@ def _when_unavailable(recipe: Recipe) -> tuple[NextStep, ...]:
 def _larger_validation(recipe: Recipe, fraction: float, why: str) -> tuple[NextStep, ...]:
     """None where the part is a file of its own, or as large already."""
     data = recipe.data
-    if data.validation is not None or data.validation_fraction >= fraction:
+    if data.validation or data.split or data.validation_fraction >= fraction:
         return ()
     return (_step(f"--set data.validation_fraction={fraction:g}", why),)
 

@@ -61,14 +61,14 @@ def export(run: str | Path, to: str, out: str | Path, *, trust_code: bool = Fals
     return out
 
 
-def describe(folder: RunFolder) -> None:
-    """Write the card of a judged run's own weights beside them.
+def describe(folder: RunFolder, finished: Finished | None = None) -> None:
+    """Write the card of a judged run's own weights beside them; `finished` is the run, if opened.
 
     They are a plain checkpoint or PEFT adapter as they are, and may be shared like an export.
     Raises KilotuneError where a record is damaged.
     """
     # Whoever made the run just now has said whether its code may run.
-    finished = Finished(folder, folder.read_recipe(trust_code=True))
+    finished = finished or Finished(folder, folder.read_recipe(trust_code=True))
     _write_card(finished, "adapter" if finished.has_adapter else "merged", finished.tuned)
 
 

@@ -108,6 +108,7 @@ class Tunable:
     def release(self) -> Model:
         """The model as it came, for another `Tunable`: adapters gone, trained weights put back."""
         self._put(self._start, [name for name in self._start if not of_adapter(name)])
+        self._start = {}  # as large as what was trained
         model = self.model.unload() if self.adapted else self.model
         vars(model).pop("peft_config", None)  # PEFT's mark would make the next one a second
         for parameter in model.parameters():

@@ -11,8 +11,9 @@ from kilotune.data.cleaning import cleaned
 from kilotune.data.column_plan import Reading
 from kilotune.data.columns.joined import Columns, names_in, shown
 from kilotune.data.columns.own_parts import check_one_each, own_parts
+from kilotune.data.columns.row_filter import row_condition
 from kilotune.data.example import Task
-from kilotune.data.files.readers import no_such_file
+from kilotune.data.files.readers import no_such_file, read_table
 from kilotune.data.files.table import Table
 from kilotune.data.finding import Finding, stop_on_errors
 from kilotune.data.formats import FORMATS
@@ -66,6 +67,8 @@ class Prepared:
     wording: Wording
     fingerprint: str
     format: str
+    # Whether the validation part is a file, or was named by the data, and not split off.
+    own_validation: bool = False
 
     @property
     def pictured(self) -> list[str]:
@@ -103,7 +106,7 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     progress.say(f"detected: {data.title}; task: {data.task} ({data.why})")
     if data.unused:
         progress.say(f"columns that are not read: {', '.join(data.unused)}")
-    recipe = _settled(recipe, data)
+    recipe = _settled(recipe, files)
     findings = check_files(files)
     parts = split(recipe, files)
     recipe = _with_epochs(recipe, len(parts.train))
@@ -123,8 +126,9 @@ def prepare(recipe: Recipe, progress: Progress) -> Prepared:
     what = f"{len(labels)} labels" if labels else data.task
     progress.say(f"{len(every)} examples, {what}: {sizes} (held out)")
     return Prepared(
-        recipe, tuple(findings), parts, data.task, labels, words, fingerprint(every), data.format
-    )
+        recipe, tuple(findings), parts, data.task, labels, words, fingerprint(every), data.format,
+        files.validation is not None,
+    )  # fmt: skip
 
 
 def read(recipe: Recipe) -> Files:
@@ -141,7 +145,7 @@ def read(recipe: Recipe) -> Files:
     train = load_dataset(data.train, reading(data))
     alike = reading_of_part(reading(data), train)
     files = {
-        name: load_dataset(path, alike, source=name, judged=False)
+        name: load_dataset(path, _with_what_is_there(alike, path), source=name, judged=False)
         for name, path in (("validation", data.validation), ("test", data.test))
         if path
     }
@@ -150,6 +154,16 @@ def read(recipe: Recipe) -> Files:
     own = own_parts(train, data.split)
     check_one_each(files, own, data.split)
     return Files(own["train"], *(own.get(n) or files.get(n) for n in ("validation", "test")))
+
+
+def _with_what_is_there(reading: Reading, path: Path) -> Reading:
+    """The reading of a part's file: rows are chosen by the columns that it has."""
+    if not reading.keep:
+        return reading
+    columns = read_table(path, partial=True).columns
+    return replace(
+        reading, keep=tuple(one for one in reading.keep if row_condition(one).column in columns)
+    )
 
 
 def reading_of_part(reading: Reading, train: Dataset) -> Reading:
@@ -216,7 +230,7 @@ def _names_trained(trained: Mapping[str, Columns], rows: NewRows) -> dict[str, s
     """
     called: dict[str, str] = {}
     for name, columns in rows.columns.items():
-        old, new = names_in(trained.get(name, columns)), names_in(columns)
+        old, new = names_in(trained.get(name, name)), names_in(columns)
         if len(old) != len(new):
             raise KilotuneError(
                 f"the {name} was trained on {len(old)} column{'s' * (len(old) > 1)} "
@@ -287,15 +301,15 @@ def _with_epochs(recipe: Recipe, examples: int) -> Recipe:
     return recipe.with_settings({"tune.epochs": epochs})
 
 
-def _settled(recipe: Recipe, data: Dataset) -> Recipe:
+def _settled(recipe: Recipe, files: Files) -> Recipe:
     """The recipe with what is left to the data: columns, its task, and the metric to stop by.
 
     So that a resumed or repeated run does the same, and new rows are read alike.
     """
-    task = data.task
+    data, task = files.train, files.train.task
     metric: str = recipe.tune.stopping.metric
     metrics = TASKS[task]
-    unchecked = recipe.data.validation is None and recipe.data.validation_fraction == 0
+    unchecked = files.validation is None and recipe.data.validation_fraction == 0
     if metric == "auto":
         metric = "none" if unchecked else metrics.graded
     if metric not in (metrics.exact, metrics.graded, "loss", "none"):

@@ -85,13 +85,23 @@ def recipe_of(
 ) -> Recipe:
     """The recipe that `source` is, that is in it (.yaml), or for it, a labelled file.
 
-    `settings` of it are changed, by full names. Raises KilotuneError that names every wrong one.
+    `settings` of it are changed, by full names. Raises KilotuneError that names every wrong one,
+    and for a preset of a recipe that has come of one already.
     """
     if not isinstance(source, Recipe):
         return recipe_for(Path(source), data={}, preset=preset, settings=settings or {})
-    if not settings:
+    given = given_here(_nested(settings or {}))
+    if preset is not None or "preset" in given:
+        raise KilotuneError(
+            "a recipe has come of its preset already",
+            fix="Give the preset to load_recipe, or a file in place of the recipe",
+        )
+    if not given:
         return source
-    tree = _merge(source.model_dump(mode="json"), given_here(_nested(settings)))
+    tree: Tree = source.model_dump(mode="json")
+    if method := (given.get("tune") or {}).get("method"):
+        tree["tune"] = _known_to(method, tree["tune"])
+    tree = _merge(tree, given)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -200,7 +210,7 @@ def _check_code(
             f"this file names Python code, which would be run: {some(named)}",
             where=str(path),
             fix="Read that code; if you trust it, repeat with --trust-code "
-            "(in Python: trust_code=True)",
+            "(in Python: kilotune.load_recipe(Path(file), trust_code=True))",
         )
 
 

@@ -278,7 +278,7 @@ class StoppingSettings(Settings):
     )
     patience: int = Field(1, ge=1, le=10**6)
     minimum_gain: Annotated[float, Field(ge=0, le=10**6)] | Literal["auto"] = Field(
-        "auto", description="auto: the gain must exceed its own noise; within it the loss decides"
+        "auto", description="auto: what is not surely worse, by its own noise, gains"
     )
 
 

@@ -16,7 +16,6 @@ from kilotune.evaluation.baselines import majority
 from kilotune.models.source import Source
 from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
-from kilotune.recipe.schema import Recipe
 from kilotune.runs import record
 from kilotune.runs.cost import Cost, total
 from kilotune.runs.record import RunFolder, fingerprint
@@ -24,7 +23,7 @@ from kilotune.runs.trials import Trial, TrialStore, Unit
 from kilotune.session.judging import Judged, judged
 from kilotune.session.loading import released
 from kilotune.session.model_session import Answers, Session
-from kilotune.session.workbench import Workbench, every_epoch, in_steps, untold
+from kilotune.session.workbench import Workbench, as_tuned
 from kilotune.training.tuning_result import Tuning
 
 # Of so many answers, 85% of them right, the 95% interval is 14 points wide; of 20 it is 31.
@@ -50,7 +49,7 @@ def more_folds(prepared: Prepared, progress: Progress) -> tuple[Fold, ...]:
     """
     validation = prepared.parts.validation
     lacking = ENOUGH - len(validation)
-    if not validation or lacking <= 0 or not _foldable(prepared.recipe):
+    if not validation or lacking <= 0 or not _foldable(prepared):
         return ()
     known = [example for example in prepared.parts.train if not example.origin.parent]
     count = max(2, round(len(known) / len(validation)))
@@ -63,15 +62,16 @@ def more_folds(prepared: Prepared, progress: Progress) -> tuple[Fold, ...]:
     return tuple(replace(fold, train=(*fold.train, *validation)) for fold in folds[:needed])
 
 
-def _foldable(recipe: Recipe) -> bool:
+def _foldable(prepared: Prepared) -> bool:
     """Whether what folds hold out says what validation says.
 
-    A validation file may be unlike the rest on purpose. Pseudo-labels were made by models that
-    have seen what a fold would hold out.
+    A validation part of the user's own may be unlike the rest on purpose. Pseudo-labels were made
+    by models that have seen what a fold would hold out.
     """
+    recipe = prepared.recipe
     return (
         recipe.judge.out_of_fold == "auto"
-        and recipe.data.validation is None
+        and not prepared.own_validation
         and recipe.unlabeled.file is None
         and distributed.count() == 1
     )
@@ -120,7 +120,7 @@ def _trials(
     prepared = session.prepared
     parts = (*prepared.parts.train, *prepared.parts.validation)
     store = TrialStore(folder / record.OUT_OF_FOLD, fingerprint(parts))
-    recipe = _as_tuned(prepared.recipe, tuning)
+    recipe = as_tuned(prepared.recipe, prepared.parts.train, tuning)
     bench = Workbench(prepared, source, folds, session.progress, released(session))
     trials = []
     with session.progress.bar("folds", len(folds)) as bar:
@@ -133,8 +133,3 @@ def _trials(
             trials.append(trial)
             bar.advance(note=f"{len(fold.validation)} answered")
     return trials
-
-
-def _as_tuned(recipe: Recipe, tuning: Tuning) -> Recipe:
-    """The recipe of a fold: it has nothing to stop by, and takes the steps that were best."""
-    return in_steps(untold(every_epoch(recipe)), tuning.steps, tuning.best_step or tuning.steps)

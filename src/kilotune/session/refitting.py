@@ -6,8 +6,7 @@ model that is kept learns from them too, in as many steps. Figures on validation
 stay those of models that had not seen what they answered; the held-out test judges the new one.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from kilotune import distributed
@@ -16,26 +15,23 @@ from kilotune.models.streaming import streamed_layers
 from kilotune.models.trainable import plain_name
 from kilotune.preparation.prepare import Prepared, clean
 from kilotune.progress import Silent
-from kilotune.rendering.label_mask import Rendering
 from kilotune.runs import record
 from kilotune.runs.record import RunFolder
 from kilotune.session.fine_tuning import render, tuning_job
 from kilotune.session.loading import begin_session, released
 from kilotune.session.model_session import Session
-from kilotune.session.workbench import every_epoch, in_steps, untold
-from kilotune.training.order import Items
-from kilotune.training.tuning import Hooks, TuningJob, tune
+from kilotune.session.workbench import as_tuned
+from kilotune.training.tuning import Hooks, tune
 from kilotune.training.tuning_result import Tuning
 
 
 def refits(prepared: Prepared) -> bool:
     """Whether the recipe's final model is another than the one that answered validation.
 
-    A validation file of its own may be unlike the rest on purpose, and is not learnt from.
+    A validation part of the user's own may be unlike the rest on purpose, and is not learnt from.
     """
-    recipe = prepared.recipe
-    given = recipe.data.validation is not None
-    return recipe.tune.refit == "auto" and bool(prepared.parts.validation) and not given
+    wanted = prepared.recipe.tune.refit == "auto"
+    return wanted and bool(prepared.parts.validation) and not prepared.own_validation
 
 
 def refittable(session: Session) -> bool:
@@ -68,7 +64,10 @@ def refit(
     prompting = replace(again.prompting, generation=session.prompting.generation)
     again = replace(again, prompting=prompting, spent=session.spent)
     train, _, _ = render(replace(again, progress=Silent()))
-    job = _job(again, train, chosen, folder)
+    job = tuning_job(again, train, [], folder / record.REFIT)
+    # The steps that were best are a number, whatever part of these examples' epochs they are.
+    recipe = as_tuned(job.recipe, prepared.parts.train, chosen)
+    job = replace(job, recipe=recipe)
     return again, tune(again.tunable, job, Hooks(on_save=on_save, progress=session.progress))
 
 
@@ -80,14 +79,3 @@ def _on_all(prepared: Prepared) -> Prepared:
     labelled = Split((*read, *parts.validation), (), parts.test)
     cleaned = clean(replace(prepared, parts=labelled), Silent()).parts
     return replace(prepared, parts=replace(cleaned, train=(*cleaned.train, *made)))
-
-
-def _job(
-    session: Session, train: Sequence[Rendering], chosen: Tuning, folder: RunFolder
-) -> TuningJob:
-    job = tuning_job(session, train, [], folder / record.REFIT)
-    settings = job.recipe.tune
-    each = math.ceil(len(Items(train, job.rounds)) / settings.batch_size)
-    own = math.ceil(each * settings.passes)
-    wanted = chosen.best_step or chosen.steps
-    return replace(job, recipe=in_steps(untold(every_epoch(job.recipe)), own, wanted))

@@ -77,7 +77,7 @@ def simpler_system(
         "few-shot": fitted.shown is not None,
     }
     raise KilotuneError(
-        f"the run did not ask the system '{name}'",
+        f"the run has kept nothing of the system '{name}' to answer by",
         where=str(folder.path),
         fix=f"It has: {', '.join(other for other, fit in there.items() if fit) or 'none'}",
     )

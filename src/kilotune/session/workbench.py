@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kilotune.augmentation.epochs import rounds_of
 from kilotune.data.cleaning import CLEANINGS
 from kilotune.data.example import Example
 from kilotune.data.folds import Fold
@@ -243,6 +245,12 @@ def untold(recipe: Recipe) -> Recipe:
     return recipe.with_settings({"tune.report_to": ()})
 
 
+def planned_steps(recipe: Recipe, train: Sequence[Example]) -> int:
+    """The optimiser steps that `recipe` takes on `train` if nothing ends them early."""
+    each = ceil(len(rounds_of(train)[0]) / recipe.tune.batch_size)
+    return ceil(each * recipe.tune.passes)
+
+
 def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
     """The recipe with as many epochs as take `wanted` steps, on data of which its own take `taken`.
 
@@ -255,6 +263,15 @@ def in_steps(recipe: Recipe, taken: int, wanted: int) -> Recipe:
     epochs = (wanted - 0.5) / each  # the Trainer rounds up: half a step less is safe from rounding
     tune = recipe.tune.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"tune": tune})
+
+
+def as_tuned(recipe: Recipe, train: Sequence[Example], tuning: Tuning) -> Recipe:
+    """The recipe that takes the steps behind which its own `tuning` on `train` was best.
+
+    It has nothing to stop by, and tells no tracker.
+    """
+    wanted = tuning.best_step or tuning.steps
+    return in_steps(untold(every_epoch(recipe)), planned_steps(recipe, train), wanted)
 
 
 def _render(session: Session, examples: Sequence[Example]) -> list[Rendering]:

@@ -288,9 +288,9 @@ def _reason(state: TrainerState) -> str:
     stopping = _stopping(state)
     if stopping.stopped:
         least = stopping.minimum_gain
-        gained = "nothing beyond its noise" if least == "auto" else f"no more than {least:g}"
+        gained = "was surely worse" if least == "auto" else f"gained no more than {least:g}"
         return (
-            f"early, at step {state.global_step}: validation {stopping.metric} gained {gained} "
+            f"early, at step {state.global_step}: validation {stopping.metric} {gained} "
             f"in {stopping.patience} evaluation(s)"
         )
     return f"at the last epoch, step {state.global_step}"

@@ -342,9 +342,16 @@ def _verdict(
         and contradicted(numbers(scored[0], session.prepared.labels), scored[1]),
         folds=beyond.folds if beyond else 0,
         held_out=len(held.examples),
-        worsened=developed.tuning.best_step < developed.tuning.steps,
+        worsened=_worsened(session, developed.tuning),
     )
     return decide(session.prepared.recipe, seen, remarks)
+
+
+def _worsened(session: Session, tuning: Tuning) -> bool:
+    """Whether answers to validation surely got worse behind the best step: any dip is not that."""
+    stopping = session.prepared.recipe.tune.stopping
+    sure = stopping.minimum_gain == "auto" and stopping.metric != "loss"
+    return sure and tuning.best_step < tuning.steps
 
 
 def logged(history: Sequence[Mapping[str, float]], key: str) -> list[float]:

@@ -77,9 +77,9 @@ def verify(
     opened = open_program(name, Artefact(export, finished, at))
     try:
         found = _verified(opened, finished, prepared, asked, progress)
+        grown = max(0, psutil.Process().memory_info().rss - before)
     finally:
         opened.close()
-    grown = max(0, psutil.Process().memory_info().rss - before)
     found = replace(found, export=export.resolve().name, memory=grown)
     if os.access(folder.path, os.W_OK):
         _record(folder, finished, export, found)
@@ -246,6 +246,6 @@ def _record(folder: RunFolder, finished: Finished, export: Path, found: Fidelity
     with folder.writing():
         known = folder.read_if_there(VerificationDocument) or VerificationDocument(found=())
         folder.write(known.with_(found))
-        describe(folder)
         build_report(folder)
+        describe(folder, finished)
     renew_card(finished, export)

@@ -58,6 +58,7 @@ TRUE_IS_GOOD = re.compile(
     r"(?:was_|is_|human_)?(?:accept(?:ed)?|approved?|correct|valid|verified|reviewed|good|gold|"
     r"keep|included?|liked?|helpful|thumbs?_?up|thumbs|desirable|confirmed|ok|通过|有效|正确)"
 )
+OF_THE_ROW = re.compile(r"(?:was_|is_)?(?:verified|valid|helpful|liked?|good|included?)")
 # A verdict beside an answer, as trainers of preferences have it; a column of such a name says how
 # good an answer is, and not what the row is about.
 LABELS_OF_ANSWERS = re.compile(r"label|feedback|reward|thumbs?|rating|score|vote|desirable")
@@ -276,7 +277,9 @@ def _truth(column: Profile, name: str, seen: Seen) -> Loss | None:
         return None
     bad = {value for value, true in column.truths.items() if true is unwanted}
     good = sorted(value for value, true in column.truths.items() if true is not unwanted)
-    return _judged(column, lambda cell: text_in(cell).strip().casefold() in bad, good, True)
+    # Beside a label these may be what the row is about: a verified purchase, a helpful review.
+    plain = not (seen.closed and OF_THE_ROW.fullmatch(name))
+    return _judged(column, lambda cell: text_in(cell).strip().casefold() in bad, good, plain)
 
 
 def _judged(column: Profile, bad: Callable[[Any], bool], good: Sequence[str], plain: bool) -> Loss:
