@@ -80,7 +80,9 @@ def test_rules(
 def test_answers_that_got_worse_are_overfitting_at_any_gap() -> None:
     risen = ((100, 100), (45, 60), FALLING, [0.5, 0.3, 0.4])
     assert verdict(*risen, worsened=True).name == "overfit"
-    assert verdict(*risen, worsened=False).name == "healthy"
+    harmless = verdict(*risen, worsened=False)
+    assert harmless.name == "healthy"
+    assert "answers to validation did not get worse" in harmless.summary
     assert verdict(*risen, metric="token_f1").name == "overfit"  # its loss is all there is
 
 

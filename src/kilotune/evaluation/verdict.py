@@ -431,7 +431,10 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
         unshown = judged.gain.value > 0 and judged.gain.high > OVERFIT_GAP
         code = "no-signal-shown" if unshown else name
         return phrase(f"{code}{by}", scored=scored, floor=floor, **gain)
-    outlook = "gap-harmless" if judged.gap.low > OVERFIT_GAP else "carries-over"
+    outlook = "carries-over"
+    if judged.gap.low > OVERFIT_GAP:
+        risen = seen.risen > RISEN_LOSS_RATIO
+        outlook = "gap-harmless-to-answers" if risen else "gap-harmless"
     return phrase(name, scored=scored, outlook=phrase(outlook))
 
 
