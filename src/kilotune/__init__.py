@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from kilotune.data.normalise import load_examples
     from kilotune.errors import KilotuneError
     from kilotune.exports import export
-    from kilotune.interface import ablate, advise, plan, render, run
     from kilotune.preparation.inspection import check
     from kilotune.recipe.load import load_recipe
     from kilotune.recipe.schema import Recipe
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from kilotune.workflows.augment import augment
     from kilotune.workflows.chat import chat
     from kilotune.workflows.decode import decode
+    from kilotune.workflows.interface import ablate, advise, plan, render, run
     from kilotune.workflows.predict import predict
     from kilotune.workflows.run import open_run, resume
     from kilotune.workflows.select import select
@@ -31,8 +31,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "KilotuneError": "kilotune.errors",
     "Recipe": "kilotune.recipe.schema",
-    "ablate": "kilotune.interface",
-    "advise": "kilotune.interface",
+    "ablate": "kilotune.workflows.interface",
+    "advise": "kilotune.workflows.interface",
     "augment": "kilotune.workflows.augment",
     "chat": "kilotune.workflows.chat",
     "check": "kilotune.preparation.inspection",
@@ -42,11 +42,11 @@ _HOMES = {
     "load_examples": "kilotune.data.normalise",
     "load_recipe": "kilotune.recipe.load",
     "open_run": "kilotune.workflows.run",
-    "plan": "kilotune.interface",
+    "plan": "kilotune.workflows.interface",
     "predict": "kilotune.workflows.predict",
-    "render": "kilotune.interface",
+    "render": "kilotune.workflows.interface",
     "resume": "kilotune.workflows.run",
-    "run": "kilotune.interface",
+    "run": "kilotune.workflows.interface",
     "select": "kilotune.workflows.select",
     "verify": "kilotune.workflows.verify",
 }

@@ -101,7 +101,8 @@ def test_what_is_wanting_is_said_with_status_1(tmp_path: Path, tiny_model: Path)
 def test_unusable_input_is_one_line_and_status_2(
     arguments: list[str], words: str, labelled: Path, tiny_model: Path
 ) -> None:
-    result = invoke("render", labelled, "--model", tiny_model, *arguments)
+    model = () if "--model" in arguments else ("--model", tiny_model)
+    result = invoke("render", labelled, *model, *arguments)
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("kilotune: ")]
     assert words in line

@@ -21,6 +21,7 @@ LORA = LoraSettings(learning_rate="auto")
 def test_lora_has_what_was_measured_at_smollm2s_width_and_less_the_wider_a_model() -> None:
     assert learning_rate(LORA, 576, "classify") == learning_rate(LORA, 576, "extract") == 2e-3
     assert learning_rate(LORA, 4096, "classify") == pytest.approx(4.3e-4)
+    assert learning_rate(LORA, 32, "classify") == 2e-3
     rates = [learning_rate(LORA, width, "classify") for width in (576, 896, 1536, 2048, 3584, 8192)]
     assert rates == sorted(rates, reverse=True)
 

@@ -49,7 +49,7 @@ def recipe(folder: Path, model: Path = Path("smollm2"), **unlabeled: Any) -> Rec
             "data": {"train": str(folder / "films.csv")},
             "model": {"name": str(model), "precision": "float32"},
             "unlabeled": {"file": str(folder / "more.csv"), **unlabeled},
-            "tune": {"epochs": 1},
+            "tune": {"epochs": 1, "learning_rate": 5e-4},
             "judge": {"bootstrap_samples": 50, "forgetting": "never", "base_check": "say"},
         }
     )

@@ -31,6 +31,7 @@ def with_learning_rate(recipe: Recipe, source: Source) -> Recipe:
 def learning_rate(settings: Method, width: int, task: str) -> float:
     """That of a way of tuning a model with hidden states of `width` on a `task`, to two digits."""
     if isinstance(settings, LoraSettings):
-        rate = float(f"{RATE * (width / WIDTH) ** POWER:.1e}")
+        # Nothing narrower was measured.
+        rate = float(f"{RATE * (max(width, WIDTH) / WIDTH) ** POWER:.1e}")
         return min(rate, OF_FREE_TEXT) if task in FREELY else rate
     return BIASES if isinstance(settings, BitFitSettings) else WEIGHTS

@@ -88,9 +88,13 @@ def recipe_of(
     `settings` of it are changed, by full names. Raises KilotuneError that names every wrong one,
     and for a preset of a recipe that has come of one already.
     """
+    own = _nested(settings or {})
     if not isinstance(source, Recipe):
-        return recipe_for(Path(source), data={}, preset=preset, settings=settings or {})
-    given = given_here(_nested(settings or {}))
+        path = Path(source)
+        if _is_recipe(path):
+            return load_recipe(path, preset=preset, settings=own)
+        return load_recipe(preset=preset, settings=_merge({"data": {"train": path}}, own))
+    given = given_here(own)
     if preset is not None or "preset" in given:
         raise KilotuneError(
             "a recipe has come of its preset already",
@@ -115,7 +119,6 @@ def recipe_for(
     model: Mapping[str, str | None] = MappingProxyType({}),
     unlabeled: Path | None = None,
     preset: str | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
     overrides: Iterable[str] = (),
     trust_code: bool = False,
     runs: Collection[str] = PARTS,
@@ -123,28 +126,28 @@ def recipe_for(
     """The recipe in `source` (.yaml), or one for the labelled file `source`.
 
     `data` and `model` give settings of those parts, `unlabeled` the file of that one; those that
-    are None are as if not given. `settings` are any others, as for `load_recipe`. Raises
-    KilotuneError that names every wrong field at once, and as `load_recipe` does for code that the
-    file names.
+    are None are as if not given. Raises KilotuneError that names every wrong field at once, and
+    as `load_recipe` does for code that the file names.
     """
     given = {key: value for key, value in data.items() if value is not None}
     named = {key: value for key, value in model.items() if value is not None}
-    is_recipe = source.suffix.lower() in {".yaml", ".yml"}
-    if not is_recipe:
+    if not _is_recipe(source):
         given["train"] = source
     tree: Tree = {"data": given, "model": named}
     if unlabeled is not None:
         tree["unlabeled"] = {"file": unlabeled}
-    tree = _merge(tree, _nested(settings))
-    path = source if is_recipe else None
     return load_recipe(
-        path,
+        source if _is_recipe(source) else None,
         preset=preset,
         settings=tree,
         overrides=overrides,
         trust_code=trust_code,
         runs=runs,
     )
+
+
+def _is_recipe(path: Path) -> bool:
+    return path.suffix.lower() in {".yaml", ".yml"}
 
 
 def dump_recipe(recipe: Recipe, folder: Path | None = None) -> str:

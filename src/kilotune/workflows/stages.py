@@ -101,12 +101,7 @@ def run_stages(
     """
     clock = Clock(folder, found)
     with clock.lap("load"):
-        progress.stage("Loading the model")
-        session = open_session(prepared, source, progress)
-        train, validation, cut = render(session)
-        _say_findings(cut, progress)
-        folder.write(FindingsDocument(findings=(*prepared.findings, *cut)))
-        _say_model(session, progress)
+        session, train, validation, cut = _opened(prepared, source, folder, progress)
     with clock.lap("baseline"):
         systems = BaselineSystems(session)
         simpler = _baselines(systems, progress)
@@ -128,7 +123,6 @@ def run_stages(
             session, refitted = _refitted(session, tuning, folder, clock)
             systems = replace(systems, session=session)
     with clock.lap("judge"):
-        progress.stage("Judging: the held-out test is opened now, once")
         on_test = _tested(systems, developed.on_validation, folder)
     with clock.lap("forgetting"):
         if prepared.recipe.judge.forgetting != "never":
@@ -153,6 +147,19 @@ def run_stages(
     )
     _record(folder, outcome)
     return outcome
+
+
+def _opened(
+    prepared: Prepared, source: Source, folder: RunFolder, progress: Progress
+) -> tuple[Session, list[Rendering], list[Rendering], list[Finding]]:
+    """The model in memory, training and validation as token ids, and what was found in them."""
+    progress.stage("Loading the model")
+    session = open_session(prepared, source, progress)
+    train, validation, cut = render(session)
+    _say_findings(cut, progress)
+    folder.write(FindingsDocument(findings=(*prepared.findings, *cut)))
+    _say_model(session, progress)
+    return session, train, validation, cut
 
 
 def _spent(beyond: OutOfFold | None, refitted: Tuning | None) -> Cost:
@@ -258,6 +265,7 @@ def _tested(systems: BaselineSystems, on_validation: Judged | None, folder: RunF
     to the prompt alone they are not asked again.
     """
     session = systems.session
+    session.progress.stage("Judging: the held-out test is opened now, once")
     parts = session.prepared.parts
     without = []
     if on_validation and "few_shot" in on_validation.answers:
