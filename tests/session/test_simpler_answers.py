@@ -44,7 +44,7 @@ def test_the_answers_are_right_as_often_as_in_the_run_they_were(
 def test_a_system_that_the_run_does_not_have_is_refused_with_those_that_it_has(
     tiny_run: Path, labelled: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(KilotuneError, match="did not ask the system 'encoder'") as caught:
+    with pytest.raises(KilotuneError, match="has kept nothing of the system 'encoder'") as caught:
         predict(tiny_run, labelled, tmp_path / "out.csv", system="encoder")
     assert caught.value.fix == "It has: tfidf, states, few-shot"
     with pytest.raises(KilotuneError, match="no system is called 'words'"):

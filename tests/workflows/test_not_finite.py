@@ -64,7 +64,7 @@ def broken(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_that_ends_in_nan_has_its_verdict_and_a_page_that_says_it(broken: Run) -> None:
     assert broken.verdict.name == "unstable"
     page = body(broken.report)
-    assert "unstable: the training loss went from 5.49 to nan" in page
+    assert "unstable: the training loss went from 5.44 to nan" in page
     why = "the model&#39;s label probabilities are not finite in 16 of 16 examples"
     assert (
         f'expected calibration error <span class="quiet" title="{why}">unavailable</span>' in page

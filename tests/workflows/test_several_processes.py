@@ -31,7 +31,10 @@ slow = pytest.mark.slow  # each way is two processes that load torch
 def run_each_way(folder: Path, model: Path, *settings: str) -> dict[str, Path]:
     """The run folder of each way; what was printed lies beside it."""
     data = labelled_csv(folder / "films.csv", 80)
-    usual = ("model.precision=float32", "tune.learning_rate=1e-2", "judge.bootstrap_samples=9")
+    usual = (
+        "model.precision=float32", "tune.learning_rate=1e-2", "judge.bootstrap_samples=9",
+        "tune.refit=never",
+    )  # fmt: skip
     arguments = ["run", str(data), "--model", str(model)]
     for setting in (*usual, *settings):
         arguments += ["--set", setting]

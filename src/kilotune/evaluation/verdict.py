@@ -37,6 +37,8 @@ DIVERGED_LOSS_RATIO = 1.1
 # Steps whose loss lies so far above the first ones' have thrown away what was there: more than one
 # in fifty of them, as a single hard batch may be. Losses of batches of eight differ by less.
 SPIKE_LOSS_RATIO, SPIKES_SHARE = 1.5, 0.02
+# A loss that ended below so much of where it began has got over its spikes.
+SETTLED = 0.1
 # Of these many: in a long run the first tenth would hold the fall itself.
 FIRST_STEPS = 3
 # The last tenth's gradients against the first's. At the start they are as large as they get;
@@ -341,7 +343,7 @@ def _unstable(seen: Observed) -> bool:
     return (
         not all(math.isfinite(number) for number in numbers)
         or seen.fallen > DIVERGED_LOSS_RATIO
-        or seen.spikes > max(1, SPIKES_SHARE * len(seen.losses))
+        or (seen.fallen > SETTLED and seen.spikes > max(1, SPIKES_SHARE * len(seen.losses)))
         or seen.grown > GROWN_GRADIENT_RATIO
     )
 
@@ -394,6 +396,8 @@ def _said(name: Name, seen: Observed, judged: JudgedRun | None) -> Phrase:
     """The verdict's sentence: its name's, with the figures that decided."""
     first, last = (_mean(part) for part in _ends(seen.losses))
     if name == "unstable":
+        if not math.isfinite(first):  # it broke at once: say where it began
+            first = next(filter(math.isfinite, seen.losses), first)
         return phrase(name, first=first, last=last, how=_unsteady(seen))
     if judged is None:
         estimates = (seen.validation, seen.train)

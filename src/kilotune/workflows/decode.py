@@ -20,7 +20,7 @@ from kilotune.preparation.prepare import prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
 from kilotune.runs.documents import DataDocument
-from kilotune.runs.outcomes import DecodingDocument
+from kilotune.runs.outcomes import DecodingDocument, JudgementDocument
 from kilotune.runs.record import RunFolder
 from kilotune.session.loading import open_tuned
 
@@ -65,6 +65,11 @@ def decode(
         pictured = bool(prepared.pictured)
         model, prompting = open_tuned(folder.path, recipe, prepared.labels, pictured=pictured)
         progress.stage("Trying ways of decoding on validation")
+        if folder.read(JudgementDocument).refit:
+            progress.say(
+                "warning: the final model has learnt from these examples, and answers new texts "
+                "less well; --set decoding.search=true chooses before it does"
+            )
         asked = DecodingTask(
             model, prompting, prepared.task, prepared.labels, tuple(prepared.parts.validation)
         )
