@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kilotune.data.column_plan import Reading
 from kilotune.data.finding import FindingsError
+from kilotune.data.normalise import Dataset
 from kilotune.errors import KilotuneError
-from kilotune.preparation.prepare import Prepared, prepare
+from kilotune.preparation.inspection import check
+from kilotune.preparation.prepare import NewRows, Prepared, prepare, read_unanswered
 from kilotune.progress import Silent
 from kilotune.recipe.load import load_recipe
 from tests.support.made import sentences
@@ -105,3 +109,33 @@ def test_epochs_that_are_not_settled_are_no_number(tmp_path: Path) -> None:
     assert recipe.tune.epochs == "auto"
     with pytest.raises(ValueError, match="prepare"):
         _ = recipe.tune.passes
+
+
+def test_rows_of_a_part_are_kept_by_the_columns_that_its_file_has(tmp_path: Path) -> None:
+    texts = sentences(60)
+    rows = [f'"{t}",{"ab"[n % 2]},{("accept", "reject")[n // 2 % 4 == 0]}' for n, t in
+            enumerate(texts[:40])]  # fmt: skip
+    train = tmp_path / "train.csv"
+    train.write_text("\n".join(["text,label,answer", *rows]) + "\n")
+    test = write(tmp_path / "test.csv", texts[40:])
+    keep = ("answer=accept",)
+    tree = {"data": {"train": train, "test": test, "keep": keep}}
+    parts = prepare(load_recipe(settings=tree), Silent()).parts
+    assert len(parts.test) == 20
+    assert len([*parts.train, *parts.validation]) == sum("accept" in row for row in rows)
+    found = check([train], reading=Reading(keep=keep), test=test)
+    assert found.examples["test"] == 20
+
+
+def test_new_rows_name_as_many_columns_as_were_joined_in_training(tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("Subject,Body,Words\na film,it was fine,a film\n")
+    recipe = load_recipe(settings={"data.train": write(tmp_path / "a.csv", sentences(20))})
+
+    def read_by(columns: dict[str, Any]) -> Dataset:
+        return read_unanswered(NewRows(new, columns), recipe, "text-label", ())[0]
+
+    # By its usual name the training file had one column of texts.
+    with pytest.raises(KilotuneError, match=r"the text was trained on 1 column .*, not on 2"):
+        read_by({"text": ("Subject", "Body")})
+    assert [example.text for example in read_by({"text": "Words"}).examples] == ["a film"]

@@ -5,7 +5,7 @@ import pytest
 
 from kilotune.errors import KilotuneError
 from kilotune.recipe.functions import MODEL
-from kilotune.recipe.load import dump_recipe, load_recipe, presets
+from kilotune.recipe.load import dump_recipe, load_recipe, presets, recipe_of
 from kilotune.recipe.problems import setting_names
 from kilotune.recipe.schema import LoraSettings, Recipe, TopLayersSettings
 
@@ -414,3 +414,15 @@ def test_an_empty_path_is_no_folder(tmp_path: Path) -> None:
         file.write_text(f"data:\n{known}  {part}: ''\n")
         with pytest.raises(KilotuneError, match=f"data.{part}: must name a file"):
             load_recipe(file)
+
+
+def test_a_recipe_that_is_one_already_takes_settings_and_no_preset() -> None:
+    recipe = load_recipe(settings=DATA)
+    assert recipe_of(recipe) is recipe
+    other = recipe_of(recipe, settings={"tune.method": "bitfit", "tune.epochs": 2})
+    assert (other.tune.method, other.tune.epochs) == ("bitfit", 2)
+    for given in ({"preset": "article"}, {"settings": {"preset": "article"}}):
+        with pytest.raises(KilotuneError, match="come of its preset already"):
+            recipe_of(recipe, **given)  # type: ignore[arg-type]
+    article = recipe_of("films.csv", preset="article", settings={"tune.rank": 4})
+    assert (article.preset, article.tune.rate) == ("article", 1e-5)

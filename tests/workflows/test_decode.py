@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,12 @@ from kilotune.errors import KilotuneError
 from kilotune.evaluation import decoding_race
 from kilotune.evaluation.decoding_race import DecodingChoice
 from kilotune.recipe.schema import DecodingSettings
+from kilotune.runs.outcomes import JudgementDocument
 from kilotune.runs.record import RunFolder
 from kilotune.workflows import decode as decoding
 from kilotune.workflows.decode import decode
 from kilotune.workflows.predict import predict
+from tests.support.noted import Noted
 from tests.support.records import written
 
 FEW = [DecodingSettings(max_new_tokens=9, temperature=t) for t in (0.0, 0.3, 1.0)]
@@ -73,3 +76,25 @@ def test_changed_data_are_refused(run: Path) -> None:
             decode(run)
     finally:
         recipe.data.train.write_text(before)
+
+
+def test_the_model_that_is_asked_has_not_seen_validation(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = RunFolder(run).read(JudgementDocument)
+    assert judged.refit is not None
+    asked: list[Path | None] = []
+    opened = decoding.open_tuned
+
+    def noted(*arguments: Any, adapter: Path | None, **more: Any) -> Any:
+        asked.append(adapter)
+        return opened(*arguments, adapter=adapter, **more)
+
+    monkeypatch.setattr(decoding, "open_tuned", noted)
+    decode(run)
+    checkpoint = run / "checkpoints" / f"checkpoint-{judged.tuning.best_step}"
+    shutil.rmtree(checkpoint)
+    said = Noted()
+    decode(run, said)
+    assert asked == [checkpoint, None]
+    assert any(line.startswith("warning: the final model is asked") for line in said.lines)

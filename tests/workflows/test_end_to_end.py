@@ -119,8 +119,8 @@ def test_ways_of_decoding_are_tried_on_the_run_and_greedy_scores_as_it_was_judge
     deciding = random.Random(0).sample(ids, len(ids))[half:]
     judged = sum(right[id] for id in deciding) / len(deciding)
     for adoption in found["proof"].values():
-        # The final model has learnt from these. In other batches one answer may tip.
-        assert adoption["before"] >= judged - 1.1 / len(deciding)
+        # By the model that has not seen them. In other batches one answer on edge may tip.
+        assert adoption["before"] == pytest.approx(judged, abs=1.1 / len(deciding))
     chosen = GenerationConfig.from_pretrained(run / "adapter")
     assert chosen.do_sample == (found["chosen"]["temperature"] > 0)
     assert chosen.repetition_penalty == found["chosen"]["repetition_penalty"]

@@ -1,12 +1,17 @@
 """The Python interface of a finished run: its figures, and answers to texts in memory."""
 
 import csv
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import kilotune
+from kilotune.data.example import Example
 from kilotune.errors import KilotuneError
+from kilotune.session.simpler_answers import Answer
+from kilotune.workflows.predict import Tuned
 from kilotune.workflows.run import Run
 from tests.support.tiny import labelled_csv
 
@@ -73,3 +78,41 @@ def test_nothing_but_what_was_asked_for_is_written_to_the_screen(
     run.predict(TEXTS[:1])
     kilotune.render(run.folder / "recipe.yaml")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_texts_are_put_behind_the_system_message_of_the_runs_own_rows(
+    several: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"messages": [
+            {"role": "system", "content": f"Be brief{n % 2 if several else ''}."},
+            {"role": "user", "content": f"film {n} was {('great', 'awful')[n % 2]}"},
+            {"role": "assistant", "content": ("good", "bad")[n % 2]},
+        ]}
+        for n in range(30)
+    ]  # fmt: skip
+    data = tmp_path / "films.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    settings = {
+        "model.name": str(tiny_model), "model.precision": "float32", "tune.epochs": 1,
+        "judge.forgetting": "never", "judge.bootstrap_samples": 50, "judge.base_check": "say",
+        "judge.baselines": [], "tune.refit": "never",
+    }  # fmt: skip
+    run = kilotune.run(data, tmp_path / "run", settings=settings)
+    if several:
+        with pytest.raises(KilotuneError, match="system messages of their own, which differ"):
+            run.predict(TEXTS)
+        return
+    asked = []
+    answers = Tuned.answers
+
+    def noted(self: Tuned, examples: Sequence[Example], start: int) -> dict[str, Answer]:
+        asked.extend(examples)
+        return answers(self, examples, start)
+
+    monkeypatch.setattr(Tuned, "answers", noted)
+    found = run.predict(["film 1 was great", " "])
+    assert [[m.role for m in example.messages] for example in asked] == [["system", "user"]]
+    assert asked[0].messages[0].text == "Be brief."
+    assert found[1].answer == ""

@@ -20,29 +20,12 @@ from kilotune.runs.record import RunFolder
 from kilotune.workflows import run as pipeline
 from kilotune.workflows.run import Run, open_run
 from tests.support.earlier import without_identity
+from tests.support.noted import Noted
 from tests.support.records import written
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
-
-
-class Noted:
-    """A progress that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def stage(self, title: str) -> None:
-        self.lines.append(title)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def bar(self, title: str, total: int) -> Any:
-        from kilotune.progress import Silent
-
-        return Silent().bar(title, total)
 
 
 @pytest.fixture(scope="module")

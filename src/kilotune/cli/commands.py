@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from kilotune.recipe.problems import elsewhere, setting_names
+from kilotune.recipe.problems import names_elsewhere, setting_names
 
 
 class Command(TyperCommand):
@@ -39,8 +39,7 @@ class Command(TyperCommand):
 
 
 def _meant(name: str) -> str | None:
+    """What is written here in place of an option that is called so elsewhere."""
     own = [setting for setting in setting_names() if setting.rpartition(".")[2] == name]
-    found = f"here it is {own[0]}" if own else elsewhere(name)
-    if found and found.startswith("here it is"):
-        return f"{found}: --set {found.rpartition(' ')[2]}=…"
-    return found
+    here = own[0] if own else names_elsewhere()["settings"].get(name)
+    return f"here it is --set {here}=…" if here else names_elsewhere()["instead"].get(name)

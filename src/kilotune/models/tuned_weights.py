@@ -118,8 +118,12 @@ def check_tuned(run: Path, recorded: Mapping[str, str]) -> None:
         )
 
 
-def load_tuned(run: Path, recipe: Recipe, available: int) -> tuple[Model, Any, GenerationConfig]:
+def load_tuned(
+    run: Path, recipe: Recipe, available: int, adapter: Path | None = None
+) -> tuple[Model, Any, GenerationConfig]:
     """The tuned model of a run, its tokenizer and its decoding, ready to generate.
+
+    With another `adapter` of the run in place of the one it ended with, if one is given.
 
     Adapters of a model that does not fit in `available` bytes sit on a streamed one. Raises
     KilotuneError for a folder with anything broken or missing in it.
@@ -129,7 +133,7 @@ def load_tuned(run: Path, recipe: Recipe, available: int) -> tuple[Model, Any, G
     if folder.name == ADAPTER:
         dtype = compute_dtype(settings.precision)
         base = load_base(locate(settings), recipe.tune, dtype, available)
-        model = with_adapter(base, folder)
+        model = with_adapter(base, adapter or folder)
     else:
         with _of_the_run(run):
             model = source_at(folder, settings).model(torch.float32)

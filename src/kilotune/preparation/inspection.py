@@ -19,7 +19,6 @@ from kilotune.data.checks.duplicates import components
 from kilotune.data.checks.labels import RARE_CLASS
 from kilotune.data.checks.lengths import CountTokens, Lengths, prompt_tokens, summary
 from kilotune.data.column_plan import Reading
-from kilotune.data.columns.own_parts import check_one_each, own_parts
 from kilotune.data.example import Example, Task
 from kilotune.data.files.readers import read_table
 from kilotune.data.finding import Finding, errors_first, finding
@@ -30,7 +29,7 @@ from kilotune.errors import KilotuneError, some
 from kilotune.evaluation.baselines import out_of_fold
 from kilotune.evaluation.label_errors import suspicious_labels
 from kilotune.messages.sentences import phrase
-from kilotune.preparation.prepare import reading_of_part
+from kilotune.preparation.prepare import read_parts
 from kilotune.recipe.schema import DataSettings
 
 # A stratified split leaves no part without a class that has so many examples, each on its own or
@@ -95,10 +94,12 @@ def check(
             fix="Leave --label-errors and --out-of-fold out, or say --task classify",
         )
     examples = [example for dataset in datasets for example in dataset.examples]
-    parts = _parts(datasets, reading, {"validation": validation, "test": test})
+    if reading.split is not None and len(datasets) > 1:
+        raise KilotuneError("--split is of one file", fix="Check the files one by one")
+    parts = read_parts(datasets[0], reading, {"validation": validation, "test": test})
     found = [finding for dataset in datasets for finding in dataset.findings]
-    if reading.split is not None:
-        examples = list(own_parts(datasets[0], reading.split)["train"].examples)
+    if own := parts.pop("train", None):
+        examples = list(own.examples)
     found += check_examples(examples, task, count_tokens=count_tokens)
     found += _of_parts(examples, parts, task)
     # Data with errors are not split.
@@ -130,28 +131,6 @@ def _quoted(findings: Sequence[Finding], examples: Sequence[Example]) -> dict[st
         if example.id in wanted and (text := " ".join(example.text.split())):
             quoted[example.id] = text if len(text) <= QUOTED else f"{text[: QUOTED - 1]}…"
     return quoted
-
-
-def _parts(
-    datasets: Sequence[Dataset], reading: Reading, given: Mapping[str, Path | None]
-) -> dict[str, Dataset]:
-    """The parts beside the training rows: files that are given, and the file's own.
-
-    Raises KilotuneError where several files are to be split by a column.
-    """
-    alike = reading_of_part(reading, datasets[0])
-    parts = {
-        name: load_dataset(path, alike, source=name, judged=False)
-        for name, path in given.items()
-        if path
-    }
-    if reading.split is None:
-        return parts
-    if len(datasets) > 1:
-        raise KilotuneError("--split is of one file", fix="Check the files one by one")
-    own = own_parts(datasets[0], reading.split)
-    check_one_each(parts, own, reading.split)
-    return {**parts, **{name: part for name, part in own.items() if name != "train"}}
 
 
 def mend(files: Sequence[Path], reading: Reading, out: Path) -> list[Repair]:

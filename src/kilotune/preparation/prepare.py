@@ -143,21 +143,33 @@ def read(recipe: Recipe) -> Files:
             )
 
     train = load_dataset(data.train, reading(data))
-    alike = reading_of_part(reading(data), train)
-    files = {
-        name: load_dataset(path, _with_what_is_there(alike, path), source=name, judged=False)
-        for name, path in (("validation", data.validation), ("test", data.test))
+    beside = {"validation": data.validation, "test": data.test}
+    parts = read_parts(train, reading(data), beside)
+    return Files(parts.get("train", train), parts.get("validation"), parts.get("test"))
+
+
+def read_parts(
+    train: Dataset, reading: Reading, given: Mapping[str, Path | None]
+) -> dict[str, Dataset]:
+    """The parts beside `train` by name: files that are `given`, and those that its column names.
+
+    With such a column the rows to train on are a part, too. Rows of files are kept by the columns
+    that they have. Raises KilotuneError where a part is given twice.
+    """
+    alike = reading_of_part(reading, train)
+    parts = {
+        name: load_dataset(path, _kept_by_what_it_has(alike, path), source=name, judged=False)
+        for name, path in given.items()
         if path
     }
-    if data.split is None:
-        return Files(train, files.get("validation"), files.get("test"))
-    own = own_parts(train, data.split)
-    check_one_each(files, own, data.split)
-    return Files(own["train"], *(own.get(n) or files.get(n) for n in ("validation", "test")))
+    if reading.split is None:
+        return parts
+    own = own_parts(train, reading.split)
+    check_one_each(parts, own, reading.split)
+    return {**parts, **own}
 
 
-def _with_what_is_there(reading: Reading, path: Path) -> Reading:
-    """The reading of a part's file: rows are chosen by the columns that it has."""
+def _kept_by_what_it_has(reading: Reading, path: Path) -> Reading:
     if not reading.keep:
         return reading
     columns = read_table(path, partial=True).columns

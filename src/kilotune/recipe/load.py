@@ -82,17 +82,20 @@ def recipe_of(
     source: Recipe | str | Path,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    *,
+    trust_code: bool = False,
 ) -> Recipe:
     """The recipe that `source` is, that is in it (.yaml), or for it, a labelled file.
 
     `settings` of it are changed, by full names. Raises KilotuneError that names every wrong one,
-    and for a preset of a recipe that has come of one already.
+    for a preset of a recipe that has come of one already, and for Python code that a file names
+    unless `trust_code`.
     """
     own = _nested(settings or {})
     if not isinstance(source, Recipe):
         path = Path(source)
         if _is_recipe(path):
-            return load_recipe(path, preset=preset, settings=own)
+            return load_recipe(path, preset=preset, settings=own, trust_code=trust_code)
         return load_recipe(preset=preset, settings=_merge({"data": {"train": path}}, own))
     given = given_here(own)
     if preset is not None or "preset" in given:
@@ -213,7 +216,7 @@ def _check_code(
             f"this file names Python code, which would be run: {some(named)}",
             where=str(path),
             fix="Read that code; if you trust it, repeat with --trust-code "
-            "(in Python: kilotune.load_recipe(Path(file), trust_code=True))",
+            "(in Python: trust_code=True)",
         )
 
 

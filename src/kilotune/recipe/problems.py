@@ -143,18 +143,13 @@ def _unknown(name: str, detail: ErrorDetails) -> str:
     if name in known:
         methods = [key for key, model in METHODS.items() if name in setting_names(model, "tune.")]
         return f"a setting of tune.method {methods[0]}, not of {detail['loc'][1]}"
-    if found := elsewhere(name.rpartition(".")[2]):
-        return f"no such setting; {found}"
+    last = name.rpartition(".")[2]
+    if here := names_elsewhere()["settings"].get(last):
+        return f"no such setting; here it is {here}"
+    if why := names_elsewhere()["instead"].get(last):
+        return f"no such setting; {why}"
     meant = nearest(name, known)
     return f"no such setting; did you mean {meant}?" if meant else "no such setting"
-
-
-def elsewhere(name: str) -> str | None:
-    """What a setting is called here that other trainers call `name`, or why there is none."""
-    tables = names_elsewhere()
-    if meant := tables["settings"].get(name):
-        return f"here it is {meant}"
-    return tables["instead"].get(name)
 
 
 @cache

@@ -287,7 +287,7 @@ class TuneSettings(Settings):
 
     affects = "method"
     learning_rate: Annotated[Annotated[float, Field(gt=0, le=10**6)] | Literal["auto"], STEPS] = (
-        Field(description="auto: by the way of tuning and the model's width")
+        Field(description="auto: by the way of tuning, the task, and the model's kind and width")
     )
     epochs: Annotated[Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"], STEPS] = Field(
         3, description="auto: as many as make about 100 steps, from 3 to 20"

@@ -111,15 +111,17 @@ def released(session: Session) -> Loaded:
 
 
 def open_tuned(
-    run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool
+    run: Path, recipe: Recipe, labels: Sequence[str], *, pictured: bool, adapter: Path | None = None
 ) -> tuple[Model, Prompting]:
     """The tuned model of the finished run in `run`, and how it is asked.
+
+    With another `adapter` of the run, such as a checkpoint's, in place of the one it ended with.
 
     Raises KilotuneError where the base model or what was tuned is damaged or another than it was.
     """
     source = locate(recipe.model)
     check_run(RunFolder(run), recipe, source)
-    model, tokenizer, generation = load_tuned(run, recipe, available_bytes())
+    model, tokenizer, generation = load_tuned(run, recipe, available_bytes(), adapter)
     vision = load_vision(source, needed=pictured)
     # The tokenizer was saved with the template that it was tuned with.
     template = chat_template(tokenizer, arguments=recipe.model.template_arguments, pictures=vision)

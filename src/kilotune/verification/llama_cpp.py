@@ -19,7 +19,7 @@ from kilotune.data.example import Message
 from kilotune.errors import KilotuneError
 from kilotune.exports.finished import Decoding, Finished
 from kilotune.system.extras import extra
-from kilotune.verification.programs import Artefact, Put
+from kilotune.verification.programs import Artefact, Put, turns_of_text
 
 # Types of weights that do not round further what was judged in another.
 EXACT = {
@@ -79,13 +79,7 @@ class LlamaCpp:
 
     def put(self, messages: Sequence[Message]) -> Put:
         """The prompt by the chat template and the tokenizer inside the file."""
-        if any(message.images for message in messages):
-            raise KilotuneError(
-                "the prompts have images, and kilotune puts none to llama.cpp",
-                where="--in llama.cpp",
-                fix="Verify the folder in transformers: --in transformers",
-            )
-        turns = [{"role": message.role, "content": message.text} for message in messages]
+        turns = turns_of_text(messages, "llama.cpp", "llama.cpp")
         text = self._post("apply-template", messages=turns)["prompt"]
         read = self._post("tokenize", content=text, add_special=True, parse_special=True)
         return Put(tuple(read["tokens"]))

@@ -10,7 +10,7 @@ from kilotune.errors import KilotuneError
 from kilotune.exports.finished import Decoding
 from kilotune.models.integrity import NOT_OF_THE_FILE, first_line
 from kilotune.system.extras import extra
-from kilotune.verification.programs import Artefact, Put, whole_model
+from kilotune.verification.programs import Artefact, Put, turns_of_text, whole_model
 
 GET_IT = "pip install mlx-lm (under Linux also mlx-cpu, of the same version as mlx)"
 
@@ -64,13 +64,7 @@ class Mlx:
 
     def put(self, messages: Sequence[Message]) -> Put:
         """The prompt by the folder's own template and tokenizer. Images raise KilotuneError."""
-        if any(message.images for message in messages):
-            raise KilotuneError(
-                "the prompts have images, and mlx-lm takes texts alone",
-                where="--in mlx",
-                fix="Verify the folder in transformers: --in transformers",
-            )
-        turns = [{"role": message.role, "content": message.text} for message in messages]
+        turns = turns_of_text(messages, "mlx", "mlx-lm")
         ids = self.tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, tokenize=True, return_dict=False, **self.arguments
         )

@@ -100,6 +100,20 @@ PROGRAMS: dict[str, Callable[[Artefact], Program]] = {
 }
 
 
+def turns_of_text(messages: Sequence[Message], name: str, program: str) -> list[dict[str, str]]:
+    """The messages as chat templates take them. Raises KilotuneError where they have images.
+
+    `name` is that of PROGRAMS, `program` what it is called.
+    """
+    if any(message.images for message in messages):
+        raise KilotuneError(
+            f"the prompts have images, and kilotune puts none to {program}",
+            where=f"--in {name}",
+            fix="Verify the folder in transformers: --in transformers",
+        )
+    return [{"role": message.role, "content": message.text} for message in messages]
+
+
 def whole_model(path: Path, program: str) -> Path:
     """The folder of the whole model in an export at `path`. Raises KilotuneError without one."""
     folder = path if (path / "config.json").is_file() else path / "model"

@@ -8,21 +8,22 @@ from transformers import GenerationConfig
 
 from kilotune.data.example import Example, Task, references
 from kilotune.data.files.writers import written_atomically
-from kilotune.errors import KilotuneError
 from kilotune.evaluation.decoding_race import DecodingChoice, choose, title
 from kilotune.evaluation.judgement import scores
 from kilotune.evaluation.task_metrics import reader
 from kilotune.generation.answer import Prompting
 from kilotune.generation.decoding import decoding_settings
+from kilotune.models.identity import ADAPTER_WEIGHTS
 from kilotune.models.pretrained import Model
-from kilotune.models.tuned_weights import tuned_folder
+from kilotune.models.tuned_weights import ADAPTER, tuned_folder
 from kilotune.preparation.prepare import prepare
 from kilotune.progress import Progress, Silent
 from kilotune.recipe.schema import DecodingSettings
-from kilotune.runs.documents import DataDocument
+from kilotune.runs import record
 from kilotune.runs.outcomes import DecodingDocument, JudgementDocument
 from kilotune.runs.record import RunFolder
 from kilotune.session.loading import open_tuned
+from kilotune.workflows.resuming import check_same_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +56,15 @@ def decode(
     recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     folder.check_finished()
     prepared = prepare(recipe, Silent())
-    if prepared.fingerprint != folder.read(DataDocument).fingerprint:
-        raise KilotuneError(
-            "the data have changed since the run", where=str(recipe.data.train), fix="Restore them"
-        )
+    check_same_data(folder, prepared)
     with folder.writing():
         folder.note_moves(moved)
         progress.stage("Loading the model")
-        pictured = bool(prepared.pictured)
-        model, prompting = open_tuned(folder.path, recipe, prepared.labels, pictured=pictured)
+        pictured, adapter = bool(prepared.pictured), _developed(folder, progress)
+        model, prompting = open_tuned(
+            folder.path, recipe, prepared.labels, pictured=pictured, adapter=adapter
+        )
         progress.stage("Trying ways of decoding on validation")
-        if folder.read(JudgementDocument).refit:
-            progress.say(
-                "warning: the final model has learnt from these examples, and answers new texts "
-                "less well; --set decoding.search=true chooses before it does"
-            )
         asked = DecodingTask(
             model, prompting, prepared.task, prepared.labels, tuple(prepared.parts.validation)
         )
@@ -78,6 +73,25 @@ def decode(
         _replace_config(tuned_folder(folder.path), prompting.decoding(choice.chosen).generation)
         save_choice(folder, choice)
     return choice
+
+
+def _developed(folder: RunFolder, progress: Progress) -> Path | None:
+    """The adapter that has not seen validation, where the final model has; None for the final one.
+
+    Where there is none, its checkpoint gone or whole layers tuned, that is said.
+    """
+    judged = folder.read(JudgementDocument)
+    if judged.refit is None:
+        return None
+    checkpoint = folder / record.CHECKPOINTS / f"checkpoint-{judged.tuning.best_step}"
+    alone = tuned_folder(folder.path).name == ADAPTER
+    if alone and (checkpoint / ADAPTER_WEIGHTS).is_file():
+        return checkpoint
+    progress.say(
+        "warning: the final model is asked, which has learnt from validation; there is no adapter "
+        f"of the one before it in {record.CHECKPOINTS}/{checkpoint.name}"
+    )
+    return None
 
 
 def search(asked: DecodingTask, progress: Progress) -> DecodingChoice:

@@ -1,6 +1,7 @@
 """The public functions that begin with a recipe: they also take a file and some settings.
 
 A notebook needs no recipe of its own: `kilotune.run("reviews.csv", settings={"tune.rank": 16})`.
+Python code that a recipe's file names is refused unless `trust_code`.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ def run(
     *,
     preset: str | None = None,
     settings: GivenSettings = None,
+    trust_code: bool = False,
 ) -> _run.Run:
     """Check, tune and judge: the whole job, in a new folder (`out`, else one under `runs/`).
 
@@ -38,11 +40,11 @@ def run(
     recipe by their full names, such as `{"tune.rank": 16}`, and win. Raises KilotuneError for
     input that cannot be used; after Ctrl-C `kilotune.resume(folder)` goes on.
 
-        run = kilotune.run("reviews.csv", settings={"tune.epochs": 3})
-        run.test["accuracy"]                       # 0.868 [0.836, 0.895]
-        run.predict(["a film to forget"])          # [negative (0.99)]
+        run = kilotune.run("demo/movie_reviews.csv", settings={"tune.rank": 8})
+        run.test["accuracy"]                       # such as 0.888 [0.857, 0.913]
+        run.predict(["a film to forget"])          # such as [negative (0.95)]
     """
-    return _run.run(recipe_of(source, preset, settings), out, progress)
+    return _run.run(recipe_of(source, preset, settings, trust_code=trust_code), out, progress)
 
 
 @quiet()
@@ -52,23 +54,28 @@ def plan(
     *,
     preset: str | None = None,
     settings: GivenSettings = None,
+    trust_code: bool = False,
 ) -> _plan.Plan:
     """What a run of `source` would take: parameters, bytes and seconds, before anything runs.
 
     Raises KilotuneError for data or a model that the run could not work with.
     """
-    return _plan.plan(recipe_of(source, preset, settings), progress)
+    return _plan.plan(recipe_of(source, preset, settings, trust_code=trust_code), progress)
 
 
 @quiet()
 def render(
-    source: Source, *, preset: str | None = None, settings: GivenSettings = None
+    source: Source,
+    *,
+    preset: str | None = None,
+    settings: GivenSettings = None,
+    trust_code: bool = False,
 ) -> _render.Preview:
     """What the model would see of `source`, token by token, and what is trained of it.
 
     Raises KilotuneError for a file or a tokenizer that cannot be used.
     """
-    return _render.render(recipe_of(source, preset, settings))
+    return _render.render(recipe_of(source, preset, settings, trust_code=trust_code))
 
 
 @quiet()
@@ -79,13 +86,14 @@ def advise(
     progress: Progress | None = None,
     preset: str | None = None,
     settings: GivenSettings = None,
+    trust_code: bool = False,
 ) -> _advise.Advised:
     """Whether to repair, label more, prompt, tune or take something simpler, with figures.
 
     The language model is asked where it is on this machine, unless not `model`. Raises
     KilotuneError for data or a model that a run could not work with.
     """
-    recipe = recipe_of(source, preset, settings)
+    recipe = recipe_of(source, preset, settings, trust_code=trust_code)
     return _advise.advise(recipe, model=model, progress=progress)
 
 
@@ -98,6 +106,7 @@ def ablate(
     *,
     preset: str | None = None,
     settings: GivenSettings = None,
+    trust_code: bool = False,
 ) -> _ablate.Experiment:
     """Look for a better recipe than that of `source`, one factor at a time; tune and judge it.
 
@@ -106,4 +115,6 @@ def ablate(
     Ctrl-C `kilotune resume` goes on.
     """
     folder = Path(out) if out is not None else None
-    return _ablate.ablate(recipe_of(source, preset, settings), folder, progress, place)
+    return _ablate.ablate(
+        recipe_of(source, preset, settings, trust_code=trust_code), folder, progress, place
+    )

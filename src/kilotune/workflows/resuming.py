@@ -53,6 +53,16 @@ def check_unchanged(folder: RunFolder, prepared: Prepared, progress: Progress) -
         progress.say("warning: it was started by a different version of kilotune")
 
 
+def check_same_data(folder: RunFolder, prepared: Prepared) -> None:
+    """Raise KilotuneError where the data of a finished run are others by now."""
+    if prepared.fingerprint != folder.read(DataDocument).fingerprint:
+        raise KilotuneError(
+            "the data have changed since the run",
+            where=str(prepared.recipe.data.train),
+            fix="Restore them",
+        )
+
+
 @contextmanager
 def kept(folder: RunFolder, progress: Progress) -> Iterator[None]:
     """Say how to go on with what is stopped inside the `with`."""

@@ -1,20 +1,15 @@
 """The stages of a run in order: loaded, asked, tuned, judged, recorded."""
 
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from kilotune.data.example import Example, references
 from kilotune.data.finding import Finding
-from kilotune.evaluation.evidence import Figure, PairedTest, sign_test
-from kilotune.evaluation.forgetting import Forgetting
-from kilotune.evaluation.judgement import Judgement, quick_metrics
+from kilotune.evaluation.evidence import Figure, sign_test
+from kilotune.evaluation.judgement import quick_metrics
 from kilotune.evaluation.label_errors import contradicted, labels_doubted, numbers
-from kilotune.evaluation.preference import Preference
 from kilotune.evaluation.task_metrics import TASKS, TITLES, UNREADABLE
 from kilotune.evaluation.verdict import Observed, Verdict, decide, decide_unvalidated, remarks_on
 from kilotune.models.source import Source
@@ -24,15 +19,12 @@ from kilotune.preparation.prepare import Prepared
 from kilotune.progress import Progress
 from kilotune.rendering.label_mask import Rendering
 from kilotune.reports.view import system_title
-from kilotune.runs import record
 from kilotune.runs.cost import Cost
 from kilotune.runs.documents import (
-    EnvironmentDocument,
     FindingsDocument,
-    JudgedEnvironmentDocument,
 )
 from kilotune.runs.fitted_baselines import FittedBaselines, save_baselines
-from kilotune.runs.outcomes import FreezeProofDocument, JudgementDocument, VerdictDocument
+from kilotune.runs.outcomes import FreezeProofDocument
 from kilotune.runs.record import RunFolder
 from kilotune.self_training.rounds import PseudoLabelled, labelled
 from kilotune.session.baseline_systems import BaselineSystems
@@ -53,38 +45,9 @@ from kilotune.session.refitting import refit, refits, refittable
 from kilotune.session.retention import measure_forgetting
 from kilotune.session.surveying import advise_session
 from kilotune.training.tuning_result import Tuning
+from kilotune.workflows.clock import Clock
 from kilotune.workflows.decode import DecodingTask, save_choice, search
-
-
-@dataclass(frozen=True, slots=True)
-class Developed:
-    """What was measured of the model that has not seen validation, and of all systems beside it.
-
-    `on_training` is of a sample of its training examples; `scored` are its label probabilities.
-    """
-
-    tuning: Tuning
-    on_training: Judgement
-    on_validation: Judged | None
-    scored: LabelProbabilities
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run found: what was measured, where its weights are, and what that amounts to.
-
-    `refit` is the training of the final model, where that is another than the one developed.
-    """
-
-    developed: Developed
-    beyond: OutOfFold | None
-    refit: Tuning | None
-    on_test: Judged
-    tuned_against_base: PairedTest
-    verdict: Verdict
-    forgetting: Forgetting | None
-    weights: Path
-    preference: Preference | None
+from kilotune.workflows.outcome import Developed, Outcome, record_outcome
 
 
 def run_stages(
@@ -145,7 +108,7 @@ def run_stages(
     outcome = Outcome(
         developed, beyond, refitted, on_test, paired, verdict, forgetting, weights, preferred
     )
-    _record(folder, outcome)
+    record_outcome(folder, outcome)
     return outcome
 
 
@@ -215,7 +178,7 @@ def _tuned(
     train: Sequence[Rendering],
     validation: Sequence[Rendering],
     folder: RunFolder,
-    clock: "Clock",
+    clock: Clock,
 ) -> Tuning:
     """The session's model tuned, and the proof that what was frozen stayed as it was."""
     progress = session.progress
@@ -244,7 +207,7 @@ def _developed(session: Session, tuning: Tuning, simpler: Mapping[str, Answers])
 
 
 def _refitted(
-    session: Session, chosen: Tuning, folder: RunFolder, clock: "Clock"
+    session: Session, chosen: Tuning, folder: RunFolder, clock: Clock
 ) -> tuple[Session, Tuning]:
     """A session of the final model, tuned on all that was labelled, and its proof."""
     progress, parts = session.progress, session.prepared.parts
@@ -389,64 +352,6 @@ def _doubted(scored: LabelProbabilities, labels: Sequence[str], verdict: Verdict
     return labels_doubted(scored[0], labels, scored[1])
 
 
-def _record(folder: RunFolder, outcome: Outcome) -> None:
-    """Write what was found, the verdict last: it marks the run as judged."""
-    beyond, refitted = outcome.beyond, outcome.refit
-    on_validation, on_test = outcome.developed.on_validation, outcome.on_test
-    folder.write_predictions(_prediction_rows(on_test))
-    if on_validation:
-        folder.write_predictions(_prediction_rows(on_validation), record.VALIDATION)
-    if beyond:
-        folder.write_predictions(_prediction_rows(beyond.judged), record.HELD_OUT)
-    found = JudgementDocument(
-        task=on_test.task,
-        test=tuple(on_test.judgements.values()),
-        validation=tuple(on_validation.judgements.values()) if on_validation else (),
-        out_of_fold=tuple(beyond.judged.judgements.values()) if beyond else (),
-        tuned_against_base=outcome.tuned_against_base,
-        gains=on_test.gains("base", "tuned"),
-        forgetting=outcome.forgetting,
-        preference=outcome.preference,
-        test_opened="once, after the best checkpoint was chosen",
-        # Logs and gradients are in files of their own.
-        tuning=replace(outcome.developed.tuning, history=(), gradients=None),
-        refit=refitted and replace(refitted, history=(), gradients=None),
-    )
-    folder.write(found)
-    folder.write(VerdictDocument(verdict=outcome.verdict))
-
-
-def _prediction_rows(judged: Judged) -> list[dict[str, object]]:
-    right = {name: judged.right(name) for name in judged.answers}
-    graded = {name: judged.scores(name) for name in judged.answers}
-    rows = []
-    for index, (example, reference) in enumerate(
-        zip(judged.examples, references(judged.examples), strict=True)
-    ):
-        row: dict[str, object] = {
-            "id": example.id,
-            "prompt": _shown(example),
-            "reference": reference,
-        }
-        for name, said in judged.answers.items():
-            row[f"{name}_prediction"] = said.predictions[index]
-            row[f"{name}_right"] = right[name][index]
-            row[f"{name}_score"] = graded[name][index]
-            if said.texts:
-                row[f"{name}_output"] = said.texts[index]
-            if name == "tuned" and said.token_ids:
-                row["tuned_token_ids"] = list(said.token_ids[index])
-        rows.append(row)
-    return rows
-
-
-def _shown(example: Example) -> str:
-    """What the user says last, with the names of images in their places."""
-    asked = next((m for m in reversed(example.messages) if m.role == "user"), None)
-    parts = () if asked is None else asked.parts
-    return "".join(p if isinstance(p, str) else f"[{p.source or 'image'}]" for p in parts)
-
-
 def _where(session: Session) -> str:
     model = session.tunable.model
     weights = str(model.dtype).removeprefix("torch.")
@@ -471,52 +376,3 @@ def _line(session: Session, name: str, answers: Answers) -> str:
         said += f"; {unread} of {len(answers.predictions)} answers: {metrics.unreadable}"
     took = "" if answers.seconds is None else f" ({answers.seconds:.1f} s)"
     return f"{system_title(name, figures)}: {said}{took}"
-
-
-class Clock:
-    """Seconds of each stage, kept in the run's `environment.json` as they come.
-
-    Those of a run that was stopped are gone on with: they add up, as tokens do.
-    """
-
-    def __init__(self, folder: RunFolder, found: PseudoLabelled | None) -> None:
-        self._folder = folder
-        # The leader alone has written it, and may not have yet.
-        known = folder.read(EnvironmentDocument) if folder.writes else record.environment()
-        self._known, self.seconds = known, dict(known.seconds)
-        self._before = found.outcome.cost if found else Cost(0, 0, 0)
-        if found:
-            self.seconds["pseudo-labels"] = found.outcome.cost.seconds
-        self._last = time.perf_counter()
-
-    @contextmanager
-    def lap(self, stage: str) -> Iterator[None]:
-        """The time since the last lap goes to `stage`, once it is over."""
-        yield
-        self.note(stage)
-
-    def note(self, stage: str) -> None:
-        """The time until now goes to `stage`, which may go on."""
-        now = time.perf_counter()
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 2)
-        self._last = now
-        self._folder.write(self._known.model_copy(update={"seconds": self.seconds}))
-
-    def environment(
-        self, session: Session, tuning: Tuning, spent: Cost
-    ) -> JudgedEnvironmentDocument:
-        """All that `environment.json` holds in the end: when it began, what it took, and where.
-
-        `spent` is what tuning on folds came to.
-        """
-        model = session.tunable.model
-        tokens = {
-            "trained": self._before.trained + tuning.tokens + spent.trained,
-            "generated": self._before.generated + session.spent.generated + spent.generated,
-        }
-        return JudgedEnvironmentDocument(
-            **dict(record.environment(self._known.started, self.seconds, tokens)),
-            dtype=str(model.dtype),
-            device=str(model.device),
-            threads=torch.get_num_threads(),
-        )

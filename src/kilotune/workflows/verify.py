@@ -36,6 +36,7 @@ from kilotune.verification.programs import (
     natural_program,
     open_program,
 )
+from kilotune.workflows.resuming import check_same_data
 
 
 def verify(
@@ -66,10 +67,7 @@ def verify(
     recipe = folder.read_recipe(trust_code=trust_code, moved=moved)
     finished = replace(open_finished(folder.path, trust_code=trust_code), recipe=recipe)
     prepared = prepare(recipe, Silent())
-    if prepared.fingerprint != finished.data.fingerprint:
-        raise KilotuneError(
-            "the data have changed since the run", where=str(recipe.data.train), fix="Restore them"
-        )
+    check_same_data(folder, prepared)
     asked = tuple(prepared.parts.test)[:examples]
     name = program or ("llama.cpp" if at else natural_program(export))
     progress.stage(f"Loading {export} in {name}")

@@ -133,8 +133,13 @@ KINDS: list[tuple[str, Row, tuple[str, str, str]]] = [
     ),
     (
         "flags where false is bad, as numbers",
+        lambda n: {**labelled(n), "reviewed": n % 2},
+        ("unread-verdict", "error", "reviewed"),
+    ),
+    (
+        "flags that may be what the row is about, a verified purchase",
         lambda n: {**labelled(n), "verified": n % 2},
-        ("unread-verdict", "error", "verified"),
+        ("unread-verdict", "warning", "verified"),
     ),
     (
         "a single rejected row",
